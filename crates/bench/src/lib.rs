@@ -1,0 +1,1 @@
+//! Benchmarks that check their own result.

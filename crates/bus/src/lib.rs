@@ -1,0 +1,1 @@
+//! Publish and consume by partition, in process; the relay from the log.

@@ -1,0 +1,1 @@
+//! The gRPC and HTTP APIs over a log.

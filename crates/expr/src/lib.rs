@@ -1,0 +1,1 @@
+//! CEL over events and rows, checked once, with exact decimals; templates.

@@ -1,0 +1,1 @@
+//! Fold, workers, revisions and the query API of projections.

@@ -1,0 +1,1 @@
+//! The services wired to their adapters: the only place that names one.
