@@ -1,1 +1,38 @@
-fn main() {}
+//! `cargo xtask`: the chores of the project, each one command that works on a fresh machine.
+//!
+//! ```text
+//! cargo xtask test    build everything, lint, run every test      (what continuous integration runs)
+//! cargo xtask bench   build, measure, check, print
+//! cargo xtask crds    write crds/*.yaml anew from the Rust types
+//! ```
+
+mod bench;
+mod steps;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the project", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build everything, lint it, and run every test.
+    Test(test::Arguments),
+    /// Build the benchmarks and run one, or all.
+    Bench(bench::Arguments),
+    /// Write `crds/*.yaml` anew from the Rust types.
+    Crds,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::Test(arguments) => test::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"]).env("UPDATE", "1").run(),
+    }
+}

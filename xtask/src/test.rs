@@ -1,0 +1,90 @@
+//! `cargo xtask test`: every check of the project, on a machine that has only Rust and a C compiler.
+
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::steps::{Clock, cargo};
+
+/// Beyond this a run on two cold cores would come near the limit of continuous integration.
+const TIME_LIMIT: Duration = Duration::from_secs(80 * 60);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out formatting and lints.
+    #[arg(long)]
+    quick: bool,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut clock = Clock::default();
+    if !arguments.quick {
+        clock.lap("formatting", || cargo(&["fmt", "--all", "--check"]).run())?;
+        clock.lap("lints", || {
+            cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]).run()
+        })?;
+    }
+    // End-to-end tests start the programs themselves, so these are built first.
+    clock.lap("programs", || cargo(&["build", "--release", "--workspace", "--bins"]).run())?;
+
+    let mut counts = Counts::default();
+    let green = clock.lap("tests", || {
+        let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
+        if let Some(filter) = &arguments.filter {
+            words.extend(["--", filter]);
+        }
+        cargo(&words).watch(|line| counts.add(line))
+    })?;
+    clock.report();
+
+    println!("\n{} passed, {} failed", counts.passed, counts.failed);
+    if !green || counts.failed > 0 {
+        bail!("there are failing tests; their names stand above under `failures:`");
+    }
+    if counts.passed == 0 {
+        bail!("no test ran");
+    }
+    if clock.total() > TIME_LIMIT {
+        bail!("this took {:.0} minutes; {} is the most that continuous integration allows for", clock.total().as_secs_f64() / 60.0, TIME_LIMIT.as_secs() / 60);
+    }
+    Ok(())
+}
+
+/// The sums of cargo's `test result:` lines.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(number)), Some(word)) = (words.next().map(str::parse::<u64>), words.next()) {
+                match word {
+                    "passed" => self.passed += number,
+                    "failed" => self.failed += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 14 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        counts.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.31s");
+        counts.add("running 5 tests");
+        assert_eq!((counts.passed, counts.failed), (16, 3));
+    }
+}
