@@ -1,1 +1,1 @@
-//! Real services, builders, fault proxies, oracles and histories for tests; the end-to-end tests.
+//! Real processes, builders, oracles and histories for tests; the end-to-end tests lie in `tests/`.

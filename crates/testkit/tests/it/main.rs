@@ -1,0 +1,3 @@
+//! End-to-end tests: the real programs, as users run them, and what holds of the workspace as a whole.
+
+mod layout;
