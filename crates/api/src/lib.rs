@@ -1,1 +1,33 @@
-//! Messages and services, conversions, the map from error kinds to gRPC and HTTP, the typed client.
+//! The wire: generated messages and services, the conversions at its edge, the only map between error kinds and
+//! gRPC or HTTP status, the shapes of the HTTP API, and the typed client, which is also a log to read from.
+//!
+//! ```text
+//! Client, RemoteLog ──gRPC──▶ eventstore           core types ◀─convert─▶ v1 messages
+//! curl ──────────────HTTP──▶ eventstore            core types ◀──model──▶ JSON
+//!                                                  core Error ◀─errors──▶ Status, Problem
+//! ```
+
+mod codec;
+pub mod convert;
+pub mod errors;
+pub mod expected;
+
+pub use errors::Problem;
+
+/// The messages and services of package `headwater.eventstore.v1`.
+#[allow(clippy::pedantic, clippy::all, missing_docs, unreachable_pub, reason = "generated from proto/")]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/headwater.eventstore.v1.rs"));
+}
+
+/// The messages and the service of package `eventstore`: the API of the published article.
+#[allow(clippy::pedantic, clippy::all, missing_docs, unreachable_pub, reason = "generated from proto/")]
+pub mod seed {
+    include!(concat!(env!("OUT_DIR"), "/eventstore.rs"));
+}
+
+/// The descriptors of both packages, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Bytes that one gRPC message may have: a request's 4 MiB of data and metadata, and the names around 1,000 events.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;

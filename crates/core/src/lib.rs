@@ -14,6 +14,7 @@ mod event;
 mod metadata;
 mod name;
 mod partition;
+mod retry;
 mod token;
 
 pub use append::{Append, AppendLimits, Appended, Expected};
@@ -22,4 +23,5 @@ pub use event::{ContentDigest, NewEvent, RecordedEvent};
 pub use metadata::Metadata;
 pub use name::{EventType, StreamId};
 pub use partition::{Partition, PartitionCount, Position, Version, murmur2};
+pub use retry::RetryPolicy;
 pub use token::{LogId, Positions, Token};
