@@ -7,10 +7,26 @@
 //!                                          (group commit)
 //! ```
 
+mod clock;
+
+mod heads;
+mod memory;
+mod page;
 mod reader;
+mod recent;
+mod sequencer;
 mod store;
+mod subscription;
 mod writer;
 
-pub use reader::{Direction, Filter, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage};
+pub use clock::Clock;
+pub use heads::Heads;
+pub use memory::MemoryStore;
+pub use page::{AllPage, ReadAll, end, read_all};
+pub use reader::{
+    Direction, Filter, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage,
+};
+pub use sequencer::{Sequencer, SequencerOptions, SequencerStats};
 pub use store::{Batch, BatchEvent, CommitError, Committed, Epoch, LogStore, StoredEvent};
+pub use subscription::{EventBatch, StartFrom, Subscription};
 pub use writer::LogWriter;

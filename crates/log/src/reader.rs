@@ -1,5 +1,7 @@
 use async_trait::async_trait;
-use headwater_core::{EventType, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version};
+use headwater_core::{
+    EventType, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version,
+};
 use jiff::Timestamp;
 
 use crate::Epoch;

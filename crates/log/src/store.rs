@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use headwater_core::{ContentDigest, Error, NewEvent, Partition, Position, Result, StreamId, Version};
 use jiff::Timestamp;
@@ -96,8 +98,8 @@ pub trait LogStore: LogReader {
     /// Takes the partition over: raises its epoch, so that every earlier writer is fenced, and answers where it stands.
     async fn acquire(&self, partition: Partition) -> Result<Head>;
 
-    /// Commits one batch.
-    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError>;
+    /// Commits one batch. Dropping the future does not take the batch back.
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError>;
 
     /// The versions that the stream ids are at, in the order asked; 0 for one without events.
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>>;

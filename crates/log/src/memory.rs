@@ -1,0 +1,239 @@
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use headwater_core::{
+    ContentDigest, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version,
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    Batch, Clock, CommitError, Committed, Direction, Epoch, Head, Heads, LogDescriptor, LogReader, LogStore,
+    PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
+};
+
+/// A log in memory: for tests, and the plainest reading of the contract. Nothing survives the process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    descriptor: LogDescriptor,
+    clock: Clock,
+    heads: Heads,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By partition, in position order: position `n` is at index `n - 1`.
+    events: Vec<Vec<Stored>>,
+    /// Indexes into the partition's events, in version order.
+    streams: HashMap<StreamId, Vec<usize>>,
+    ids: HashMap<Uuid, (Partition, usize)>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    event: RecordedEvent,
+    digest: ContentDigest,
+}
+
+impl MemoryStore {
+    /// An empty log that tells the time by the system's clock.
+    pub fn new(partitions: PartitionCount) -> Self {
+        Self::with_clock(partitions, Clock::system())
+    }
+
+    /// An empty log that tells the time by `clock`.
+    pub fn with_clock(partitions: PartitionCount, clock: Clock) -> Self {
+        let empty = Head { position: Position::ZERO, epoch: Epoch(0), last_recorded_at: None };
+        let mut state = State::default();
+        state.events.resize_with(partitions.get(), Vec::new);
+        Self {
+            descriptor: LogDescriptor { log_id: LogId::generate(), partitions },
+            clock,
+            heads: Heads::new(partitions.partitions().map(|_| empty)),
+            state: RwLock::new(state),
+        }
+    }
+
+    // A panic while the lock is held cannot leave half a batch: everything is checked before anything is changed.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, partition: Partition) -> Result<()> {
+        self.descriptor.partitions.check(u32::from(partition.get())).map(|_| ())
+    }
+}
+
+impl State {
+    fn version(&self, stream_id: &StreamId) -> Version {
+        Version::new(self.streams.get(stream_id).map_or(0, Vec::len) as u64)
+    }
+
+    fn takes(&self, batch: &Batch) -> bool {
+        let mut ids = std::collections::HashSet::new();
+        let mut versions = HashMap::new();
+        batch.events.iter().all(|event| {
+            let next =
+                versions.entry(&event.stream_id).or_insert_with(|| self.version(&event.stream_id).next());
+            let fits = event.version == *next;
+            *next = next.next();
+            fits && ids.insert(event.event.id) && !self.ids.contains_key(&event.event.id)
+        })
+    }
+}
+
+#[async_trait]
+impl LogReader for MemoryStore {
+    fn descriptor(&self) -> LogDescriptor {
+        self.descriptor
+    }
+
+    async fn read_stream(&self, request: ReadStream) -> Result<StreamPage> {
+        let state = self.read();
+        let partition = self.descriptor.partitions.partition_of(&request.stream_id);
+        let indexes = state.streams.get(&request.stream_id).map_or(&[][..], Vec::as_slice);
+        let last = indexes.len() as u64;
+        let event = |index: &usize| state.events[partition.index()][*index].event.clone();
+        let events = match request.direction {
+            Direction::Forwards => {
+                let from = request.from.map_or(1, Version::get).max(1) - 1;
+                indexes.iter().skip(from.min(last) as usize).take(request.limit).map(event).collect()
+            }
+            Direction::Backwards => {
+                let from = request.from.map_or(last, Version::get).min(last);
+                indexes[..from as usize].iter().rev().take(request.limit).map(event).collect()
+            }
+        };
+        Ok(StreamPage { events, version: Version::new(last) })
+    }
+
+    async fn read_partition(&self, request: ReadPartition) -> Result<PartitionPage> {
+        self.check(request.partition)?;
+        let state = self.read();
+        let stored = &state.events[request.partition.index()];
+        let head = Position::new(stored.len() as u64);
+        let end = request.up_to.map_or(head, |up_to| up_to.min(head));
+        let mut page = PartitionPage { events: Vec::new(), reached: request.after, head };
+        let mut bytes = 0;
+        for position in request.after.get()..end.get() {
+            if page.events.len() >= request.limit || (bytes >= request.max_bytes && !page.events.is_empty()) {
+                break;
+            }
+            let event = &stored[position as usize].event;
+            page.reached = event.position;
+            if request.filter.matches(event.event_type.as_str(), event.stream_id.as_str()) {
+                bytes += event.data.len() + event.metadata.as_bytes().len();
+                page.events.push(event.clone());
+            }
+        }
+        Ok(page)
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        Ok(self.heads.all())
+    }
+
+    async fn position_before(&self, partition: Partition, time: Timestamp) -> Result<Position> {
+        self.check(partition)?;
+        let state = self.read();
+        let events = &state.events[partition.index()];
+        Ok(Position::new(events.partition_point(|stored| stored.event.recorded_at < time) as u64))
+    }
+
+    async fn wait_beyond(&self, partition: Partition, position: Position) -> Result<Position> {
+        self.check(partition)?;
+        Ok(self.heads.wait_beyond(partition, position).await)
+    }
+}
+
+#[async_trait]
+impl LogStore for MemoryStore {
+    async fn acquire(&self, partition: Partition) -> Result<Head> {
+        self.check(partition)?;
+        let _state = self.write();
+        let mut head = self.heads.get(partition);
+        head.epoch = Epoch(head.epoch.0 + 1);
+        self.heads.publish(partition, head);
+        Ok(head)
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
+        self.check(batch.partition).map_err(CommitError::Failed)?;
+        let mut state = self.write();
+        let before = self.heads.get(batch.partition);
+        if before.epoch != batch.epoch || before.position != batch.head {
+            return Err(CommitError::Fenced);
+        }
+        if !state.takes(&batch) {
+            return Err(CommitError::Duplicate);
+        }
+        let now = self.clock.now();
+        let recorded_at = before.last_recorded_at.map_or(now, |last| last.max(now));
+        let mut position = batch.head;
+        for new in &batch.events {
+            position = position.next();
+            let event = recorded(new, batch.partition, position, recorded_at);
+            let index = state.events[batch.partition.index()].len();
+            state.ids.insert(event.id, (batch.partition, index));
+            state.streams.entry(event.stream_id.clone()).or_default().push(index);
+            state.events[batch.partition.index()].push(Stored { event, digest: new.digest });
+        }
+        self.heads.publish(
+            batch.partition,
+            Head { position, epoch: batch.epoch, last_recorded_at: Some(recorded_at) },
+        );
+        Ok(Committed { head: position, recorded_at })
+    }
+
+    async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
+        self.check(partition)?;
+        let state = self.read();
+        Ok(stream_ids.iter().map(|stream_id| state.version(stream_id)).collect())
+    }
+
+    async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
+        let state = self.read();
+        let places = ids.iter().filter_map(|id| state.ids.get(id));
+        Ok(places.map(|(partition, index)| state.events[partition.index()][*index].place()).collect())
+    }
+}
+
+impl Stored {
+    fn place(&self) -> StoredEvent {
+        StoredEvent {
+            id: self.event.id,
+            digest: self.digest,
+            stream_id: self.event.stream_id.clone(),
+            version: self.event.version,
+            partition: self.event.partition,
+            position: self.event.position,
+        }
+    }
+}
+
+fn recorded(
+    new: &crate::BatchEvent,
+    partition: Partition,
+    position: Position,
+    recorded_at: Timestamp,
+) -> RecordedEvent {
+    RecordedEvent {
+        id: new.event.id,
+        stream_id: new.stream_id.clone(),
+        event_type: new.event.event_type.clone(),
+        version: new.version,
+        partition,
+        position,
+        schema_version: new.event.schema_version,
+        content_type: new.event.content_type.clone(),
+        data: new.event.data.clone(),
+        metadata: new.event.metadata.clone(),
+        recorded_at,
+    }
+}
