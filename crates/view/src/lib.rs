@@ -1,1 +1,38 @@
-//! Read-model sinks: a batch and its checkpoint as one; queries; in-memory; the conformance suite.
+//! Read models: what a sink must promise to those who fold events into it, to those who query it and to those who
+//! administer it; a sink in memory; and the conformance suite that every sink passes.
+//!
+//! ```text
+//! worker ──load, apply──▶ ViewSink ┐
+//! query API ───query────▶ ViewReader ├─ ViewStore: one projection's tables, checkpoints, parked events, revisions
+//! service ──change, …───▶ ViewAdmin ┘             ◀── memory · sql
+//! ```
+//!
+//! One store holds one projection. Each of its revisions has tables and checkpoints of its own; the [`Rollout`] says which of them
+//! answers queries. Whatever belongs together changes in one transaction: a batch of rows with the checkpoint that covers it,
+//! a parked event with the checkpoint that passes it, a promotion with the names under which people find the tables.
+
+#![warn(missing_docs)]
+
+mod batch;
+mod cell;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod memory;
+mod query;
+mod rollout;
+mod schema;
+mod store;
+
+pub use batch::{
+    Advance, ApplyError, Batch, Decisions, Durability, Load, LoadedRow, Park, ParkChange, ParkVersion,
+    ParkedEvent, ParkedStream, PartitionState, Progress, Row, RowState, RowVersion, RowWrite, Skip, Stamp,
+    Written,
+};
+pub use cell::{Cell, Key};
+pub use memory::MemoryView;
+pub use query::{Answer, Order, Query, QueryError};
+pub use rollout::{
+    Change, ChangeError, NewRevision, Previous, Revision, RevisionRecord, Rollout, RolloutVersion,
+};
+pub use schema::{Column, ColumnType, Index, TableSchema, Writers, check_identifier};
+pub use store::{ViewAdmin, ViewReader, ViewSink, ViewStore};
