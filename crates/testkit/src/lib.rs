@@ -1,3 +1,7 @@
 //! Real processes, builders, oracles and histories for tests; the end-to-end tests lie in `tests/`.
 
+pub mod counters;
+pub mod dev;
+pub mod history;
+pub mod http;
 pub mod process;
