@@ -5,14 +5,14 @@ use headwater_core::{
     Append, Appended, Error, EventType, Expected, LogId, Metadata, NewEvent, Partition, Position,
     RecordedEvent, Result, StreamId, Token, Version,
 };
-use headwater_log::{Direction, Filter};
+use headwater_log::{Direction, Filter, StartFrom};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::v1;
 
 /// The request that says `append`.
-pub fn append_to_wire(append: Append) -> v1::AppendRequest {
+pub fn append_to_wire(append: &Append) -> v1::AppendRequest {
     use v1::expected::Expected as Wire;
     let expected = match append.expected {
         Expected::Any => Wire::Any(()),
@@ -23,17 +23,17 @@ pub fn append_to_wire(append: Append) -> v1::AppendRequest {
     v1::AppendRequest {
         stream_id: append.stream_id.to_string(),
         expected: Some(v1::Expected { expected: Some(expected) }),
-        events: append.events.into_iter().map(new_event_to_wire).collect(),
+        events: append.events.iter().map(new_event_to_wire).collect(),
     }
 }
 
-fn new_event_to_wire(event: NewEvent) -> v1::NewEvent {
+fn new_event_to_wire(event: &NewEvent) -> v1::NewEvent {
     v1::NewEvent {
         id: event.id.to_string(),
         r#type: event.event_type.to_string(),
-        data: event.data,
+        data: event.data.clone(),
         metadata: metadata_to_wire(&event.metadata),
-        content_type: content_type_to_wire(event.content_type),
+        content_type: content_type_to_wire(&event.content_type),
         schema_version: event.schema_version,
     }
 }
@@ -121,7 +121,7 @@ pub fn event_to_wire(event: RecordedEvent) -> v1::RecordedEvent {
         position: event.position.get(),
         metadata: metadata_to_wire(&event.metadata),
         data: event.data,
-        content_type: content_type_to_wire(event.content_type),
+        content_type: content_type_to_wire(&event.content_type),
         schema_version: event.schema_version,
         recorded_at_micros: event.recorded_at.as_microsecond(),
     }
@@ -166,8 +166,8 @@ fn metadata_to_wire(metadata: &Metadata) -> Bytes {
 }
 
 /// The usual content type is not sent: it would be a tenth of a small event.
-fn content_type_to_wire(content_type: String) -> String {
-    if content_type == NewEvent::JSON { String::new() } else { content_type }
+fn content_type_to_wire(content_type: &str) -> String {
+    if content_type == NewEvent::JSON { String::new() } else { content_type.to_owned() }
 }
 
 fn content_type_from_wire(content_type: String) -> String {
@@ -230,8 +230,15 @@ pub fn filter_from_wire(filter: Option<v1::Filter>) -> Result<Filter> {
 /// # Errors
 /// `Invalid` on field `types` or `stream_id_prefix`.
 pub fn filter_from<'a>(types: impl Iterator<Item = &'a str>, prefix: Option<&str>) -> Result<Filter> {
-    let event_types =
-        types.map(EventType::new).collect::<Result<Vec<_>>>().map_err(|error| error.within("types"))?;
+    let event_types = types
+        .enumerate()
+        .map(|(index, name)| {
+            EventType::new(name).map_err(|error| match error {
+                Error::Invalid { message, .. } => Error::invalid(format!("types[{index}]"), message),
+                other => other,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
     if event_types.len() > MAX_FILTER_TYPES {
         return Err(Error::invalid(
             "types",
@@ -252,28 +259,14 @@ pub fn filter_from<'a>(types: impl Iterator<Item = &'a str>, prefix: Option<&str
     Ok(Filter { event_types, stream_id_prefix })
 }
 
-/// A place to begin reading at.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Start {
-    /// The first event.
-    #[default]
-    Beginning,
-    /// After the last event that is there now.
-    End,
-    /// After what the token covers.
-    Token(Token),
-    /// The first event recorded at or after this time.
-    Time(Timestamp),
-}
-
 /// `start` for the wire.
-pub fn start_to_wire(start: &Start) -> v1::Start {
+pub fn start_to_wire(start: &StartFrom) -> v1::Start {
     use v1::start::At;
     let at = match start {
-        Start::Beginning => At::Beginning(()),
-        Start::End => At::End(()),
-        Start::Token(token) => At::Token(token.to_string()),
-        Start::Time(time) => At::Time(time_to_wire(*time)),
+        StartFrom::Beginning => At::Beginning(()),
+        StartFrom::End => At::End(()),
+        StartFrom::After(token) => At::Token(token.to_string()),
+        StartFrom::Time(time) => At::Time(time_to_wire(*time)),
     };
     v1::Start { at: Some(at) }
 }
@@ -282,13 +275,15 @@ pub fn start_to_wire(start: &Start) -> v1::Start {
 ///
 /// # Errors
 /// `Invalid` with the path of the field.
-pub fn start_from_wire(start: Option<v1::Start>) -> Result<Start> {
+pub fn start_from_wire(start: Option<v1::Start>) -> Result<StartFrom> {
     use v1::start::At;
     Ok(match start.and_then(|start| start.at) {
-        None | Some(At::Beginning(())) => Start::Beginning,
-        Some(At::End(())) => Start::End,
-        Some(At::Token(token)) => Start::Token(token.parse::<Token>().map_err(|error| error.within("from"))?),
-        Some(At::Time(time)) => Start::Time(time_from_wire(time, "from.time")?),
+        None | Some(At::Beginning(())) => StartFrom::Beginning,
+        Some(At::End(())) => StartFrom::End,
+        Some(At::Token(token)) => {
+            StartFrom::After(token.parse::<Token>().map_err(|error| error.within("from"))?)
+        }
+        Some(At::Time(time)) => StartFrom::Time(time_from_wire(time, "from.time")?),
     })
 }
 
@@ -370,7 +365,7 @@ mod tests {
                 expected,
                 events: vec![new_event(), plain],
             };
-            assert_eq!(append_from_wire(append_to_wire(append.clone())).unwrap(), append);
+            assert_eq!(append_from_wire(append_to_wire(&append)).unwrap(), append);
         }
     }
 
@@ -397,7 +392,7 @@ mod tests {
     fn faults_name_their_field() {
         #[track_caller]
         fn check(change: impl FnOnce(&mut v1::AppendRequest), fault: &str) {
-            let mut request = append_to_wire(Append {
+            let mut request = append_to_wire(&Append {
                 stream_id: StreamId::new("order-1").unwrap(),
                 expected: Expected::Any,
                 events: vec![new_event(), new_event()],
@@ -422,10 +417,10 @@ mod tests {
         let token = Token::new(LogId::generate(), headwater_core::Positions::default());
         for time in ["1969-12-31T23:59:58.25Z", "2026-01-02T03:04:05.678901Z"] {
             for start in [
-                Start::Beginning,
-                Start::End,
-                Start::Token(token.clone()),
-                Start::Time(time.parse().unwrap()),
+                StartFrom::Beginning,
+                StartFrom::End,
+                StartFrom::After(token.clone()),
+                StartFrom::Time(time.parse().unwrap()),
             ] {
                 assert_eq!(start_from_wire(Some(start_to_wire(&start))).unwrap(), start);
             }

@@ -7,11 +7,16 @@
 //!                                                  core Error ◀─errors──▶ Status, Problem
 //! ```
 
+mod client;
 mod codec;
 pub mod convert;
 pub mod errors;
 pub mod expected;
 
+pub use client::{
+    Batch, Client, HeadAt, LogHead, PartitionHead, Read, ReadStream, RemoteLog, StreamBatch, StreamHead,
+    Subscribe,
+};
 pub use errors::Problem;
 
 /// The messages and services of package `headwater.eventstore.v1`.

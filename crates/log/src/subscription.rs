@@ -10,9 +10,10 @@ use crate::page::{by_partition, end, size};
 use crate::{Filter, LogDescriptor, LogReader, ReadPartition};
 
 /// Where a subscription starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum StartFrom {
     /// With the first event.
+    #[default]
     Beginning,
     /// With the first event appended after the subscription was opened.
     End,

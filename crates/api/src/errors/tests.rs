@@ -122,6 +122,6 @@ fn statuses_that_are_not_ours_are_told_by_their_code() {
     check(&Status::unimplemented(""), false, "as new as this client");
     check(&Status::out_of_range("message length too large"), false, "message length too large");
     check(&Status::permission_denied("no"), false, "no");
-    let lost = Status::from_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
+    let lost = Status::from_error(Box::new(std::io::Error::other("broken pipe")));
     check(&lost, true, "broken pipe");
 }
