@@ -1,1 +1,0 @@
-//! Benchmarks that check their own result.

@@ -1,0 +1,94 @@
+//! `cargo xtask bench`: figures of the real `headwater dev`, a process of its own, over its own gRPC API.
+//!
+//! ```text
+//! bench ──starts──▶ headwater dev (SQLite, synchronous=FULL) on this machine's disk
+//!       ──gRPC────▶ load; then everything is read back and checked, and only then a figure is printed
+//! ```
+
+mod append;
+mod figures;
+mod process;
+mod projection;
+mod read;
+mod target;
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::figures::{Figure, table};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench",
+    about = "Measures the real programs, checks what they did, and prints figures"
+)]
+struct Arguments {
+    /// What to measure.
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Runs of each; the median is shown.
+    #[arg(long, default_value_t = 3, global = true, value_parser = clap::value_parser!(u16).range(1..100))]
+    runs: u16,
+    /// Seconds that a closed load lasts.
+    #[arg(long, default_value_t = 4, global = true, value_parser = clap::value_parser!(u16).range(1..600))]
+    seconds: u16,
+    /// Print the figures as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Everything, the default.
+    All,
+    /// Appends over gRPC: one client, 64 clients, batches of 100.
+    Append,
+    /// A catch-up read over gRPC.
+    Read,
+    /// A projection built from the beginning, one upsert an event.
+    Projection,
+    /// Memory of an idle `dev`, and the time from its start to the first append.
+    Process,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+struct Load {
+    runs: u16,
+    seconds: u16,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let what = arguments.what.unwrap_or(What::All);
+    let load = Load { runs: arguments.runs, seconds: arguments.seconds };
+    let mut figures: Vec<Figure> = Vec::new();
+    for (name, wanted) in [
+        ("append", What::Append),
+        ("read", What::Read),
+        ("projection", What::Projection),
+        ("process", What::Process),
+    ] {
+        if what != What::All && what != wanted {
+            continue;
+        }
+        if std::io::stderr().is_terminal() {
+            eprintln!("measuring: {name}");
+        }
+        figures.extend(match wanted {
+            What::Append => append::measure(load).await?,
+            What::Read => read::measure(load).await?,
+            What::Projection => projection::measure(load).await?,
+            What::All | What::Process => process::measure(load).await?,
+        });
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    } else {
+        println!("{}", table(&figures));
+    }
+    Ok(())
+}
