@@ -33,6 +33,8 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
-        Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"]).env("UPDATE", "1").run(),
+        Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"])
+            .env("UPDATE", "1")
+            .run(),
     }
 }

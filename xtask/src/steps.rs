@@ -34,7 +34,8 @@ impl Step {
 
     /// Runs the program; its failure is an error.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
-        let status = self.command.status().with_context(|| format!("`{}` could not be started", self.line))?;
+        let status =
+            self.command.status().with_context(|| format!("`{}` could not be started", self.line))?;
         if !status.success() {
             bail!("`{}` failed: {status}", self.line);
         }
@@ -43,7 +44,11 @@ impl Step {
 
     /// Runs the program, shows each line that it prints and hands it to `look`; its failure is `Ok(false)`.
     pub(crate) fn watch(mut self, mut look: impl FnMut(&str)) -> anyhow::Result<bool> {
-        let mut child = self.command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{}` could not be started", self.line))?;
+        let mut child = self
+            .command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("`{}` could not be started", self.line))?;
         let output = child.stdout.take().context("the child's output is piped")?;
         let mut out = std::io::stdout().lock();
         for line in BufReader::new(output).lines() {
@@ -63,7 +68,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Announces and times `work`.
-    pub(crate) fn lap<T>(&mut self, name: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub(crate) fn lap<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         println!("\n── {name}");
         let start = Instant::now();
         let result = work();

@@ -47,7 +47,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no test ran");
     }
     if clock.total() > TIME_LIMIT {
-        bail!("this took {:.0} minutes; {} is the most that continuous integration allows for", clock.total().as_secs_f64() / 60.0, TIME_LIMIT.as_secs() / 60);
+        bail!(
+            "this took {:.0} minutes; {} is the most that continuous integration allows for",
+            clock.total().as_secs_f64() / 60.0,
+            TIME_LIMIT.as_secs() / 60
+        );
     }
     Ok(())
 }
@@ -82,7 +86,9 @@ mod tests {
     #[test]
     fn results_are_added_up() {
         let mut counts = Counts::default();
-        counts.add("test result: ok. 14 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        counts.add(
+            "test result: ok. 14 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
         counts.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.31s");
         counts.add("running 5 tests");
         assert_eq!((counts.passed, counts.failed), (16, 3));

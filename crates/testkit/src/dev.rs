@@ -91,7 +91,12 @@ impl Dev {
     /// # Errors
     /// When `dev` serves no such stream.
     pub fn stream(&self, name: &str) -> Result<&str> {
-        self.ready.streams.iter().find(|it| it.name == name).map(|it| it.url.as_str()).with_context(|| format!("dev serves no event stream {name}"))
+        self.ready
+            .streams
+            .iter()
+            .find(|it| it.name == name)
+            .map(|it| it.url.as_str())
+            .with_context(|| format!("dev serves no event stream {name}"))
     }
 
     /// The URL of the query API.

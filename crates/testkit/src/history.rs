@@ -25,7 +25,9 @@ impl History {
     /// When it has answered something else for the same id before.
     pub fn acknowledges(&mut self, id: &str, stored: Stored) -> Result<()> {
         match self.acknowledged.insert(id.to_owned(), stored.clone()) {
-            Some(before) if before != stored => bail!("event {id} was first acknowledged as {before:?} and then as {stored:?}"),
+            Some(before) if before != stored => {
+                bail!("event {id} was first acknowledged as {before:?} and then as {stored:?}")
+            }
             _ => Ok(()),
         }
     }
@@ -46,20 +48,38 @@ impl History {
         let mut by_id: HashMap<&str, &Event> = HashMap::new();
         for event in events {
             let head = heads.entry(event.partition).or_default();
-            ensure!(event.position()? == *head + 1, "partition {} goes from position {head} to {}", event.partition, event.position);
+            ensure!(
+                event.position()? == *head + 1,
+                "partition {} goes from position {head} to {}",
+                event.partition,
+                event.position
+            );
             *head += 1;
             let version = versions.entry(&event.stream_id).or_default();
-            ensure!(event.version == *version + 1, "stream {} goes from version {version} to {}", event.stream_id, event.version);
+            ensure!(
+                event.version == *version + 1,
+                "stream {} goes from version {version} to {}",
+                event.stream_id,
+                event.version
+            );
             *version += 1;
             let partition = *partitions.entry(&event.stream_id).or_insert(event.partition);
-            ensure!(partition == event.partition, "stream {} is in partitions {partition} and {}", event.stream_id, event.partition);
+            ensure!(
+                partition == event.partition,
+                "stream {} is in partitions {partition} and {}",
+                event.stream_id,
+                event.partition
+            );
             ensure!(by_id.insert(&event.id, event).is_none(), "event {} is there twice", event.id);
             ensure!(self.sent.contains(&event.id), "event {} was never sent", event.id);
         }
         for (id, stored) in &self.acknowledged {
-            let Some(event) = by_id.get(id.as_str()) else { bail!("event {id} was acknowledged as {stored:?} and is lost") };
+            let Some(event) = by_id.get(id.as_str()) else {
+                bail!("event {id} was acknowledged as {stored:?} and is lost")
+            };
             ensure!(
-                (&event.stream_id, event.version, event.partition, &event.position) == (&stored.stream_id, stored.version, stored.partition, &stored.position),
+                (&event.stream_id, event.version, event.partition, &event.position)
+                    == (&stored.stream_id, stored.version, stored.partition, &stored.position),
                 "event {id} was acknowledged as {stored:?} and is {event:?}"
             );
         }
@@ -74,11 +94,25 @@ mod tests {
     use super::*;
 
     fn event(id: &str, stream_id: &str, version: u64, partition: u16, position: u64) -> Event {
-        Event { id: id.into(), stream_id: stream_id.into(), event_type: "T".into(), version, partition, position: position.to_string(), data: Value::Null }
+        Event {
+            id: id.into(),
+            stream_id: stream_id.into(),
+            event_type: "T".into(),
+            version,
+            partition,
+            position: position.to_string(),
+            data: Value::Null,
+        }
     }
 
     fn stored(stream_id: &str, version: u64, position: u64) -> Stored {
-        Stored { stream_id: stream_id.into(), version, partition: 0, position: position.to_string(), token: String::new() }
+        Stored {
+            stream_id: stream_id.into(),
+            version,
+            partition: 0,
+            position: position.to_string(),
+            token: String::new(),
+        }
     }
 
     fn history() -> History {

@@ -83,26 +83,46 @@ pub enum Outcome {
 impl Http {
     /// For the event stream at `stream` and the queries at `queries`.
     pub fn new(stream: &str, queries: &str) -> Self {
-        Self { client: reqwest::Client::new(), stream: stream.trim_end_matches('/').to_owned(), queries: queries.trim_end_matches('/').to_owned() }
+        Self {
+            client: reqwest::Client::new(),
+            stream: stream.trim_end_matches('/').to_owned(),
+            queries: queries.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Appends one event and says what came of it.
     ///
     /// # Errors
     /// When the server answers something that is no answer to an append.
-    pub async fn append(&self, stream_id: &str, expected: &Value, id: &str, event_type: &str, data: &Value) -> Result<Outcome> {
+    pub async fn append(
+        &self,
+        stream_id: &str,
+        expected: &Value,
+        id: &str,
+        event_type: &str,
+        data: &Value,
+    ) -> Result<Outcome> {
         let body = json!({"expected": expected, "events": [{"id": id, "type": event_type, "data": data}]});
         let url = format!("{}/v1/streams/{stream_id}/events", self.stream);
-        let Ok(response) = self.client.post(url).json(&body).send().await else { return Ok(Outcome::Unknown) };
+        let Ok(response) = self.client.post(url).json(&body).send().await else {
+            return Ok(Outcome::Unknown);
+        };
         let status = response.status();
         let Ok(bytes) = response.bytes().await else { return Ok(Outcome::Unknown) };
         if status == StatusCode::CREATED {
-            return Ok(Outcome::Stored(serde_json::from_slice(&bytes).with_context(|| String::from_utf8_lossy(&bytes).into_owned())?));
+            return Ok(Outcome::Stored(
+                serde_json::from_slice(&bytes)
+                    .with_context(|| String::from_utf8_lossy(&bytes).into_owned())?,
+            ));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             return Ok(Outcome::Unknown);
         }
-        Ok(Outcome::Refused { status, problem: serde_json::from_slice(&bytes).with_context(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)))? })
+        Ok(Outcome::Refused {
+            status,
+            problem: serde_json::from_slice(&bytes)
+                .with_context(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)))?,
+        })
     }
 
     /// All events of the stream, and the token at the end.
@@ -134,7 +154,10 @@ impl Http {
         let mut rows = Vec::new();
         let mut after = String::new();
         loop {
-            let url = format!("{}/v1/projections/{projection}/{table}?limit=500&min_token={token}&timeout=30s{after}", self.queries);
+            let url = format!(
+                "{}/v1/projections/{projection}/{table}?limit=500&min_token={token}&timeout=30s{after}",
+                self.queries
+            );
             let page: Value = self.json(&url).await?;
             let Some(page_rows) = page["rows"].as_array() else { bail!("no rows in {page}") };
             rows.extend(page_rows.iter().cloned());
@@ -156,6 +179,7 @@ impl Http {
         if !status.is_success() {
             bail!("GET {url} answered {status}: {}", String::from_utf8_lossy(&bytes));
         }
-        serde_json::from_slice(&bytes).with_context(|| format!("GET {url} answered {}", String::from_utf8_lossy(&bytes)))
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("GET {url} answered {}", String::from_utf8_lossy(&bytes)))
     }
 }

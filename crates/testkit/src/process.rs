@@ -49,7 +49,10 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn spawn<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Result<Self> {
+    pub fn spawn<A: AsRef<OsStr>>(
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(arguments);
         Self::start(command)
@@ -91,8 +94,14 @@ impl Process {
         .await;
         match found {
             Ok(Some(found)) => Ok(found),
-            Ok(None) => bail!("`{}` ended before it printed {what}; it printed:\n{}", self.name, self.output()),
-            Err(_) => bail!("`{}` did not print {what} within {PATIENCE:?}; it printed:\n{}", self.name, self.output()),
+            Ok(None) => {
+                bail!("`{}` ended before it printed {what}; it printed:\n{}", self.name, self.output())
+            }
+            Err(_) => bail!(
+                "`{}` did not print {what} within {PATIENCE:?}; it printed:\n{}",
+                self.name,
+                self.output()
+            ),
         }
     }
 
@@ -142,12 +151,18 @@ impl Process {
     pub async fn wait(mut self) -> Result<ExitStatus> {
         match timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.with_context(|| format!("waiting for `{}`", self.name)),
-            Err(_) => bail!("`{}` did not end within {PATIENCE:?}; it printed:\n{}", self.name, self.output()),
+            Err(_) => {
+                bail!("`{}` did not end within {PATIENCE:?}; it printed:\n{}", self.name, self.output())
+            }
         }
     }
 }
 
-fn forward(output: impl AsyncRead + Unpin + Send + 'static, sender: mpsc::Sender<String>, seen: Arc<Mutex<Vec<String>>>) {
+fn forward(
+    output: impl AsyncRead + Unpin + Send + 'static,
+    sender: mpsc::Sender<String>,
+    seen: Arc<Mutex<Vec<String>>>,
+) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {

@@ -32,13 +32,27 @@ async fn of_64_writers_that_expect_a_version_exactly_one_wins_each() -> Result<(
                 let id = Uuid::new_v4().to_string();
                 match http.append("counter-1", &json!(current), &id, "Added", &counters::added(1)).await? {
                     Outcome::Stored(stored) => {
-                        assert_eq!(stored.version, current + 1, "an append gets the version after the one that it expected");
-                        winners.lock().expect("no writer panicked").entry(stored.version).or_default().push(id);
+                        assert_eq!(
+                            stored.version,
+                            current + 1,
+                            "an append gets the version after the one that it expected"
+                        );
+                        winners
+                            .lock()
+                            .expect("no writer panicked")
+                            .entry(stored.version)
+                            .or_default()
+                            .push(id);
                         current = stored.version;
                     }
                     Outcome::Refused { status: StatusCode::CONFLICT, problem } => {
-                        let now = problem["current_version"].as_u64().with_context(|| format!("current_version in {problem}"))?;
-                        assert!(now > current, "refused at {current}, although that is the version: {problem}");
+                        let now = problem["current_version"]
+                            .as_u64()
+                            .with_context(|| format!("current_version in {problem}"))?;
+                        assert!(
+                            now > current,
+                            "refused at {current}, although that is the version: {problem}"
+                        );
                         current = now;
                     }
                     other => bail!("{other:?}"),
@@ -54,7 +68,12 @@ async fn of_64_writers_that_expect_a_version_exactly_one_wins_each() -> Result<(
     let (events, _) = dev.http(STREAM)?.all_events().await?;
     assert_eq!(events.len(), winners.len());
     for event in events {
-        assert_eq!(winners.get(&event.version), Some(&vec![event.id.clone()]), "version {} has one winner, the stored one", event.version);
+        assert_eq!(
+            winners.get(&event.version),
+            Some(&vec![event.id.clone()]),
+            "version {} has one winner, the stored one",
+            event.version
+        );
     }
     Ok(())
 }
@@ -76,7 +95,9 @@ async fn a_projection_that_changes_under_load_loses_and_doubles_nothing() -> Res
                 let id = Uuid::new_v4().to_string();
                 history.lock().expect("no writer panicked").sends(&id);
                 match http.append(&counter, &json!("any"), &id, "Added", &counters::added(3)).await? {
-                    Outcome::Stored(stored) => history.lock().expect("no writer panicked").acknowledges(&id, stored)?,
+                    Outcome::Stored(stored) => {
+                        history.lock().expect("no writer panicked").acknowledges(&id, stored)?
+                    }
                     other => bail!("{other:?}"),
                 }
             }
@@ -97,5 +118,6 @@ async fn a_projection_that_changes_under_load_loses_and_doubles_nothing() -> Res
 }
 
 fn promoted(line: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "promoted")
+    serde_json::from_str::<serde_json::Value>(line)
+        .is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "promoted")
 }

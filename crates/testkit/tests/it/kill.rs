@@ -35,7 +35,9 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
     let mut pending: Vec<Vec<Pending>> = vec![Vec::new(); WRITERS];
 
     for round in 0..KILLS {
-        pending = load_and_kill(directory.path(), &data, &history, pending).await.with_context(|| format!("round {round}"))?;
+        pending = load_and_kill(directory.path(), &data, &history, pending)
+            .await
+            .with_context(|| format!("round {round}"))?;
     }
 
     let dev = Dev::start(&DevOptions::new(directory.path(), &data)).await?;
@@ -47,14 +49,23 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
     }
     let (events, token) = http.all_events().await?;
     let history = history.lock().expect("no writer panicked");
-    assert!(history.acknowledged() > KILLS * WRITERS, "only {} events were acknowledged", history.acknowledged());
+    assert!(
+        history.acknowledged() > KILLS * WRITERS,
+        "only {} events were acknowledged",
+        history.acknowledged()
+    );
     history.check(&events)?;
     let rows = http.rows(PROJECTION, "totals", &token).await?;
     counters::check_rows(&events, &rows, "total")
 }
 
 /// Writes with all writers, kills the process at a random moment, and gives what was left without an answer.
-async fn load_and_kill(directory: &Path, data: &Path, history: &Arc<Mutex<History>>, pending: Vec<Vec<Pending>>) -> Result<Vec<Vec<Pending>>> {
+async fn load_and_kill(
+    directory: &Path,
+    data: &Path,
+    history: &Arc<Mutex<History>>,
+    pending: Vec<Vec<Pending>>,
+) -> Result<Vec<Vec<Pending>>> {
     let dev = Dev::start(&DevOptions::new(directory, data)).await?;
     let http = dev.http(STREAM)?;
     let (stored, mut progress) = watch::channel(0_u64);
@@ -87,13 +98,20 @@ async fn load_and_kill(directory: &Path, data: &Path, history: &Arc<Mutex<Histor
 
 fn new_event() -> Pending {
     let random = Uuid::new_v4().as_u128();
-    Pending { id: Uuid::new_v4().to_string(), counter: format!("counter-{}", random % COUNTERS), amount: (random >> 64) as u64 % 1000 }
+    Pending {
+        id: Uuid::new_v4().to_string(),
+        counter: format!("counter-{}", random % COUNTERS),
+        amount: (random >> 64) as u64 % 1000,
+    }
 }
 
 /// Sends the event; false when no answer came.
 async fn send(http: &Http, history: &Mutex<History>, event: &Pending) -> Result<bool> {
     history.lock().expect("no writer panicked").sends(&event.id);
-    match http.append(&event.counter, &json!("any"), &event.id, "Added", &counters::added(event.amount)).await? {
+    match http
+        .append(&event.counter, &json!("any"), &event.id, "Added", &counters::added(event.amount))
+        .await?
+    {
         Outcome::Stored(stored) => {
             history.lock().expect("no writer panicked").acknowledges(&event.id, stored)?;
             Ok(true)

@@ -24,7 +24,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("eventstore", &["core", "api", "log", "bus", "expr", "resources", "runtime"]),
     ("projection", &["core", "api", "log", "bus", "view", "expr", "resources", "runtime"]),
     // Programs.
-    ("server", &["core", "api", "log", "bus", "view", "sql", "expr", "resources", "runtime", "eventstore", "projection"]),
+    (
+        "server",
+        &[
+            "core",
+            "api",
+            "log",
+            "bus",
+            "view",
+            "sql",
+            "expr",
+            "resources",
+            "runtime",
+            "eventstore",
+            "projection",
+        ],
+    ),
     ("cli", &["core", "api", "resources", "runtime", "server"]),
     ("testkit", &["core", "api", "log"]),
     ("bench", &["core", "api", "log", "testkit"]),
@@ -39,11 +54,19 @@ fn metadata() -> Metadata {
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).expect("crates/testkit lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent)
+        .expect("crates/testkit lies in the workspace")
 }
 
 fn normal_dependencies(package: &Package) -> BTreeSet<&str> {
-    package.dependencies.iter().filter(|it| it.kind != DependencyKind::Development).map(|it| it.name.as_str()).collect()
+    package
+        .dependencies
+        .iter()
+        .filter(|it| it.kind != DependencyKind::Development)
+        .map(|it| it.name.as_str())
+        .collect()
 }
 
 fn ours(package: &Package) -> BTreeSet<&str> {
@@ -59,7 +82,9 @@ fn dependencies_point_the_way_that_the_map_says() {
         let name = package.name.as_str();
         let allowed = if let Some(name) = name.strip_prefix("headwater-") {
             seen.insert(name);
-            *rules.get(name).unwrap_or_else(|| panic!("crates/{name} is not in the map: add it to MAY_USE and to crates/README.md"))
+            *rules.get(name).unwrap_or_else(|| {
+                panic!("crates/{name} is not in the map: add it to MAY_USE and to crates/README.md")
+            })
         } else if EXAMPLES.contains(&name) {
             EXAMPLES_MAY_USE
         } else {
@@ -98,8 +123,14 @@ fn only_the_adapters_speak_to_a_technology() {
 fn only_the_operator_and_the_command_use_the_kubernetes_client() {
     for package in metadata().workspace_packages() {
         let name = package.name.as_str();
-        let client = package.dependencies.iter().any(|it| it.name == "kube" && it.features.iter().any(|it| it == "client" || it == "runtime"));
-        assert!(!client || ["headwater-operator", "headwater-cli"].contains(&name), "`{name}` uses kube's client");
+        let client = package
+            .dependencies
+            .iter()
+            .any(|it| it.name == "kube" && it.features.iter().any(|it| it == "client" || it == "runtime"));
+        assert!(
+            !client || ["headwater-operator", "headwater-cli"].contains(&name),
+            "`{name}` uses kube's client"
+        );
     }
 }
 
@@ -123,10 +154,13 @@ fn every_dependency_has_a_licence_that_is_allowed() {
     }
     let text = std::fs::read_to_string(root().join("deny.toml")).expect("deny.toml is there");
     let deny: Deny = toml::from_str(&text).expect("deny.toml is TOML");
-    let allowed: Vec<spdx::Licensee> = deny.licenses.allow.iter().map(|it| spdx::Licensee::parse(it).expect("an SPDX licence")).collect();
+    let allowed: Vec<spdx::Licensee> =
+        deny.licenses.allow.iter().map(|it| spdx::Licensee::parse(it).expect("an SPDX licence")).collect();
     for package in &metadata().packages {
-        let licence = package.license.as_deref().unwrap_or_else(|| panic!("{} names no licence", package.name));
-        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX).unwrap_or_else(|error| panic!("{}: {error}", package.name));
+        let licence =
+            package.license.as_deref().unwrap_or_else(|| panic!("{} names no licence", package.name));
+        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX)
+            .unwrap_or_else(|error| panic!("{}: {error}", package.name));
         assert!(
             expression.evaluate(|required| allowed.iter().any(|it| it.satisfies(required))),
             "{} is under {licence}, which deny.toml does not allow",
