@@ -1,0 +1,153 @@
+//! How many pods, and what kind: scaling, placement, and the shapes that are Kubernetes' own.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Duration, one};
+
+/// Scaling by processor use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas"))]
+pub struct Autoscaling {
+    /// Least number of pods.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 256))]
+    pub min_replicas: u32,
+    /// Greatest number of pods.
+    #[schemars(range(min = 1, max = 256))]
+    pub max_replicas: u32,
+    /// Processor use, in percent of what the pods request, that is aimed at.
+    #[serde(rename = "targetCPUPercent", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_cpu_percent: Option<u32>,
+}
+
+/// Scaling by lag or by processor use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas"))]
+pub struct LagAutoscaling {
+    /// Least number of pods.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 256))]
+    pub min_replicas: u32,
+    /// Greatest number of pods. More than the event stream has partitions are of no use, and are cut.
+    #[schemars(range(min = 1, max = 256))]
+    pub max_replicas: u32,
+    /// Lag, in events a pod, that is aimed at. Needs KEDA in the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub target_lag: Option<u32>,
+    /// Processor use, in percent of what the pods request, that is aimed at.
+    #[serde(rename = "targetCPUPercent", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_cpu_percent: Option<u32>,
+}
+
+/// What the pods are like. The fields are those of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// The container image. Default: the one that the operator was installed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+    /// Requests and limits of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "foreign::<ResourceRequirements>")]
+    pub resources: Option<ResourceRequirements>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels_schema")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that are tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "foreign::<Vec<Toleration>>")]
+    pub tolerations: Vec<Toleration>,
+    /// Attraction to nodes and pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "foreign::<Affinity>")]
+    pub affinity: Option<Affinity>,
+    /// How pods are spread over zones and nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "foreign::<Vec<TopologySpreadConstraint>>")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// The pods' priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Labels that the pods get besides the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels_schema")]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Annotations that the pods get besides the operator's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotations_schema")]
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+fn labels_schema(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+        "maxProperties": 64,
+    })
+}
+
+fn annotations_schema(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "maxLength": 16384 },
+        "maxProperties": 64,
+    })
+}
+
+/// The schema of a status's conditions, one for each type.
+pub(crate) fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = foreign::<Vec<Condition>>(generator);
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), vec!["type"].into());
+    schema
+}
+
+/// The schema of one of Kubernetes' own types: bounded, as theirs are not, and without their long descriptions, which
+/// `kubectl explain pod.spec` has.
+fn foreign<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
+    let mut generator =
+        SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut schema = T::json_schema(&mut generator).to_value();
+    bound(&mut schema);
+    Schema::try_from(schema).unwrap_or_default()
+}
+
+fn bound(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    fields.remove("description");
+    match fields.get("type").and_then(Value::as_str) {
+        Some("string") if !fields.contains_key("enum") => {
+            fields.entry("maxLength").or_insert(32_768.into());
+        }
+        Some("array") => {
+            fields.entry("maxItems").or_insert(64.into());
+        }
+        Some("object") if !fields.contains_key("properties") => {
+            fields.entry("maxProperties").or_insert(64.into());
+        }
+        _ => {}
+    }
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(bound);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = fields.get_mut(key) {
+            bound(inner);
+        }
+    }
+}
