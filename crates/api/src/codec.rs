@@ -62,12 +62,19 @@ fn undecodable(message: &str, error: &prost::DecodeError) -> Error {
     }
     // `Inner.field: Outer.field: what is wrong`, where a field is known.
     let (path, fault) = why.rsplit_once("invalid string value: ").unwrap_or(("", why));
-    let fields: Vec<&str> = path.split(": ").filter_map(|step| Some(step.split_once('.')?.1)).collect();
-    let field = if fields.is_empty() { "request".to_owned() } else { fields.join(".") };
-    Error::invalid(
-        field,
-        format!("not as {message} has it: {fault}; send UTF-8 in every string, by the published .proto"),
-    )
+    let mut fields: Vec<&str> = path
+        .split(": ")
+        .filter_map(|step| Some(step.split_once('.')?.1))
+        .map(|field| field.strip_prefix("r#").unwrap_or(field))
+        .collect();
+    if fields.is_empty() {
+        return Error::invalid(
+            "request",
+            format!("it is no {message}: {fault}; build it from the published .proto"),
+        );
+    }
+    fields.reverse();
+    Error::invalid(fields.join("."), format!("{fault}; send text as UTF-8"))
 }
 
 #[cfg(test)]
@@ -83,9 +90,9 @@ mod tests {
             let error = undecodable(v1::AppendRequest::NAME, &error).to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        check(b"\x0a\x02\xff\xfe", "stream_id: not as AppendRequest has it: data is not UTF-8");
-        check(b"\x1a\x03\x12\x01\xff", "events.type: not as AppendRequest has it: data is not UTF-8");
-        check(b"\x0a\x20a", "request: not as AppendRequest has it: ");
+        check(b"\x0a\x02\xff\xfe", "stream_id: data is not UTF-8 encoded; send");
+        check(b"\x1a\x03\x12\x01\xff", "events.type: data is not UTF-8 encoded; send");
+        check(b"\x0a\x20a", "request: it is no AppendRequest: ");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod codec;
 pub mod convert;
 pub mod errors;
 pub mod expected;
+pub mod model;
 
 pub use client::{
     Batch, Client, HeadAt, LogHead, PartitionHead, Read, ReadStream, RemoteLog, StreamBatch, StreamHead,
