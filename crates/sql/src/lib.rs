@@ -1,1 +1,6 @@
 //! The log and the view on SQLite.
+
+mod connection;
+mod sqlite;
+
+pub use sqlite::{DataLock, OpenLog, SqliteLog};

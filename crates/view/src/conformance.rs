@@ -1,6 +1,6 @@
 //! What every [`ViewStore`] must pass, as one test a promise. An implementation names its [`Place`]:
 //!
-//! ```ignore
+//! ```text
 //! headwater_view::view_conformance!(MyPlace::new());
 //! ```
 

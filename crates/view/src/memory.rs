@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use headwater_core::{Error, Partition, Position, Positions, Result, StreamId};
+use headwater_core::{Error, Partition, Positions, Result, StreamId};
 use jiff::Timestamp;
 use uuid::Uuid;
 

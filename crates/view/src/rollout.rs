@@ -158,12 +158,15 @@ impl Rollout {
     /// # Errors
     /// `FailedPrecondition`, `NotFound` or `Invalid` when the change is not legal.
     pub fn after(&self, change: &Change, now: Timestamp) -> Result<Self, Error> {
+        // Stores keep microseconds; what is answered now must equal what is read later.
+        let whole =
+            |moment: Timestamp| Timestamp::from_microsecond(moment.as_microsecond()).unwrap_or(moment);
         let mut next = self.clone();
         next.version = RolloutVersion(self.version.0 + 1);
         match change {
-            Change::Create(new) => next.create(new, now)?,
+            Change::Create(new) => next.create(new, whole(now))?,
             Change::Promote { revision, keep_until, hold } => {
-                next.promote(*revision, *keep_until, hold.clone())?
+                next.promote(*revision, whole(*keep_until), hold.clone())?
             }
             Change::Drop { revision } => next.remove(*revision)?,
             Change::ReleaseHold => next.held_digest = None,

@@ -106,6 +106,15 @@ impl TableSchema {
     /// [`Error::Invalid`] with the path within the table.
     pub fn check(&self) -> Result<()> {
         check_identifier("name", &self.name)?;
+        if is_reserved(&self.name) {
+            return Err(Error::invalid(
+                "name",
+                format!(
+                    "\"{}\" is kept for Headwater's own tables (hw_…, sqlite_…, r1_…); use another name",
+                    self.name
+                ),
+            ));
+        }
         if self.columns.is_empty() {
             return Err(Error::invalid("columns", "there are none; a table has at least its key's columns"));
         }
@@ -164,6 +173,16 @@ impl TableSchema {
     }
 }
 
+/// Whether a table's name could be that of a store's own table, or of another table in one of its revisions.
+fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let of_a_revision = name
+        .strip_prefix('r')
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(digits, _)| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    name.starts_with("hw_") || name.starts_with("sqlite_") || of_a_revision
+}
+
 /// Longest name of a table or column: what fits, with a revision's prefix, every database that is supported.
 const MAX_IDENTIFIER_BYTES: usize = 48;
 
@@ -216,6 +235,8 @@ mod tests {
         assert!(table().check().is_ok());
         check(|table| table.name = "drop table".into(), "name: \"drop table\" cannot name");
         check(|table| table.name = "_hidden".into(), "name: ");
+        check(|table| table.name = "R12_orders".into(), "name: \"R12_orders\" is kept for");
+        check(|table| table.name = "hw_skips".into(), "name: \"hw_skips\" is kept for");
         check(|table| table.columns[1].name = "ID".into(), "columns[1].name: \"ID\" is there twice");
         check(|table| table.columns[1].name = "a\"b".into(), "columns[1].name: ");
         check(|table| table.columns[1].default = Cell::Boolean(true), "columns[1].default: not a Decimal");

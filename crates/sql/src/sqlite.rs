@@ -1,0 +1,19 @@
+//! SQLite: the log, for one process.
+//!
+//! ```text
+//! lanes ──▶ commit ──▶ bounded queue ──▶ writer thread ──▶ one transaction, one sync ──▶ file.db-wal ──▶ file.db
+//!   ▲                                         │                                              ▲
+//!   └──────── answers, heads ◀────────────────┘                     a few read connections ──┘
+//! ```
+//!
+//! The file is locked for one process, so the heads in memory are the truth for its readers: they are published
+//! after the sync, and every page is bounded by them.
+
+mod lock;
+mod log;
+mod readers;
+mod rows;
+mod writer;
+
+pub use lock::DataLock;
+pub use log::{OpenLog, SqliteLog};

@@ -1,0 +1,62 @@
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use headwater_core::{Error, Result};
+
+/// Makes sure that one process at a time uses a file: an exclusive lock on `FILE.lock` beside it, which holds the process's
+/// id for people to read. The operating system releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataLock {
+    /// Closing it releases the lock.
+    _file: File,
+}
+
+impl DataLock {
+    /// Locks `path`, a data file or directory.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when another process (or another part of this one) has it; `Unavailable` when the lock cannot be written.
+    pub fn acquire(path: &Path) -> Result<Self> {
+        let lock = lock_path(path);
+        let failed = |error: std::io::Error| {
+            Error::unavailable(format!(
+                "cannot lock {}: writing {} failed: {error}; see that the directory is there and writable",
+                path.display(),
+                lock.display()
+            ))
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // The number is a courtesy: without it the message is still right.
+                let _ = file.read_to_string(&mut pid);
+                let pid = pid.trim();
+                return Err(Error::failed_precondition(format!(
+                    "{} is in use by another `headwater dev` (pid {}); stop that one, or give this one a data directory of its own",
+                    path.display(),
+                    if pid.is_empty() { "unknown" } else { pid },
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}

@@ -1,0 +1,1 @@
+SELECT digest, stream_id, version, place FROM events WHERE event_id = ?1
