@@ -1,0 +1,125 @@
+//! What the projection `accounts` has seen, over its query API.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use headwater_core::{RetryPolicy, Token};
+use reqwest::{StatusCode, Url};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Long enough for a `headwater dev` that is being restarted.
+const RETRY: RetryPolicy = RetryPolicy {
+    name: "query",
+    attempts: 25,
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(1),
+};
+
+/// A query that waits for a token is answered, or given up by the server, before this.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The tables of the projection.
+#[derive(Debug, Clone)]
+pub(crate) struct Views {
+    http: reqwest::Client,
+    projection: Url,
+}
+
+/// A row of table `accounts`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AccountRow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) balance: String,
+}
+
+#[derive(Deserialize)]
+struct IncomingRow {
+    amount: String,
+}
+
+impl Views {
+    /// The views behind the query API at `server`: `HOST:PORT`, or a URL.
+    ///
+    /// # Errors
+    /// When `server` is neither.
+    pub(crate) fn new(server: &str) -> anyhow::Result<Self> {
+        let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        let projection = Url::parse(&url)
+            .and_then(|url| url.join("/v1/projections/accounts/"))
+            .with_context(|| format!("--query-server: {server:?} is no address such as 127.0.0.1:8080"))?;
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("an HTTP client")?;
+        Ok(Self { http, projection })
+    }
+
+    /// What others have transferred to `account`, as far as the projection has seen; with `min_token`, at least as far as that.
+    ///
+    /// # Errors
+    /// When the projection cannot be asked.
+    pub(crate) async fn incoming(&self, account: &str, min_token: Option<&Token>) -> anyhow::Result<u128> {
+        let Some(row) = self.row::<IncomingRow>("incoming", account, min_token).await? else { return Ok(0) };
+        Decimal::from_str_exact(&row.amount)
+            .ok()
+            .filter(Decimal::is_integer)
+            .and_then(|amount| amount.to_u128())
+            .with_context(|| {
+                format!("table incoming has {} for account {account}: no whole number", row.amount)
+            })
+    }
+
+    /// The row of `account`.
+    ///
+    /// # Errors
+    /// When the projection cannot be asked.
+    pub(crate) async fn account(
+        &self,
+        account: &str,
+        min_token: Option<&Token>,
+    ) -> anyhow::Result<Option<AccountRow>> {
+        self.row("accounts", account, min_token).await
+    }
+
+    async fn row<R: DeserializeOwned>(
+        &self,
+        table: &str,
+        key: &str,
+        min_token: Option<&Token>,
+    ) -> anyhow::Result<Option<R>> {
+        let mut url = self.projection.clone();
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("the query API's address has no path"))?
+            .pop_if_empty()
+            .push(table)
+            .push(key);
+        if let Some(token) = min_token {
+            url.query_pairs_mut().append_pair("min_token", &token.to_string());
+        }
+        let mut attempt = 1;
+        loop {
+            let passing = match self.http.get(url.clone()).send().await {
+                Ok(answer) if answer.status() == StatusCode::OK => {
+                    return Ok(Some(answer.json().await.with_context(|| format!("the answer of {url}"))?));
+                }
+                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
+                Ok(answer) => {
+                    let status = answer.status();
+                    let error =
+                        anyhow!("{url} answered {status}: {}", answer.text().await.unwrap_or_default());
+                    if status != StatusCode::SERVICE_UNAVAILABLE {
+                        return Err(error);
+                    }
+                    error
+                }
+                Err(error) => {
+                    anyhow!(error).context(format!("no answer from the query API at {}", self.projection))
+                }
+            };
+            let Some(delay) = RETRY.delay(attempt) else { return Err(passing) };
+            tokio::time::sleep(delay).await;
+            attempt += 1;
+        }
+    }
+}

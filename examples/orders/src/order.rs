@@ -1,0 +1,235 @@
+//! An order as its events make it, and what may be asked of a new one. Pure.
+
+use headwater_core::{Error, Result};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::amount::Amount;
+use crate::event::{Created, Event, Item};
+
+/// Lines of one order at most.
+pub(crate) const MAX_ITEMS: usize = 100;
+
+/// Pieces of one line at most.
+const MAX_QUANTITY: u32 = 10_000;
+
+/// Longest code, name or id of somebody else, in bytes.
+const MAX_TEXT: usize = 200;
+
+/// The body of `POST /api/orders`. Fields that are not named here are ignored, as the article's service does: its clients send
+/// the whole order, with a status and a time that are not theirs to say.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NewOrder {
+    /// Chosen by the client so that it may repeat the request; made when absent.
+    pub(crate) order_id: Option<Uuid>,
+    pub(crate) customer_id: String,
+    pub(crate) restaurant_id: String,
+    /// What the customer was shown; must be what the lines come to.
+    pub(crate) amount: Option<Amount>,
+    pub(crate) order_items: Vec<Item>,
+}
+
+impl NewOrder {
+    /// The fact that `order_id` has been placed, with its amount computed exactly from its lines.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first wrong field.
+    pub(crate) fn place(self, order_id: Uuid) -> Result<Created> {
+        check_text("customer_id", &self.customer_id)?;
+        check_text("restaurant_id", &self.restaurant_id)?;
+        let lines = self.order_items.len();
+        if lines == 0 || lines > MAX_ITEMS {
+            return Err(Error::invalid("order_items", format!("{lines} lines; give 1 to {MAX_ITEMS}")));
+        }
+        let mut amount = Amount::ZERO;
+        for (index, item) in self.order_items.iter().enumerate() {
+            let field = |name: &str| format!("order_items[{index}].{name}");
+            check_text(&field("code"), &item.code)?;
+            check_text(&field("name"), &item.name)?;
+            if item.quantity == 0 || item.quantity > MAX_QUANTITY {
+                return Err(Error::invalid(
+                    field("quantity"),
+                    format!("{}; give 1 to {MAX_QUANTITY}", item.quantity),
+                ));
+            }
+            amount = item
+                .unit_price
+                .times(item.quantity)
+                .and_then(|line| amount.plus(line))
+                .map_err(|error| Error::invalid(field("unit_price"), error.to_string()))?;
+        }
+        if let Some(shown) = self.amount
+            && shown != amount
+        {
+            return Err(Error::invalid(
+                "amount",
+                format!("{shown}, but the lines come to {amount}; correct it or leave it out"),
+            ));
+        }
+        Ok(Created {
+            order_id: order_id.to_string(),
+            customer_id: self.customer_id,
+            status: "Pending".to_owned(),
+            restaurant_id: self.restaurant_id,
+            amount,
+            order_items: self.order_items,
+        })
+    }
+}
+
+fn check_text(field: &str, text: &str) -> Result<()> {
+    if text.trim().is_empty() || text.len() > MAX_TEXT {
+        return Err(Error::invalid(
+            field,
+            format!("{} bytes of text; give 1 to {MAX_TEXT}", text.trim().len()),
+        ));
+    }
+    Ok(())
+}
+
+/// How far an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Pending,
+    PaymentDebited,
+    Approved,
+    Rejected,
+}
+
+/// The fold of an order's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) created: Created,
+    pub(crate) status: Status,
+    /// Whether the customer's money is taken and not given back.
+    pub(crate) debited: bool,
+}
+
+impl Order {
+    /// Folds the events of one stream, in order. `None` when they do not begin with the order's creation: no order of ours.
+    pub(crate) fn fold(events: impl IntoIterator<Item = Event>) -> Option<Self> {
+        let mut events = events.into_iter();
+        let Some(Event::Created(created)) = events.next() else { return None };
+        let mut order = Self { created, status: Status::Pending, debited: false };
+        for event in events {
+            match event {
+                Event::Created(_) => {}
+                Event::PaymentDebited(_) => {
+                    order.debited = true;
+                    order.status = Status::PaymentDebited;
+                }
+                Event::PaymentVoided(_) => order.debited = false,
+                Event::Approved(_) => order.status = Status::Approved,
+                Event::Rejected(_) => order.status = Status::Rejected,
+            }
+        }
+        Some(order)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// The order `o-1` of customer `c-1`, as far as `status`.
+    pub(crate) fn order(amount: &str, restaurant: &str, status: Status, debited: bool) -> Order {
+        let created = Created {
+            order_id: "o-1".into(),
+            customer_id: "c-1".into(),
+            status: "Pending".into(),
+            restaurant_id: restaurant.into(),
+            amount: amount.parse().unwrap(),
+            order_items: Vec::new(),
+        };
+        Order { created, status, debited }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(json: &str) -> NewOrder {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_amount_is_computed_exactly_and_checked() {
+        fn check(amount: &str, lines: &[(&str, u32)], expected: Result<&str, &str>) {
+            let lines: Vec<String> = lines
+                .iter()
+                .map(|(price, quantity)| {
+                    format!(r#"{{"code":"P","name":"Pizza","unit_price":{price},"quantity":{quantity}}}"#)
+                })
+                .collect();
+            let order = body(&format!(
+                r#"{{"customer_id":"c","restaurant_id":"r",{amount}"order_items":[{}]}}"#,
+                lines.join(",")
+            ));
+            let placed = order.place(Uuid::from_u128(1)).map(|created| created.amount.to_string());
+            assert_eq!(
+                placed.as_deref().map_err(ToString::to_string),
+                expected.map_err(str::to_owned),
+                "{amount} {lines:?}"
+            );
+        }
+        check("", &[("19.90", 3)], Ok("59.70"));
+        check("", &[("0.1", 1), ("0.2", 1)], Ok("0.3"));
+        check(r#""amount":0.3,"#, &[("0.1", 1), ("0.2", 1)], Ok("0.3"));
+        check(r#""amount":59.7,"#, &[("19.90", 3)], Ok("59.70"));
+        check(
+            r#""amount":60,"#,
+            &[("19.90", 3)],
+            Err("amount: 60, but the lines come to 59.70; correct it or leave it out"),
+        );
+        check("", &[("1", 0)], Err("order_items[0].quantity: 0; give 1 to 10000"));
+        check("", &[("1", 1), ("1", 10_001)], Err("order_items[1].quantity: 10001; give 1 to 10000"));
+        check("", &[], Err("order_items: 0 lines; give 1 to 100"));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        fn check(json: &str, fault: &str) {
+            let error = body(json).place(Uuid::from_u128(1)).unwrap_err().to_string();
+            assert!(error.starts_with(fault), "{error}");
+        }
+        check(r#"{"customer_id":" ","restaurant_id":"r","order_items":[]}"#, "customer_id: 0 bytes");
+        check(r#"{"customer_id":"c","restaurant_id":"","order_items":[]}"#, "restaurant_id: 0 bytes");
+        check(
+            r#"{"customer_id":"c","restaurant_id":"r","order_items":[{"code":"","name":"n","unit_price":1,"quantity":1}]}"#,
+            "order_items[0].code: 0 bytes",
+        );
+        let high = r#"{"code":"c","name":"n","unit_price":999999999999,"quantity":2}"#;
+        check(
+            &format!(r#"{{"customer_id":"c","restaurant_id":"r","order_items":[{high}]}}"#),
+            "order_items[0].unit_price: 999999999999 × 2 is no amount",
+        );
+    }
+
+    #[test]
+    fn an_order_goes_its_way() {
+        use crate::event::{Approved, Payment, Rejected};
+        let created = body(
+            r#"{"customer_id":"c","restaurant_id":"r","order_items":[{"code":"c","name":"n","unit_price":1,"quantity":1}]}"#,
+        )
+        .place(Uuid::from_u128(1))
+        .unwrap();
+        let order_id = || created.order_id.clone();
+        let payment = || Payment { order_id: order_id(), customer_id: "c".into(), amount: created.amount };
+        let fold = |events: &[Event]| {
+            let all = std::iter::once(Event::Created(created.clone())).chain(events.iter().cloned());
+            Order::fold(all).map(|order| (order.status, order.debited)).unwrap()
+        };
+        let debited = Event::PaymentDebited(payment());
+        let approved = Event::Approved(Approved { order_id: order_id() });
+        let rejected = Event::Rejected(Rejected { order_id: order_id(), reason: "closed".into() });
+        let voided = Event::PaymentVoided(payment());
+        assert_eq!(fold(&[]), (Status::Pending, false));
+        assert_eq!(fold(std::slice::from_ref(&debited)), (Status::PaymentDebited, true));
+        assert_eq!(fold(&[debited.clone(), approved]), (Status::Approved, true));
+        assert_eq!(fold(&[debited.clone(), rejected.clone()]), (Status::Rejected, true));
+        assert_eq!(fold(&[debited.clone(), rejected, voided]), (Status::Rejected, false));
+        assert_eq!(Order::fold([debited]), None);
+        assert_eq!(Order::fold([]), None);
+    }
+}
