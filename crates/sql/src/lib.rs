@@ -4,3 +4,6 @@ mod connection;
 mod sqlite;
 
 pub use sqlite::{DataLock, OpenLog, SqliteLog};
+mod sqlite_view;
+
+pub use sqlite_view::SqliteView;

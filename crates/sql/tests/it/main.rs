@@ -1,0 +1,3 @@
+//! The adapters against their ports' conformance suites, and what only they promise.
+
+mod view;

@@ -1,0 +1,156 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use headwater_sql::SqliteView;
+use headwater_view::ViewStore;
+use headwater_view::conformance::Place;
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.0.path().join("view.sqlite")
+    }
+}
+
+#[async_trait]
+impl Place for Directory {
+    async fn open(&self) -> Arc<dyn ViewStore> {
+        Arc::new(SqliteView::open(self.file()).expect("a store"))
+    }
+}
+
+headwater_view::view_conformance!(Directory::new());
+
+mod files {
+    use headwater_core::{Error, LogId, Partition, PartitionCount, Position, Positions};
+    use headwater_view::{
+        Advance, Batch, Cell, Change, Column, ColumnType, Decisions, Index, Key, NewRevision, Row, RowState,
+        RowWrite, TableSchema, ViewAdmin, ViewSink, Writers,
+    };
+    use jiff::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+
+    fn revision(digest: &str, columns: &[&str]) -> NewRevision {
+        let column = |name: &&str| Column {
+            name: (*name).to_owned(),
+            column_type: if *name == "balance" { ColumnType::Decimal } else { ColumnType::Text },
+            default: Cell::Null,
+        };
+        NewRevision {
+            digest: digest.to_owned(),
+            definition: "{}".to_owned(),
+            tables: vec![TableSchema {
+                name: "accounts".to_owned(),
+                columns: columns.iter().map(column).collect(),
+                key: vec![0],
+                indexes: vec![Index { columns: vec![1] }],
+                writers: Writers::OneStream,
+            }],
+            log_id: LogId::generate(),
+            partitions: PartitionCount::ONE,
+            start: Positions::default(),
+        }
+    }
+
+    async fn build(store: &SqliteView, new: NewRevision, cells: Vec<Cell>) {
+        let rollout =
+            store.change(store.rollout().await.unwrap().version, &Change::Create(new)).await.unwrap();
+        let revision = rollout.candidate.unwrap();
+        let row = Row {
+            cells: cells.clone(),
+            writer: Some(headwater_core::StreamId::new("s").unwrap()),
+            stamps: vec![],
+        };
+        let batch = Batch {
+            advance: Some(Advance {
+                partition: Partition::ZERO,
+                from: Position::ZERO,
+                to: Position::new(1),
+                recorded_at: Timestamp::UNIX_EPOCH,
+                skipped: 0,
+            }),
+            rows: vec![RowWrite {
+                table: 0,
+                key: Key::new(vec![cells[0].clone()]),
+                expected: None,
+                state: Some(RowState::Live(row)),
+            }],
+            ..Batch::new(revision, Decisions(0))
+        };
+        store.apply(&batch).await.unwrap();
+        let promote = Change::Promote { revision, keep_until: Timestamp::UNIX_EPOCH, hold: None };
+        store.change(rollout.version, &promote).await.unwrap();
+    }
+
+    fn text(text: &str) -> Cell {
+        Cell::Text(text.to_owned())
+    }
+
+    /// `sqlite3 FILE 'select * from accounts'` shows the active revision's columns and no others, in any program.
+    #[tokio::test]
+    async fn people_find_the_active_revision_under_plain_names() {
+        let directory = Directory::new();
+        let store = SqliteView::open(directory.file()).unwrap();
+        let first = revision("a", &["id", "balance"]);
+        let log_id = first.log_id;
+        build(&store, first, vec![text("x"), Cell::Decimal("10.50".parse().unwrap())]).await;
+        // A program that knows nothing of our collation.
+        let other = Connection::open(directory.file()).unwrap();
+        let select = |sql: &str| -> Vec<(String, String)> {
+            let mut statement = other.prepare(sql).unwrap();
+            assert_eq!(statement.column_count(), 2);
+            statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect()
+        };
+        assert_eq!(select("select * from accounts"), [("x".into(), "10.50".into())]);
+        assert_eq!(
+            select("select * from accounts where balance = '10.50' order by cast(balance as real)").len(),
+            1
+        );
+
+        let second = NewRevision { log_id, ..revision("b", &["id", "owner"]) };
+        build(&store, second, vec![text("x"), text("Adam")]).await;
+        assert_eq!(select("select * from accounts"), [("x".into(), "Adam".into())]);
+        assert_eq!(select("select id, balance from r1_accounts"), [("x".into(), "10.50".into())]);
+    }
+
+    #[tokio::test]
+    async fn another_file_and_a_newer_one_are_refused_plainly() {
+        let directory = Directory::new();
+        let fault = || match SqliteView::open(directory.file()) {
+            Err(Error::Corrupt { message }) => message,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("it was opened"),
+        };
+        drop(SqliteView::open(directory.file()).unwrap());
+        let other = Connection::open(directory.file()).unwrap();
+        other.pragma_update(None, "user_version", 2).unwrap();
+        assert!(fault().contains("made by a newer Headwater (format 2, this one knows 1)"), "{}", fault());
+        other.pragma_update(None, "user_version", 1).unwrap();
+        drop(SqliteView::open(directory.file()).unwrap());
+        other.pragma_update(None, "application_id", 1).unwrap();
+        assert!(fault().contains("it is another database"), "{}", fault());
+        drop(other);
+        std::fs::write(directory.file(), "not a database, and long enough to be looked at ".repeat(100))
+            .unwrap();
+        assert!(fault().contains("not a database"), "{}", fault());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_not_there_is_named() {
+        let directory = Directory::new();
+        let error = SqliteView::open(directory.0.path().join("none/view.sqlite")).err().unwrap();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("none/view.sqlite"), "{error}");
+    }
+}
