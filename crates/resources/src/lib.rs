@@ -14,11 +14,13 @@
 #![warn(missing_docs)]
 #![allow(unreachable_pub, reason = "the derive KubeSchema copies public structs into functions")]
 
+pub mod crd;
 pub mod event_stream;
 pub mod projection;
 pub mod saga;
 pub mod shared;
 
+pub use crd::crds;
 pub use event_stream::{EventStream, EventStreamSpec, EventStreamStatus};
 pub use projection::{Projection, ProjectionSpec, ProjectionStatus};
 pub use saga::{Saga, SagaSpec, SagaStatus};

@@ -1,0 +1,3 @@
+//! The definitions, the manifests and the digests, as their users meet them.
+
+mod crds;
