@@ -64,7 +64,7 @@ pub(crate) fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         })
         .min();
     match best {
-        Some((distance, candidate)) if distance <= name.chars().count().div_ceil(3) => {
+        Some((distance, candidate)) if distance <= name.chars().count() / 3 => {
             format!("; did you mean `{candidate}`?")
         }
         _ if !known.is_empty() && known.len() <= 12 => {

@@ -37,12 +37,19 @@
 
 #![warn(missing_docs)]
 
+mod budget;
+mod check;
 mod decimal;
+mod evaluate;
 mod expression;
 mod fault;
+mod functions;
 mod json;
+mod parse;
 mod scope;
+mod source;
 mod template;
+mod tree;
 mod types;
 mod value;
 

@@ -1,0 +1,27 @@
+//! A bound on the work of one evaluation.
+
+/// Steps: about one for each byte of text made or element looked at, and more for each turn of a macro. Enough for any
+/// rule over an event of a megabyte, and over in well under a second.
+const STEPS: usize = 1 << 26;
+
+/// The work that an evaluation may still do.
+#[derive(Debug)]
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    pub(crate) fn new() -> Budget {
+        Budget(STEPS)
+    }
+
+    /// # Errors
+    /// When there is not as much left.
+    pub(crate) fn spend(&mut self, steps: usize) -> Result<(), String> {
+        match self.0.checked_sub(steps) {
+            Some(left) => {
+                self.0 = left;
+                Ok(())
+            }
+            None => Err("this takes too much work; macros within macros over large lists do".to_owned()),
+        }
+    }
+}
