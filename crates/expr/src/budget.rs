@@ -1,7 +1,7 @@
 //! A bound on the work of one evaluation.
 
-/// Steps: about one for each byte of text made or element looked at, and more for each turn of a macro. Enough for any
-/// rule over an event of a megabyte, and over in well under a second.
+/// Steps: one for each part of an expression evaluated, byte of text made and element looked at, and some for each turn of
+/// a macro. Enough for any rule over an event of a megabyte, and used up in about a second.
 const STEPS: usize = 1 << 26;
 
 /// The work that an evaluation may still do.

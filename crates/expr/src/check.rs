@@ -201,7 +201,7 @@ impl Checker<'_> {
         let known = self.locals.iter().map(|(name, _)| name.as_str()).chain(self.scope.names());
         let mut message = format!("unknown variable `{name}`{}", suggest(name, known));
         if !message.contains("did you mean") {
-            message += &format!("; a text is written in quotes: '{name}'");
+            message = format!("{message}; a text is written in quotes: '{name}'");
         }
         self.faulty(range, message)
     }
@@ -385,7 +385,9 @@ impl Checker<'_> {
                     self.fault(&key.node.range, message);
                 }
                 Some(Value::Text(name)) => {
-                    fields.iter_mut().for_each(|fields| fields.push((name.to_string(), value.known.clone())))
+                    if let Some(fields) = &mut fields {
+                        fields.push((name.to_string(), value.known.clone()));
+                    }
                 }
                 _ => fields = None,
             }

@@ -124,6 +124,7 @@ fn made<'e>(value: impl Into<Value<'e>>) -> Operand<'e> {
 
 impl<'e> Evaluator<'e> {
     fn eval(&mut self, node: &'e Node) -> Outcome<Operand<'e>> {
+        self.spend(1, node)?;
         match &node.kind {
             Kind::Literal(value) => Ok(Operand::Kept(value)),
             Kind::Variable { slot, name } => match self.variables.get_at(*slot, name) {
@@ -159,11 +160,21 @@ impl<'e> Evaluator<'e> {
             Kind::Matches(part, pattern) => {
                 let held = self.eval(part)?;
                 match held.as_str() {
-                    Some(text) => Ok(made(pattern.is_match(text))),
+                    Some(text) => {
+                        self.spend(text.len(), node)?;
+                        Ok(made(pattern.is_match(text)))
+                    }
                     None => failure(part, format!("text is needed, and this is {}", kind(&held))),
                 }
             }
             Kind::Macro(which, comprehension) => self.comprehension(*which, comprehension),
+        }
+    }
+
+    fn spend(&mut self, steps: usize, node: &Node) -> Outcome<()> {
+        match self.budget.spend(steps) {
+            Ok(()) => Ok(()),
+            Err(message) => failure(node, message),
         }
     }
 
@@ -290,12 +301,11 @@ impl<'e> Evaluator<'e> {
     fn call(&mut self, node: &'e Node, function: Function, parts: &'e [Node]) -> Outcome<Operand<'e>> {
         let mut few = [Value::Null, Value::Null, Value::Null, Value::Null];
         let mut many = Vec::new();
-        let arguments = match few.get_mut(..parts.len()) {
-            Some(few) => few,
-            None => {
-                many.resize(parts.len(), Value::Null);
-                &mut many[..]
-            }
+        let arguments = if let Some(few) = few.get_mut(..parts.len()) {
+            few
+        } else {
+            many.resize(parts.len(), Value::Null);
+            &mut many[..]
         };
         for (argument, part) in arguments.iter_mut().zip(parts) {
             *argument = self.eval(part)?.into_value();
@@ -316,9 +326,7 @@ impl<'e> Evaluator<'e> {
         let mut at = 0;
         while let Some(element) = elements.element(at) {
             at += 1;
-            if let Err(message) = self.budget.spend(TURN_STEPS) {
-                return failure(&parts.body, message);
-            }
+            self.spend(TURN_STEPS, &parts.body)?;
             self.locals.push(element);
             let turn = self.turn(which, parts);
             let element = self.locals.pop();
@@ -333,7 +341,7 @@ impl<'e> Evaluator<'e> {
                 Ok(Turn::Value(value)) => kept.push(value),
                 // As with `&&` and `||`, a decisive element decides whatever becomes of the others.
                 Err(failed) if matches!(which, Macro::All | Macro::Exists) => {
-                    undecided = undecided.or(Some(failed))
+                    undecided = undecided.or(Some(failed));
                 }
                 Err(failed) => return Err(failed),
             }

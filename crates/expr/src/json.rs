@@ -151,7 +151,7 @@ pub(crate) fn write(value: &Value<'_>, numbers: Numbers, out: &mut String) {
             out.push(']');
         }
         Value::Map(map) => {
-            write_fields(map.iter().map(|(key, value)| (key, Cow::Borrowed(value))), numbers, out)
+            write_fields(map.iter().map(|(key, value)| (key, Cow::Borrowed(value))), numbers, out);
         }
         Value::Object(object) => {
             write_fields(fields(*object).map(|(name, value)| (name, Cow::Owned(value))), numbers, out);

@@ -13,14 +13,15 @@
 //! - **There is one type of number, an exact decimal** of up to 28 significant digits ([`Decimal`]): literals,
 //!   JSON and every operator. `0.1 + 0.2 == 0.3`, `7 / 2 == 3.5`, and an amount never passes through a float.
 //!   `+ - * /` give the exact result where it fits; otherwise digits after the point are rounded half to even at
-//!   the last one that fits, and a result whose whole part does not fit is an error, as is division by zero.
+//!   the last one that fits, and a result whose whole part does not fit is an error, as is division by zero. Sums keep
+//!   the digits that their terms have (`0.10 + 0.20` is `0.30`), a quotient at least those of its dividend.
 //!   `a % b` has the sign of `a`. `int(x)` cuts off what follows the point; `double(x)` and `decimal(x)` are the
 //!   decimal itself.
 //! - **The checker is conservative**: it refuses what can't work (an unknown variable, a field that a closed schema
 //!   does not have, a sum of a number and a text) and accepts what it can't know ([`Type::Any`]).
 //! - Keys of maps are text, as in JSON. There are no bytes, no unsigned numbers and no protocol buffer messages.
-//! - `type(x)` is the name of the type as text: `null_type`, `bool`, `number`, `string`, `google.protobuf.Timestamp`…
-//!   compared with the usual names: `type(x) == string`; `int`, `uint` and `double` are all `number`.
+//! - `type(x)` is compared with the usual names: `type(x) == string`. It is text; `int`, `uint` and `double` are all
+//!   `'number'`.
 //! - Time zones are `UTC` or an offset (`+02:00`): results must not depend on a machine's zone files.
 //!
 //! The functions are listed in [`Expression`].

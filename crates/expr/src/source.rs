@@ -31,7 +31,7 @@ pub(crate) fn after_token(source: &str, at: usize) -> usize {
 
 /// Whether the string literal whose quote stands at `at` has an `r` before it, perhaps with a `b`.
 fn is_raw(source: &str, at: usize) -> bool {
-    let before = source[..at].as_bytes();
+    let before = &source.as_bytes()[..at];
     let prefix =
         before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
     let prefix = &source[at - prefix..at];

@@ -91,9 +91,11 @@ impl Type {
             return true;
         }
         match (self.non_null(), wanted.non_null()) {
-            (Type::Any, _) | (_, Type::Any) => true,
             (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) => a.could_be(b),
-            (Type::Object(_), Type::Map(_) | Type::Object(_)) | (Type::Map(_), Type::Object(_)) => true,
+            (Type::Any, _)
+            | (_, Type::Any)
+            | (Type::Object(_), Type::Map(_) | Type::Object(_))
+            | (Type::Map(_), Type::Object(_)) => true,
             (a, b) => a == b,
         }
     }

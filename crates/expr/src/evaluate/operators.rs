@@ -95,9 +95,13 @@ fn length<'e>(result: Option<SignedDuration>, problem: &str) -> Result<Value<'e>
 }
 
 fn equal(left: &Value<'_>, right: &Value<'_>, budget: &mut Budget) -> Result<bool, String> {
-    if let (Value::List(_) | Value::Map(_) | Value::Object(_), Value::List(_) | Value::Map(_)) = (left, right)
-    {
-        budget.spend(weight(right))?;
+    match (left, right) {
+        // Memory is compared many bytes at a time.
+        (Value::Text(a), Value::Text(b)) if a.len() == b.len() => budget.spend(a.len() / 64)?,
+        (Value::List(_) | Value::Map(_) | Value::Object(_), Value::List(_) | Value::Map(_)) => {
+            budget.spend(weight(right))?;
+        }
+        _ => {}
     }
     Ok(left == right)
 }

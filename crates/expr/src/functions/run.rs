@@ -17,6 +17,8 @@ pub(crate) fn call<'e>(
     budget: &mut Budget,
 ) -> Result<Value<'e>, String> {
     use Function as F;
+    // Looking at the arguments once; what is made of them is counted where it is made.
+    budget.spend(arguments.iter().map(length).sum())?;
     Ok(match function {
         F::Dyn => std::mem::take(&mut arguments[0]),
         F::TypeOf => Value::from(type_of(&arguments[0])),
@@ -87,6 +89,14 @@ pub(crate) fn call<'e>(
         | F::Month
         | F::Seconds => time::part(function, &arguments[0], arguments.get(1))?,
     })
+}
+
+fn length(value: &Value<'_>) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::List(elements) => elements.len(),
+        _ => 0,
+    }
 }
 
 /// Compiles a pattern; its size is bounded.

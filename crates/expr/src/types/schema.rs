@@ -1,6 +1,5 @@
 //! Types from JSON Schemas.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -10,6 +9,9 @@ use super::{ObjectType, Type};
 /// Deeper than this, a schema is not looked into.
 const MAX_DEPTH: usize = 64;
 
+/// Schemas with more parts than this, each counted as often as it is referred to, are not looked into any further.
+const MAX_PARTS: usize = 20_000;
+
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Dialect {
     JsonSchema,
@@ -17,18 +19,22 @@ pub(super) enum Dialect {
 }
 
 pub(super) fn read(schema: &Json, dialect: Dialect) -> Type {
-    Reader { root: schema, dialect, references: HashMap::new() }.read(schema, MAX_DEPTH)
+    Reader { root: schema, dialect, parts: MAX_PARTS, following: Vec::new() }.read(schema, MAX_DEPTH)
 }
 
 struct Reader<'a> {
     root: &'a Json,
     dialect: Dialect,
-    /// What each `$ref` stands for; `None` while it is being read, so that a cycle ends in `Any`.
-    references: HashMap<&'a str, Option<Type>>,
+    /// How many parts may still be read.
+    parts: usize,
+    /// The references that are being followed, so that a cycle ends in `Any`.
+    following: Vec<&'a str>,
 }
 
 impl<'a> Reader<'a> {
     fn read(&mut self, schema: &'a Json, depth: usize) -> Type {
+        let Some(parts) = self.parts.checked_sub(1) else { return Type::Any };
+        self.parts = parts;
         let (Some(schema), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else {
             return Type::Any;
         };
@@ -53,15 +59,15 @@ impl<'a> Reader<'a> {
     }
 
     fn reference(&mut self, reference: &'a str, depth: usize) -> Type {
-        if let Some(known) = self.references.get(reference) {
-            return known.clone().unwrap_or(Type::Any);
-        }
         let Some(target) = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)) else {
             return Type::Any;
         };
-        self.references.insert(reference, None);
+        if self.following.contains(&reference) {
+            return Type::Any;
+        }
+        self.following.push(reference);
         let known = self.read(target, depth);
-        self.references.insert(reference, Some(known.clone()));
+        self.following.pop();
         known
     }
 

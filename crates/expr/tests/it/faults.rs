@@ -1,6 +1,6 @@
 //! What the checker refuses, where, and with which remedy; and what it accepts.
 
-use headwater_expr::{Expression, Scope, Type};
+use headwater_expr::{Expression, Scope, Type, Value, Variables};
 
 fn scope() -> Scope {
     let data = Type::object([
@@ -240,6 +240,28 @@ fn nesting_is_bounded_on_the_stack_of_any_thread() {
     assert!(too_deep(nest("", "event", "[0]", 1300)));
     assert!(too_deep(nest("", "1", "<1", 2040)));
     assert!(too_deep(nest("", "[1]", ".map(x,x)", 400)));
+}
+
+#[test]
+fn the_deepest_expressions_are_evaluated_on_a_small_stack() {
+    let run = |source: String| {
+        let scope = Scope::new().with("l", Type::Any);
+        let expression =
+            Expression::compile(&source, &scope).unwrap_or_else(|faults| panic!("{source}: {faults:?}"));
+        let evaluating = std::thread::Builder::new().stack_size(512 << 10).spawn(move || {
+            let json = [b"[".repeat(128), b"]".repeat(128)].concat();
+            let variables = Variables::new().with("l", Value::parse_json(&json).unwrap());
+            expression
+                .evaluate(&variables)
+                .map(|value| value == value.clone().into_owned())
+                .map_err(|error| error.message)
+        });
+        evaluating.unwrap().join().expect("the stack is large enough")
+    };
+    assert_eq!(run(format!("size(l){}", " + size(l)".repeat(190))), Ok(true));
+    assert_eq!(run(format!("{}l{}", "l.map(x, ".repeat(90), ")".repeat(90))), Ok(true));
+    assert_eq!(run(format!("{}l{}", "[".repeat(90), "]".repeat(90))), Ok(true));
+    assert_eq!(run(format!("l{}", "[0]".repeat(127))), Ok(true));
 }
 
 #[test]

@@ -69,6 +69,8 @@ fn numbers_are_exact_decimals() {
     check("event.data.amount / 3", "19.90");
     check("10.00 / 8", "1.25");
     check("79228162514264337593543950.335 / 0.1", "792281625142643375935439503.35");
+    check("3-1 + 3 -1 - -1", "5");
+    check("0.10 + 0.20", "0.30");
     check("7 % 2", "1");
     check("-7 % 2", "-1");
     check("7.5 % 2", "1.5");
@@ -390,6 +392,16 @@ fn work_is_bounded() {
     assert_eq!(run("l.map(a, t).join(t) == ''"), refused);
     assert_eq!(run("l.all(a, l.all(b, l != [a, b]))"), Ok(()));
     assert_eq!(run("l.all(a, l.all(b, l == l))"), refused);
+    assert_eq!(run("l.all(a, t.lowerAscii() == t)"), refused);
+    assert_eq!(run("l.all(a, !t.matches('y$'))"), refused);
+}
+
+#[test]
+fn compiled_expressions_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Expression>();
+    shared::<headwater_expr::Template>();
+    shared::<Value<'_>>();
 }
 
 #[test]
