@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::http::Http;
@@ -15,13 +15,33 @@ use crate::process::{Process, program};
 pub struct DevOptions {
     directory: PathBuf,
     data_dir: PathBuf,
+    listen: String,
+    query_listen: String,
     more: Vec<OsString>,
 }
 
 impl DevOptions {
     /// The manifests in `directory`, the data in `data_dir`, and nothing else running beside it.
     pub fn new(directory: impl Into<PathBuf>, data_dir: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), data_dir: data_dir.into(), more: Vec::new() }
+        Self {
+            directory: directory.into(),
+            data_dir: data_dir.into(),
+            listen: "127.0.0.1:0".to_owned(),
+            query_listen: "127.0.0.1:0".to_owned(),
+            more: Vec::new(),
+        }
+    }
+
+    /// On the ports that `dev`, which has been killed, had: for clients that must find its successor.
+    ///
+    /// # Errors
+    /// When `dev` served not one event stream.
+    pub fn succeeding(mut self, dev: &Dev) -> Result<Self> {
+        let address = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let [stream] = &dev.ready.streams[..] else { bail!("dev served {} event streams", dev.ready.streams.len()) };
+        self.listen = address(&stream.url);
+        self.query_listen = address(&dev.ready.query);
+        Ok(self)
     }
 
     /// One more argument.
@@ -36,7 +56,8 @@ impl DevOptions {
         arguments.push(self.directory.clone().into());
         arguments.push("--data-dir".into());
         arguments.push(self.data_dir.clone().into());
-        arguments.extend(["--listen", "127.0.0.1:0", "--query-listen", "127.0.0.1:0"].map(OsString::from));
+        let ports = ["--listen", &self.listen, "--query-listen", &self.query_listen];
+        arguments.extend(ports.map(OsString::from));
         arguments.extend(self.more.iter().cloned());
         arguments
     }

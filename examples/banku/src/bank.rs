@@ -8,10 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use headwater_api::{Client, ReadStream};
 use headwater_core::{
-    Append, Appended, Error, EventType, Expected, NewEvent, RetryPolicy, StreamId, Token, Version,
+    Append, Appended, Error, EventType, Expected, NewEvent, RecordedEvent, RetryPolicy, StreamId, Token,
+    Version,
 };
 use uuid::Uuid;
 
@@ -150,10 +151,7 @@ impl Bank {
             let page =
                 self.store.read_stream(&request).await.with_context(|| format!("reading {stream_id}"))?;
             for event in &page.events {
-                let parsed = serde_json::from_slice(&event.data).with_context(|| {
-                    format!("version {} of {stream_id} is no event of an account", event.version)
-                })?;
-                account.apply(event.version.get(), &parsed)?;
+                account.apply(event.version.get(), &parse(event)?)?;
             }
             if page.events.is_empty() || account.version() >= page.version.get() {
                 return Ok(());
@@ -169,6 +167,19 @@ impl Bank {
         self.last = Some(appended.token());
         Ok(appended)
     }
+}
+
+/// What a stored event says. An event that is not understood may move money, so nothing is decided beside it.
+fn parse(event: &RecordedEvent) -> anyhow::Result<Event> {
+    let RecordedEvent { stream_id, version, event_type, .. } = event;
+    let parsed: Event = serde_json::from_slice(&event.data)
+        .with_context(|| format!("version {version} of {stream_id} is no event of an account"))?;
+    ensure!(
+        parsed.event_type() == event_type.as_str(),
+        "version {version} of {stream_id} has type {event_type}, but its data says {}",
+        parsed.event_type()
+    );
+    Ok(parsed)
 }
 
 /// The stream id that holds an account's own events.

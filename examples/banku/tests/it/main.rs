@@ -1,0 +1,5 @@
+//! Banku against a real `headwater dev`.
+
+mod prompt;
+mod prompts_at_once;
+mod session;
