@@ -28,7 +28,7 @@ mod types;
 const MAX_DEPTH: usize = 200;
 
 /// The names of types, and what `type()` gives for values of them.
-const TYPE_NAMES: [(&str, &str); 12] = [
+const TYPE_NAMES: [(&str, &str); 11] = [
     ("null_type", "null_type"),
     ("bool", "bool"),
     ("int", "number"),
@@ -40,7 +40,6 @@ const TYPE_NAMES: [(&str, &str); 12] = [
     ("duration", "duration"),
     ("list", "list"),
     ("map", "map"),
-    ("bytes", "bytes"),
 ];
 
 /// Parses and checks `source`; the result must be able to be a `wanted`.
@@ -213,7 +212,8 @@ impl Checker<'_> {
         let start = point.end + (after.len() - after.trim_start().len());
         let quotes = if self.source[start..].starts_with('`') { 2 } else { 0 };
         let name = start..(start + select.field.len() + quotes).min(self.source.len());
-        self.field(target, &select.field, &name)
+        let field = self.scope.field_name(&select.field);
+        self.field(target, &field, &name)
     }
 
     /// The field `name`, which is written at `place`.

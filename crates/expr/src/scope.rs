@@ -1,5 +1,7 @@
 //! The variables of an expression: their types when it is compiled, their values when it is evaluated.
 
+use std::borrow::Cow;
+
 use crate::types::Type;
 use crate::value::Value;
 
@@ -12,6 +14,7 @@ use crate::value::Value;
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     variables: Vec<(String, Type)>,
+    escaped_names: bool,
 }
 
 impl Scope {
@@ -30,6 +33,22 @@ impl Scope {
         self
     }
 
+    /// Field names are written as in the validation rules of custom resources, which can't write all of them plainly:
+    /// `__namespace__` for `namespace` and other reserved words, `__dot__`, `__dash__`, `__slash__`, `__underscores__`.
+    pub fn with_escaped_names(mut self) -> Scope {
+        self.escaped_names = true;
+        self
+    }
+
+    /// The name of the field that is written `name`.
+    pub(crate) fn field_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.escaped_names && name.contains("__") {
+            Cow::Owned(unescaped(name))
+        } else {
+            Cow::Borrowed(name)
+        }
+    }
+
     /// The type of the variable `name`.
     pub fn get(&self, name: &str) -> Option<&Type> {
         self.position(name).map(|slot| &self.variables[slot].1)
@@ -43,6 +62,44 @@ impl Scope {
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.variables.iter().position(|(known, _)| known == name)
     }
+}
+
+fn unescaped(name: &str) -> String {
+    const RESERVED: [&str; 18] = [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+    ];
+    const ESCAPES: [(&str, &str); 4] =
+        [("__dot__", "."), ("__dash__", "-"), ("__slash__", "/"), ("__underscores__", "__")];
+    let word = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
+    if let Some(word) = word.filter(|word| RESERVED.contains(word)) {
+        return word.to_owned();
+    }
+    let (mut plain, mut rest) = (String::new(), name);
+    while let Some(first) = rest.chars().next() {
+        let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
+        let (length, meant) =
+            escape.map_or((first.len_utf8(), &rest[..first.len_utf8()]), |(e, meant)| (e.len(), *meant));
+        plain.push_str(meant);
+        rest = &rest[length..];
+    }
+    plain
 }
 
 /// The values of an expression's variables for one evaluation.

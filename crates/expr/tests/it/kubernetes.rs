@@ -4,7 +4,7 @@ use headwater_expr::{Expression, Scope, Type, Value, Variables};
 use serde_json::{Value as Json, json};
 
 fn check(rule: &str, new: &Json, old: &Json, expected: bool) {
-    let scope = Scope::new().with("self", Type::Any).with("oldSelf", Type::Any);
+    let scope = Scope::new().with("self", Type::Any).with("oldSelf", Type::Any).with_escaped_names();
     let rule = Expression::compile_as(rule, &scope, &Type::Bool)
         .unwrap_or_else(|faults| panic!("{rule}: {faults:?}"));
     let variables = Variables::new()
@@ -64,4 +64,12 @@ fn lists_and_maps() {
         true,
     );
     check("oldSelf.all(o, o in self)", &json!(["a", "b"]), &json!(["a"]), true);
+}
+
+#[test]
+fn escaped_names() {
+    let resource = json!({"namespace": "a", "x-y.z/w__v": 1, "_a__b": 2, "__in": 3});
+    check("has(self.__namespace__) && self.__namespace__ == 'a'", &resource, &json!(null), true);
+    check("self.x__dash__y__dot__z__slash__w__underscores__v == 1", &resource, &json!(null), true);
+    check("self._a__b == 2 && self.__in == 3", &resource, &json!(null), true);
 }
