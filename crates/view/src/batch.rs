@@ -117,9 +117,9 @@ pub struct Advance {
     pub from: Position,
     /// Where it goes: beyond `from`.
     pub to: Position,
-    /// When the log took the event at `to`.
-    pub recorded_at: Timestamp,
-    /// Events in between that the policy skipped.
+    /// When the log took the last event that was read, where one was.
+    pub recorded_at: Option<Timestamp>,
+    /// Events in between that were skipped, by policy or because a person decided it before.
     pub skipped: u64,
 }
 
@@ -180,6 +180,8 @@ pub enum ParkChange {
     Release {
         /// All up to this position.
         through: Position,
+        /// How many of them a person skips.
+        skipped: u64,
         /// Why the first that stays could not be folded, where any stays.
         reason: String,
     },

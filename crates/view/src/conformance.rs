@@ -169,7 +169,7 @@ fn advance(partition: Partition, from: u64, to: u64) -> Option<Advance> {
         partition,
         from: Position::new(from),
         to: Position::new(to),
-        recorded_at: at(to as i64),
+        recorded_at: Some(at(to as i64)),
         skipped: 0,
     })
 }
@@ -451,7 +451,11 @@ fn release(id: &str, expected: u64, through: u64) -> Park {
         stream_id: stream(id),
         partition: P0,
         expected: Some(crate::ParkVersion(expected)),
-        change: ParkChange::Release { through: Position::new(through), reason: "still bad".into() },
+        change: ParkChange::Release {
+            through: Position::new(through),
+            skipped: 1,
+            reason: "still bad".into(),
+        },
     }
 }
 
@@ -534,6 +538,7 @@ pub async fn parked_events_are_taken_back_under_their_version(place: &dyn Place)
     assert_eq!(store.parked_stream(revision, &stream("bad"), 10).await.unwrap(), None);
     let state = store.partition(revision, P0).await.unwrap();
     assert_eq!((state.parked_events, state.parked.len()), (0, 0));
+    assert_eq!(store.progress(revision).await.unwrap()[0].skipped, 2);
     let gone = store.apply(&replay(second, 9, vec![])).await;
     assert!(matches!(gone, Err(ApplyError::Conflict { .. })));
 }
@@ -563,9 +568,6 @@ pub async fn a_skip_is_known_to_every_revision_and_fences_those_who_have_not_see
         seen.decisions = decisions;
         store.apply(&seen).await.unwrap();
     }
-    let skipped = |progress: Vec<crate::Progress>| progress.iter().map(|p| p.skipped).sum::<u64>();
-    assert_eq!(skipped(store.progress(revision).await.unwrap()), 1);
-    assert_eq!(skipped(store.progress(other).await.unwrap()), 0);
     change(&*store, Change::Drop { revision: other }).await;
     assert!(place.open().await.partition(revision, P0).await.unwrap().skips.contains(&id));
 }

@@ -137,7 +137,6 @@ impl State {
                 .iter()
                 .map(|advance| advance.partition)
                 .chain(batch.parks.iter().map(|park| park.partition))
-                .chain(batch.skips.iter().map(|skip| skip.partition))
             {
                 progress.entry(partition).or_insert_with(|| self.progress_of(tables, partition));
             }
@@ -147,13 +146,10 @@ impl State {
         {
             let (progress, advance) = moved;
             progress.position = advance.to;
-            progress.recorded_at = Some(advance.recorded_at);
+            progress.recorded_at = advance.recorded_at.or(progress.recorded_at);
             progress.skipped += advance.skipped;
         }
         for skip in &batch.skips {
-            if let Some(progress) = progress.get_mut(&skip.partition) {
-                progress.skipped += 1;
-            }
             if self.skips.insert(skip.id) {
                 self.decisions += 1;
             }
@@ -176,6 +172,9 @@ impl State {
             let change = tables.park(park, ParkVersion(version));
             if let Some(progress) = progress.get_mut(&park.partition) {
                 progress.parked = progress.parked.saturating_add_signed(change);
+                if let ParkChange::Release { skipped, .. } = park.change {
+                    progress.skipped += skipped;
+                }
             }
         }
         tables.checkpoints.extend(progress);
@@ -199,7 +198,7 @@ impl Tables {
                 entry.events.extend(events.iter().cloned());
                 events.len() as i64
             }
-            ParkChange::Release { through, reason } => {
+            ParkChange::Release { through, reason, .. } => {
                 let Some(entry) = self.parked.get_mut(&park.stream_id) else { return 0 };
                 let before = entry.events.len() as i64;
                 entry.events.retain(|event| event.position > *through);

@@ -106,6 +106,12 @@ impl TableSchema {
     /// [`Error::Invalid`] with the path within the table.
     pub fn check(&self) -> Result<()> {
         check_identifier("name", &self.name)?;
+        if self.name.len() > MAX_TABLE_BYTES {
+            return Err(Error::invalid(
+                "name",
+                format!("a table's name has at most {MAX_TABLE_BYTES} bytes; shorten \"{}\"", self.name),
+            ));
+        }
         if is_reserved(&self.name) {
             return Err(Error::invalid(
                 "name",
@@ -183,10 +189,13 @@ fn is_reserved(name: &str) -> bool {
     name.starts_with("hw_") || name.starts_with("sqlite_") || of_a_revision
 }
 
-/// Longest name of a table or column: what fits, with a revision's prefix, every database that is supported.
-const MAX_IDENTIFIER_BYTES: usize = 48;
+/// Longest name of a column: what every database that is supported takes.
+const MAX_IDENTIFIER_BYTES: usize = 63;
 
-/// Checks that `name` can stand for a table or column in every sink: a letter, then letters, digits and `_`, at most 48 bytes.
+/// Longest name of a table: leaves room for a revision's prefix.
+const MAX_TABLE_BYTES: usize = 48;
+
+/// Checks that `name` can stand for a table or column in every sink: a letter, then letters, digits and `_`, at most 63 bytes.
 ///
 /// # Errors
 /// [`Error::Invalid`] for `field` when it cannot.

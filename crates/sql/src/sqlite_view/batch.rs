@@ -206,9 +206,7 @@ pub(super) fn apply(
         }
         Ok(())
     };
-    for partition in
-        batch.parks.iter().map(|park| park.partition).chain(batch.skips.iter().map(|skip| skip.partition))
-    {
+    for partition in batch.parks.iter().map(|park| park.partition) {
         touched(partition)?;
     }
     for write in &batch.parks {
@@ -218,6 +216,9 @@ pub(super) fn apply(
         })?;
         if let Some(progress) = progress.get_mut(&write.partition) {
             progress.parked = progress.parked.saturating_add_signed(change);
+            if let ParkChange::Release { skipped, .. } = write.change {
+                progress.skipped += skipped;
+            }
         }
     }
     let mut new_skips = 0;
@@ -229,9 +230,6 @@ pub(super) fn apply(
                 statement.execute(params![skip.id.into_bytes(), skip.partition.get(), skip.position.get() as i64, at])
             })
             .map_err(explain)? as u64;
-        if let Some(progress) = progress.get_mut(&skip.partition) {
-            progress.skipped += 1;
-        }
     }
     if new_skips > 0 {
         transaction
@@ -263,7 +261,7 @@ fn advanced(
         return Err(ApplyError::Checkpoint { found: progress.position });
     }
     progress.position = advance.to;
-    progress.recorded_at = Some(advance.recorded_at);
+    progress.recorded_at = advance.recorded_at.or(progress.recorded_at);
     progress.skipped += advance.skipped;
     Ok(progress)
 }
@@ -469,7 +467,7 @@ fn park(
             }
             Ok(Some(events.len() as i64))
         }
-        ParkChange::Release { through, reason } => {
+        ParkChange::Release { through, reason, .. } => {
             let released = transaction
                 .prepare_cached(
                     "DELETE FROM hw_parked_events WHERE revision = ?1 AND stream_id = ?2 AND position <= ?3",

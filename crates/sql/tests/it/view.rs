@@ -73,7 +73,7 @@ mod files {
                 partition: Partition::ZERO,
                 from: Position::ZERO,
                 to: Position::new(1),
-                recorded_at: Timestamp::UNIX_EPOCH,
+                recorded_at: None,
                 skipped: 0,
             }),
             rows: vec![RowWrite {
