@@ -8,6 +8,7 @@
 //! ```
 
 mod clock;
+pub mod conformance;
 
 mod heads;
 mod memory;

@@ -25,7 +25,7 @@ pub struct AllPage {
     pub events: Vec<RecordedEvent>,
     /// How far this page has looked: read on after it. At least what was asked for.
     pub next: Positions,
-    /// The page ends where the log ended. Otherwise there is more, even when `events` is empty because of the filter.
+    /// The page ends where the log ended. Otherwise there may be more, even when `events` is empty because of the filter.
     pub caught_up: bool,
 }
 

@@ -1,0 +1,4 @@
+//! The log's contract, kept by the store in memory.
+
+mod memory;
+mod property;
