@@ -48,9 +48,9 @@ impl Account {
             });
         }
         match event {
-            Event::CreateEvent { acc_name, .. } => self.name = Some(acc_name.clone()),
-            Event::DepositEvent { amount, .. } => self.own += i128::from(*amount),
-            Event::WithdrawEvent { amount, .. } | Event::TransferEvent { amount, .. } => {
+            Event::Create { acc_name, .. } => self.name = Some(acc_name.clone()),
+            Event::Deposit { amount, .. } => self.own += i128::from(*amount),
+            Event::Withdraw { amount, .. } | Event::Transfer { amount, .. } => {
                 self.own -= i128::from(*amount);
             }
         }
@@ -112,19 +112,19 @@ mod tests {
     }
 
     fn create() -> Event {
-        Event::CreateEvent { acc_id: "a".into(), acc_name: "Adam Pahlevi".into() }
+        Event::Create { acc_id: "a".into(), acc_name: "Adam Pahlevi".into() }
     }
 
     fn deposit(amount: u64) -> Event {
-        Event::DepositEvent { acc_id: "a".into(), amount }
+        Event::Deposit { acc_id: "a".into(), amount }
     }
 
     fn withdraw(amount: u64) -> Event {
-        Event::WithdrawEvent { acc_id: "a".into(), amount }
+        Event::Withdraw { acc_id: "a".into(), amount }
     }
 
     fn transfer(amount: u64) -> Event {
-        Event::TransferEvent { acc_id: "a".into(), target_id: "b".into(), amount }
+        Event::Transfer { acc_id: "a".into(), target_id: "b".into(), amount }
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         let before = account.clone();
         assert!(account.apply(2, &deposit(1)).is_err());
         assert!(account.apply(4, &deposit(1)).is_err());
-        assert!(account.apply(3, &Event::DepositEvent { acc_id: "b".into(), amount: 1 }).is_err());
+        assert!(account.apply(3, &Event::Deposit { acc_id: "b".into(), amount: 1 }).is_err());
         assert_eq!(account, before);
         assert!(account.apply(3, &deposit(1)).is_ok());
     }

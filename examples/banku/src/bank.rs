@@ -78,22 +78,22 @@ impl Bank {
     pub(crate) async fn execute(&mut self, command: Command) -> Result<Outcome, Failure> {
         match command {
             Command::Create { name } => {
-                let event = Event::CreateEvent { acc_id: Uuid::new_v4().to_string(), acc_name: name };
+                let event = Event::Create { acc_id: Uuid::new_v4().to_string(), acc_name: name };
                 let appended = self.append(&event, Expected::NoStream).await.context("opening an account")?;
                 Ok(Outcome::Stored { event, appended })
             }
             Command::Deposit { account, amount } => {
                 self.open_account(&account).await?;
-                let event = Event::DepositEvent { acc_id: account, amount };
+                let event = Event::Deposit { acc_id: account, amount };
                 let appended = self.append(&event, Expected::Exists).await.context("paying in")?;
                 Ok(Outcome::Stored { event, appended })
             }
             Command::Withdraw { account, amount } => {
-                self.debit(Event::WithdrawEvent { acc_id: account, amount }, amount).await
+                self.debit(Event::Withdraw { acc_id: account, amount }, amount).await
             }
             Command::Transfer { from, to, amount } => {
                 self.open_account(&to).await?;
-                self.debit(Event::TransferEvent { acc_id: from, target_id: to, amount }, amount).await
+                self.debit(Event::Transfer { acc_id: from, target_id: to, amount }, amount).await
             }
             Command::Balance { account } => {
                 let row = self.views.account(&account, self.last.as_ref()).await?;

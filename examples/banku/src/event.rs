@@ -13,21 +13,25 @@ pub(crate) const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 #[serde(tag = "Type", rename_all_fields = "PascalCase")]
 pub(crate) enum Event {
     /// A new account is opened.
-    CreateEvent { acc_id: String, acc_name: String },
+    #[serde(rename = "CreateEvent")]
+    Create { acc_id: String, acc_name: String },
     /// Somebody pays into the account.
-    DepositEvent {
+    #[serde(rename = "DepositEvent")]
+    Deposit {
         acc_id: String,
         #[serde(deserialize_with = "amount")]
         amount: u64,
     },
     /// Somebody takes out of the account.
-    WithdrawEvent {
+    #[serde(rename = "WithdrawEvent")]
+    Withdraw {
         acc_id: String,
         #[serde(deserialize_with = "amount")]
         amount: u64,
     },
     /// The account `acc_id` pays to the account `target_id`. One event, in the payer's stream.
-    TransferEvent {
+    #[serde(rename = "TransferEvent")]
+    Transfer {
         acc_id: String,
         target_id: String,
         #[serde(deserialize_with = "amount")]
@@ -39,20 +43,20 @@ impl Event {
     /// The event's type, which its JSON repeats.
     pub(crate) fn event_type(&self) -> &'static str {
         match self {
-            Self::CreateEvent { .. } => "CreateEvent",
-            Self::DepositEvent { .. } => "DepositEvent",
-            Self::WithdrawEvent { .. } => "WithdrawEvent",
-            Self::TransferEvent { .. } => "TransferEvent",
+            Self::Create { .. } => "CreateEvent",
+            Self::Deposit { .. } => "DepositEvent",
+            Self::Withdraw { .. } => "WithdrawEvent",
+            Self::Transfer { .. } => "TransferEvent",
         }
     }
 
     /// The account whose stream holds the event.
     pub(crate) fn account(&self) -> &str {
         match self {
-            Self::CreateEvent { acc_id, .. }
-            | Self::DepositEvent { acc_id, .. }
-            | Self::WithdrawEvent { acc_id, .. }
-            | Self::TransferEvent { acc_id, .. } => acc_id,
+            Self::Create { acc_id, .. }
+            | Self::Deposit { acc_id, .. }
+            | Self::Withdraw { acc_id, .. }
+            | Self::Transfer { acc_id, .. } => acc_id,
         }
     }
 }
@@ -62,13 +66,13 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.event_type();
         let json = match self {
-            Self::CreateEvent { acc_id, acc_name } => {
+            Self::Create { acc_id, acc_name } => {
                 json!({"AccId": acc_id, "Type": kind, "AccName": acc_name})
             }
-            Self::DepositEvent { acc_id, amount } | Self::WithdrawEvent { acc_id, amount } => {
+            Self::Deposit { acc_id, amount } | Self::Withdraw { acc_id, amount } => {
                 json!({"AccId": acc_id, "Type": kind, "Amount": amount})
             }
-            Self::TransferEvent { acc_id, target_id, amount } => {
+            Self::Transfer { acc_id, target_id, amount } => {
                 json!({"AccId": acc_id, "Type": kind, "TargetId": target_id, "Amount": amount})
             }
         };
@@ -101,19 +105,19 @@ mod tests {
         }
         let acc_id = "cd371b90-e51b-4801-96fe-14bbe5ddc708".to_owned();
         check(
-            &Event::CreateEvent { acc_id: acc_id.clone(), acc_name: "Adam Pahlevi".into() },
+            &Event::Create { acc_id: acc_id.clone(), acc_name: "Adam Pahlevi".into() },
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"CreateEvent","AccName":"Adam Pahlevi"}"#,
         );
         check(
-            &Event::DepositEvent { acc_id: acc_id.clone(), amount: 2000 },
+            &Event::Deposit { acc_id: acc_id.clone(), amount: 2000 },
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"DepositEvent","Amount":2000}"#,
         );
         check(
-            &Event::WithdrawEvent { acc_id: acc_id.clone(), amount: 500 },
+            &Event::Withdraw { acc_id: acc_id.clone(), amount: 500 },
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"WithdrawEvent","Amount":500}"#,
         );
         check(
-            &Event::TransferEvent { acc_id, target_id: "3101ff16".into(), amount: 1000 },
+            &Event::Transfer { acc_id, target_id: "3101ff16".into(), amount: 1000 },
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"TransferEvent","TargetId":"3101ff16","Amount":1000}"#,
         );
     }
@@ -123,7 +127,7 @@ mod tests {
         fn check(number: &str, expected: Option<u64>) {
             let json = format!(r#"{{"AccId":"a","Type":"DepositEvent","Amount":{number}}}"#);
             let found = serde_json::from_str(&json).ok().map(|event| match event {
-                Event::DepositEvent { amount, .. } => amount,
+                Event::Deposit { amount, .. } => amount,
                 other => panic!("{other}"),
             });
             assert_eq!(found, expected, "{number}");

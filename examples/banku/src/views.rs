@@ -19,7 +19,7 @@ const RETRY: RetryPolicy = RetryPolicy {
 };
 
 /// A query that waits for a token is answered, or given up by the server, before this.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The tables of the projection.
 #[derive(Debug, Clone)]

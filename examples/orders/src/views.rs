@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::order::MAX_ITEMS;
 
 /// A query that waits for a token is answered, or given up by the server, before this.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The header that carries the place which a row reflects.
 const TOKEN: &str = "headwater-token";
