@@ -34,11 +34,12 @@ fn new_event_to_wire(event: &NewEvent) -> v1::NewEvent {
         data: event.data.clone(),
         metadata: metadata_to_wire(&event.metadata),
         content_type: content_type_to_wire(&event.content_type),
-        schema_version: event.schema_version,
+        // Version 1 is what events are made with: it stands for whatever the event stream declares.
+        schema_version: if event.schema_version == 1 { 0 } else { event.schema_version },
     }
 }
 
-/// The append that a request asks for. Limits are for the log to check.
+/// The append that a request asks for. Limits are for the log to check, and schema version 0 is for the event stream to set.
 ///
 /// # Errors
 /// `Invalid` with the path of the field.
@@ -66,7 +67,7 @@ fn new_event_from_wire(event: v1::NewEvent) -> Result<NewEvent> {
     Ok(NewEvent {
         id: if event.id.is_empty() { Uuid::now_v7() } else { event_id(&event.id)? },
         event_type: EventType::new(event.r#type)?,
-        schema_version: event.schema_version.max(1),
+        schema_version: event.schema_version,
         content_type: content_type_from_wire(event.content_type),
         data: event.data,
         metadata: Metadata::new(event.metadata)?,

@@ -19,6 +19,7 @@ pub use client::{
     Subscribe,
 };
 pub use errors::Problem;
+pub use headwater_log::{Direction, Filter, StartFrom};
 
 /// The messages and services of package `headwater.eventstore.v1`.
 #[allow(clippy::pedantic, clippy::all, missing_docs, unreachable_pub, reason = "generated from proto/")]

@@ -98,6 +98,8 @@ impl<'de> Deserialize<'de> for ExpectedBody {
 
 /// Reads the body of an append to `stream_id`. Data and metadata are slices of `body`, as they were written.
 ///
+/// Schema version 0 is for the event stream to set.
+///
 /// # Errors
 /// `Invalid` with line and column where it is not JSON or not of this shape, or with the path of the field.
 pub fn parse_append(stream_id: StreamId, body: &Bytes) -> Result<Append> {
@@ -153,7 +155,7 @@ fn new_event(event: &NewEventBody<'_>, body: &Bytes) -> Result<NewEvent> {
             None => Uuid::now_v7(),
         },
         event_type: EventType::new(&event.event_type)?,
-        schema_version: event.schema_version.unwrap_or(1),
+        schema_version: event.schema_version.unwrap_or(0),
         content_type: event.content_type.as_deref().unwrap_or(NewEvent::JSON).to_owned(),
         data,
         metadata: event

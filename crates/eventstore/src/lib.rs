@@ -1,1 +1,23 @@
-//! The gRPC and HTTP APIs over a log.
+//! The event store: one log, served over gRPC and HTTP on one port.
+//!
+//! ```text
+//!                            ┌─ gRPC  headwater.eventstore.v1 ─┐              ┌─▶ LogWriter (sequencer)
+//! writers, readers ── port ──┼─ gRPC  eventstore (the article) ┼──▶ Store ────┤
+//!                            ├─ HTTP  /v1/…  JSON, SSE ────────┘   schemas    └─▶ LogReader
+//!                            └─ gRPC  health, reflection; HTTP /healthz /readyz /metrics /openapi.json
+//! ```
+//!
+//! An append goes through the schemas of the event types to the writer and is answered when it is durable. Reads and subscriptions
+//! go to the reader; data travels as it was written, unless a reader asks for upcasts.
+
+mod event_types;
+mod grpc;
+mod http;
+mod metrics;
+mod paging;
+mod seed;
+mod server;
+mod store;
+
+pub use event_types::EventTypes;
+pub use server::EventStore;

@@ -1,11 +1,12 @@
 //! Whether a process is ready, and what it waits for if not.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
 
 /// Ready when all of its gates are open. Clones are of one and the same.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeSet<String>>>);
+pub struct Readiness(watch::Sender<BTreeSet<String>>);
 
 /// One thing that a process waits for before it is ready. Dropped unopened, it stays closed: whoever should have opened it is gone.
 #[derive(Debug)]
@@ -25,23 +26,24 @@ impl Readiness {
 
     /// What is waited for, in alphabetical order; empty: ready.
     pub fn waiting_for(&self) -> Vec<String> {
-        self.lock().iter().cloned().collect()
+        self.0.borrow().iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is waited for, now and at each change.
+    pub fn watch(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.0.subscribe()
     }
 }
 
 impl Gate {
     /// It has come.
     pub fn open(&self) {
-        self.readiness.lock().remove(&self.what);
+        self.readiness.0.send_if_modified(|waiting| waiting.remove(&self.what));
     }
 
     /// It is waited for, again.
     pub fn close(&self) {
-        self.readiness.lock().insert(self.what.clone());
+        self.readiness.0.send_if_modified(|waiting| waiting.insert(self.what.clone()));
     }
 }
 

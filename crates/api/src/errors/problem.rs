@@ -1,7 +1,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use headwater_core::{Error, StreamId, Token, Version};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -42,9 +42,6 @@ pub struct Problem {
     /// Milliseconds to wait before the next try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// The methods that the route takes: the `Allow` header of a 405.
-    #[serde(skip)]
-    allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -63,7 +60,6 @@ impl Problem {
             current_version: None,
             reached: None,
             retry_after_ms: None,
-            allow: None,
         }
     }
 
@@ -72,12 +68,10 @@ impl Problem {
         Self::from(&Error::not_found(format!("there is nothing at {path}; the routes are in /openapi.json")))
     }
 
-    /// The route is there, but not with this method.
-    pub fn method_not_allowed(method: &http::Method, path: &str, allow: &'static str) -> Self {
-        let detail = format!("{path} does not take {method}; it takes {allow}");
-        let problem =
-            Self::new("method-not-allowed", "Method not allowed", StatusCode::METHOD_NOT_ALLOWED, detail);
-        Self { allow: Some(allow), ..problem }
+    /// The route is there, but not with this method. Send it with an `Allow` header.
+    pub fn method_not_allowed(method: &http::Method, path: &str) -> Self {
+        let detail = format!("{path} does not take {method}; the Allow header says what it takes");
+        Self::new("method-not-allowed", "Method not allowed", StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 
     /// The body is of another media type than the route reads.
@@ -184,9 +178,6 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));
         if let Some(delay) = self.retry_after_ms {
             headers.insert(RETRY_AFTER, HeaderValue::from(delay.div_ceil(1000)));
-        }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     }

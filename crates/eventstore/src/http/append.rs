@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Response;
+use bytes::Bytes;
+use headwater_api::Problem;
+use headwater_api::model::{AppendedBody, parse_append};
+use headwater_core::Error;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use super::query::Parameters;
+use super::{MAX_BODY_BYTES, json, stream_id};
+use crate::metrics::Api;
+use crate::store::Store;
+
+/// `POST /v1/streams/{stream_id}/events`
+pub(super) async fn append(
+    State(store): State<Arc<Store>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let stream_id = stream_id(path)?;
+    Parameters::of(&uri, &[])?;
+    json_is_said(&headers)?;
+    let body = body.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Problem::too_large(MAX_BODY_BYTES)
+        }
+        other => Error::invalid("body", format!("it broke off: {}; send it again", other.body_text())).into(),
+    })?;
+    let append = parse_append(stream_id.clone(), &body)?;
+    let appended = store.append(Api::http, append).await?;
+    json(StatusCode::CREATED, &AppendedBody::new(&stream_id, &appended))
+}
+
+fn json_is_said(headers: &HeaderMap) -> Result<(), Problem> {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("that is no text"));
+    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
+        _ => Err(Problem::unsupported_media_type(content_type, "application/json")),
+    }
+}

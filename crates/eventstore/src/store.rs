@@ -1,0 +1,78 @@
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use headwater_core::{Append, Appended, Positions, RecordedEvent, Result, Token};
+use headwater_log::{LogReader, LogWriter};
+use headwater_runtime::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::EventTypes;
+use crate::metrics::{Api, Counters};
+
+/// The longest wait that a caller can ask for. Well below the idle time-outs of proxies, which are 30 seconds and more.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Events a page; as many as fit some hundred kilobytes on the wire, so that a page is neither all overhead nor a burst.
+pub(crate) const PAGE_EVENTS: usize = 1_000;
+
+/// Bytes of data and metadata a page: with the names around them they stay below what one gRPC message may have.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
+
+/// What all APIs do: the log, and what an event stream says about its events.
+pub(crate) struct Store {
+    pub(crate) reader: Arc<dyn LogReader>,
+    writer: Arc<dyn LogWriter>,
+    event_types: RwLock<Arc<EventTypes>>,
+    pub(crate) counters: Counters,
+    /// Ends what would not end by itself.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Store {
+    pub(crate) fn new(reader: Arc<dyn LogReader>, writer: Arc<dyn LogWriter>, metrics: &Metrics) -> Self {
+        Self {
+            reader,
+            writer,
+            event_types: RwLock::default(),
+            counters: Counters::new(metrics),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn event_types(&self) -> Arc<EventTypes> {
+        Arc::clone(&self.event_types.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_event_types(&self, event_types: EventTypes) {
+        *self.event_types.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(event_types);
+    }
+
+    /// Appends what meets the schemas, and counts it.
+    pub(crate) async fn append(&self, api: Api, mut append: Append) -> Result<Appended> {
+        let started = Instant::now();
+        let events = append.events.len();
+        let result = match self.event_types().admit(&mut append) {
+            Ok(()) => self.writer.append(append).await,
+            Err(error) => Err(error),
+        };
+        self.counters.appended(api, events, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// The place `positions` in this log.
+    pub(crate) fn token(&self, positions: Positions) -> Token {
+        Token::new(self.reader.descriptor().log_id, positions)
+    }
+
+    /// Events as a reader gets them.
+    pub(crate) fn give(&self, mut events: Vec<RecordedEvent>, upcast: bool) -> Result<Vec<RecordedEvent>> {
+        if upcast {
+            let event_types = self.event_types();
+            for event in &mut events {
+                event_types.upcast(event)?;
+            }
+        }
+        self.counters.read(events.len());
+        Ok(events)
+    }
+}
