@@ -1,0 +1,31 @@
+//! One module a command: its arguments, and what it does.
+
+pub(crate) mod append;
+pub(crate) mod completion;
+pub(crate) mod crd;
+pub(crate) mod query;
+pub(crate) mod read;
+pub(crate) mod subscribe;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Builder;
+
+use crate::arguments::{Arguments, Command};
+use crate::console::Console;
+
+/// Does what the arguments say.
+pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
+    match arguments.command {
+        Command::Completion(arguments) => completion::run(&arguments, console),
+        Command::Crd(arguments) => crd::run(&arguments, console),
+        Command::Append(arguments) => block_on(append::run(arguments, console)),
+        Command::Read(arguments) => block_on(read::run(arguments, console)),
+        Command::Subscribe(arguments) => block_on(subscribe::run(arguments, console)),
+        Command::Query(arguments) => block_on(query::run(arguments, console)),
+    }
+}
+
+/// Clients have one connection and need one thread.
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    Builder::new_current_thread().enable_all().build().context("start the runtime")?.block_on(command)
+}

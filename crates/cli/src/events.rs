@@ -1,0 +1,90 @@
+//! Events on standard output: a line each, as they come.
+
+use anyhow::Result;
+use headwater_api::model::EventBody;
+use headwater_core::RecordedEvent;
+
+use crate::console::{Colour, Console};
+
+/// Prints events. Widths grow with what comes, so that a long read need not be held to line up.
+pub(crate) struct Printer<'a> {
+    console: &'a Console,
+    widths: [usize; 4],
+    begun: bool,
+}
+
+const HEADINGS: [&str; 4] = ["POSITION", "STREAM ID", "VERSION", "TYPE"];
+/// Of a time to the millisecond.
+const TIME_WIDTH: usize = 24;
+
+impl<'a> Printer<'a> {
+    pub(crate) fn new(console: &'a Console) -> Self {
+        Self { console, widths: HEADINGS.map(str::len), begun: false }
+    }
+
+    /// Makes room for `events`, which are printed next.
+    fn fit(&mut self, events: &[RecordedEvent]) {
+        for event in events {
+            for (width, cell) in self.widths.iter_mut().zip(cells(event)) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+    }
+
+    /// Prints `events`.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub(crate) fn print(&mut self, events: &[RecordedEvent]) -> Result<()> {
+        if self.console.is_json() {
+            return events.iter().try_for_each(|event| Ok(self.console.json(&EventBody::new(event)?)?));
+        }
+        self.fit(events);
+        if !self.begun && !events.is_empty() {
+            self.begun = true;
+            let head = self.row(HEADINGS.map(str::to_owned), "RECORDED AT", "DATA");
+            self.console.line(&self.console.paint(Colour::Bold, &head))?;
+        }
+        for event in events {
+            let time = format!("{:.3}", event.recorded_at);
+            let line = self.row(cells(event), &time, &data_text(event));
+            self.console.line(&self.cut(line))?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, cells: [String; 4], time: &str, data: &str) -> String {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(self.widths) {
+            line.push_str(&format!("{cell:<width$}   "));
+        }
+        format!("{line}{time:<TIME_WIDTH$}   {data}")
+    }
+
+    /// One event stays on one line of a terminal; elsewhere nothing is cut.
+    fn cut(&self, line: String) -> String {
+        match self.console.width() {
+            Some(width) if line.chars().count() > width => {
+                line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+            }
+            _ => line,
+        }
+    }
+}
+
+fn cells(event: &RecordedEvent) -> [String; 4] {
+    [
+        format!("{}/{}", event.partition, event.position),
+        event.stream_id.to_string(),
+        event.version.to_string(),
+        event.event_type.to_string(),
+    ]
+}
+
+/// The data on one line.
+fn data_text(event: &RecordedEvent) -> String {
+    if !event.is_json() {
+        return format!("{} bytes of {}", event.data.len(), event.content_type);
+    }
+    String::from_utf8_lossy(&event.data).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

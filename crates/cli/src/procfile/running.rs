@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Program;
+
+/// How long a program may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A line that is longer is cut in several.
+const LINE_BYTES: u64 = 64 << 10;
+
+/// What a program says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A line on its standard output or standard error.
+    Line { name: String, line: String },
+    /// It has ended by itself.
+    Ended { name: String, code: Option<i32>, signal: Option<i32> },
+}
+
+/// Programs that run. Stop them before dropping this.
+pub(crate) struct Running {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Starts `programs` by `sh -c` in `folder`, with `environment` on top of this process's own; what they say goes to `said`.
+    ///
+    /// # Errors
+    /// When one cannot be started: those before it are stopped.
+    pub(crate) async fn start(
+        programs: &[Program],
+        folder: &Path,
+        environment: &BTreeMap<String, OsString>,
+        said: &mpsc::Sender<Said>,
+    ) -> Result<Self> {
+        let running = Self { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        for program in programs {
+            let started = start(program, folder, environment);
+            match started
+                .with_context(|| format!("start {} of the Procfile in {}", program.name, folder.display()))
+            {
+                Ok(child) => {
+                    running.tasks.spawn(watch(
+                        child,
+                        program.name.clone(),
+                        said.clone(),
+                        running.stop.clone(),
+                    ));
+                }
+                Err(error) => {
+                    running.stop().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Asks all to end, and sees to it that they do.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn start(
+    program: &Program,
+    folder: &Path,
+    environment: &BTreeMap<String, OsString>,
+) -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", &program.command])
+        .current_dir(folder)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Until the program has ended, by itself or because it was asked to.
+async fn watch(mut child: Child, name: String, said: mpsc::Sender<Said>, stop: CancellationToken) {
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let output = TaskTracker::new();
+    if let Some(stdout) = child.stdout.take() {
+        output.spawn(lines(stdout, name.clone(), said.clone()));
+    }
+    if let Some(stderr) = child.stderr.take() {
+        output.spawn(lines(stderr, name.clone(), said.clone()));
+    }
+    output.close();
+    // The output closes when the last process of the group has ended, whoever the shell has started.
+    let ended = async {
+        let status = child.wait().await;
+        output.wait().await;
+        status
+    };
+    let mut ended = std::pin::pin!(ended);
+    tokio::select! {
+        status = &mut ended => {
+            report(status, name, &said).await;
+            return;
+        }
+        () = stop.cancelled() => {}
+    }
+    signal(group, Signal::TERM, &name);
+    if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+        tracing::warn!("{name} did not end within {GRACE:?} of SIGTERM; killing it");
+        signal(group, Signal::KILL, &name);
+        // Reaped at least; a process that has left the group may hold the output open.
+        let _ = tokio::time::timeout(GRACE, ended).await;
+    }
+}
+
+async fn report(status: std::io::Result<ExitStatus>, name: String, said: &mpsc::Sender<Said>) {
+    match status {
+        Ok(status) => {
+            let ended = Said::Ended { name, code: status.code(), signal: status.signal() };
+            // Nobody listens any more only when everything ends.
+            let _ = said.send(ended).await;
+        }
+        Err(error) => tracing::error!("{name}: its end cannot be awaited: {error}"),
+    }
+}
+
+fn signal(group: Option<Pid>, signal: Signal, name: &str) {
+    let Some(group) = group else { return };
+    match kill_process_group(group, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => tracing::warn!("{name}: {signal:?} cannot be sent: {error}"),
+    }
+}
+
+async fn lines(output: impl AsyncRead + Unpin, name: String, said: mpsc::Sender<Said>) {
+    let mut output = BufReader::new(output);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        match (&mut output).take(LINE_BYTES).read_until(b'\n', &mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+                // Read on all the same: a program whose output is not taken stands still.
+                let _ = said.send(Said::Line { name: name.clone(), line }).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(command: &str) -> (Running, mpsc::Receiver<Said>) {
+        let (sender, said) = mpsc::channel(100);
+        let program = Program { name: "p".to_owned(), command: command.to_owned() };
+        let environment = BTreeMap::from([("HEADWATER_SERVER".to_owned(), "http://x:1".into())]);
+        let running = Running::start(&[program], Path::new("/"), &environment, &sender).await.unwrap();
+        (running, said)
+    }
+
+    fn line(text: &str) -> Option<Said> {
+        Some(Said::Line { name: "p".to_owned(), line: text.to_owned() })
+    }
+
+    fn ended(code: i32) -> Option<Said> {
+        Some(Said::Ended { name: "p".to_owned(), code: Some(code), signal: None })
+    }
+
+    #[tokio::test]
+    async fn output_and_end_are_told() {
+        let (running, mut said) = run("pwd; echo $HEADWATER_SERVER; exit 3").await;
+        assert_eq!(said.recv().await, line("/"));
+        assert_eq!(said.recv().await, line("http://x:1"));
+        assert_eq!(said.recv().await, ended(3));
+        running.stop().await;
+        assert_eq!(said.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked_to_end_with_all_that_it_started() {
+        let (running, mut said) =
+            run("trap 'echo bye; exit 0' TERM; (trap 'echo child; exit 0' TERM; echo in; tail -f /dev/null & wait) & echo up; wait; wait").await;
+        let mut first = [said.recv().await, said.recv().await];
+        first.sort_by_key(|said| format!("{said:?}"));
+        assert_eq!(first, [line("in"), line("up")]);
+        running.stop().await;
+        let mut rest = Vec::new();
+        while let Some(more) = said.recv().await {
+            rest.push(Some(more));
+        }
+        assert!(rest.contains(&line("child")), "{rest:?}");
+    }
+}
