@@ -1,1 +1,31 @@
-//! Fold, workers, revisions and the query API of projections.
+//! Projections: read models declared as rules from events to rows, kept up to date exactly once, rolled out revision by revision,
+//! and served for queries.
+//!
+//! ```text
+//!  Projection ──▶ Definition ──▶ Plan ─┐
+//!                                      ▼
+//!  LogReader ──pages──▶ worker: fold(plan, rows, events) ──▶ ViewSink::apply (rows + checkpoint, one transaction)
+//!                         ▲ one for each partition of each revision that is active, candidate or previous
+//!  ProjectionService ─────┘ creates, promotes, rolls back, drops; replays and skips parked events
+//!        ▲         ▲
+//!  administration  query API ──▶ ViewReader, and TimeTravel: the same fold up to a past place, into a throw-away store
+//! ```
+//!
+//! The fold is one pure function; live, rebuilt and travelled revisions are what it makes of the same events.
+
+#![warn(missing_docs)]
+
+mod convert;
+mod definition;
+mod event;
+mod fold;
+mod folder;
+mod limiter;
+mod pages;
+mod plan;
+mod worker;
+
+pub use definition::{Definition, EventTypeUpcasts};
+pub use fold::{Failure, RuleError};
+pub use plan::{Fault, Plan};
+pub use worker::RowChange;

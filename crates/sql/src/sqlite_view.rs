@@ -222,8 +222,7 @@ impl ViewSink for SqliteView {
         self.read(move |inner, snapshot| batch::load(inner, snapshot, &load)).await
     }
 
-    async fn apply(&self, batch: &Batch) -> Result<Written, ApplyError> {
-        let batch = batch.clone();
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Written, ApplyError> {
         self.write(batch.durability, move |inner, transaction| batch::apply(inner, transaction, &batch)).await
     }
 }

@@ -54,14 +54,12 @@ pub struct ParkVersion(pub u64);
 pub struct Decisions(pub u64);
 
 /// What a worker must know of its partition before it folds, in one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionState {
-    /// Up to where effects are committed.
-    pub position: Position,
+    /// How far it is.
+    pub progress: Progress,
     /// The stream ids of the partition that have parked events.
     pub parked: HashMap<StreamId, ParkVersion>,
-    /// How many events of the partition are parked.
-    pub parked_events: u64,
     /// Events that people skipped, of any partition and in any revision.
     pub skips: HashSet<Uuid>,
     /// The number of the last decision in `skips`.

@@ -183,7 +183,7 @@ async fn load(store: &dyn ViewStore, revision: Revision, table: usize, keys: Vec
 }
 
 async fn position(store: &dyn ViewStore, revision: Revision, partition: Partition) -> u64 {
-    store.partition(revision, partition).await.expect("a partition").position.get()
+    store.partition(revision, partition).await.expect("a partition").progress.position.get()
 }
 
 fn all(revision: Revision, table: usize) -> Query {
@@ -211,7 +211,7 @@ pub async fn a_batch_takes_effect_as_a_whole(place: &dyn Place) {
     assert_eq!(position(&*store, revision, P1).await, 10, "a partition begins where the rollout starts");
 
     let written = store
-        .apply(&batch(revision, P0, 0, 3, vec![write("a", "1.50", None), write("b", "2", None)]))
+        .apply(batch(revision, P0, 0, 3, vec![write("a", "1.50", None), write("b", "2", None)]).into())
         .await
         .unwrap();
     let loaded =
@@ -229,13 +229,13 @@ pub async fn a_batch_takes_effect_as_a_whole(place: &dyn Place) {
         5,
         vec![write("a", "9", version), write("b", "9", None), write("c", "9", None)],
     );
-    assert!(matches!(store.apply(&refused).await, Err(ApplyError::Conflict { .. })));
+    assert!(matches!(store.apply(Arc::new(refused)).await, Err(ApplyError::Conflict { .. })));
     assert_eq!(load(&*store, revision, 0, vec![key([text("a")])]).await, [expected(order("a", "1.50", "s"))]);
     assert_eq!(load(&*store, revision, 0, vec![key([text("c")])]).await, [None]);
     assert_eq!(position(&*store, revision, P0).await, 3);
 
     let removal = RowWrite { table: 0, key: key([text("a")]), expected: version, state: None };
-    store.apply(&batch(revision, P0, 3, 4, vec![removal])).await.unwrap();
+    store.apply(batch(revision, P0, 3, 4, vec![removal]).into()).await.unwrap();
     assert_eq!(load(&*store, revision, 0, vec![key([text("a")])]).await, [None]);
 }
 
@@ -248,7 +248,9 @@ pub async fn of_two_batches_for_one_position_one_is_applied(place: &dyn Place) {
             .map(|worker| {
                 let store = store.clone();
                 let rows = vec![write(&format!("{round}-{worker}"), "1", None)];
-                tokio::spawn(async move { store.apply(&batch(revision, P0, round, round + 1, rows)).await })
+                tokio::spawn(
+                    async move { store.apply(batch(revision, P0, round, round + 1, rows).into()).await },
+                )
             })
             .collect();
         let mut applied = 0;
@@ -263,16 +265,18 @@ pub async fn of_two_batches_for_one_position_one_is_applied(place: &dyn Place) {
     }
     assert_eq!(ids(&*store, &all(revision, 0)).await.len(), 10);
     let behind = batch(revision, P0, 3, 4, vec![]);
-    assert!(matches!(store.apply(&behind).await, Err(ApplyError::Checkpoint { found }) if found.get() == 10));
+    assert!(
+        matches!(store.apply(Arc::new(behind)).await, Err(ApplyError::Checkpoint { found }) if found.get() == 10)
+    );
 }
 
 /// A row changed since it was loaded refuses the batch, whichever way it was changed.
 pub async fn a_changed_row_refuses_the_batch(place: &dyn Place) {
     let store = place.open().await;
     let revision = create(&*store, "a").await;
-    let first = store.apply(&batch(revision, P0, 0, 1, vec![write("a", "1", None)])).await.unwrap();
+    let first = store.apply(batch(revision, P0, 0, 1, vec![write("a", "1", None)]).into()).await.unwrap();
     let second = store
-        .apply(&batch(revision, P1, 10, 11, vec![write("a", "2", Some(RowVersion(first.version)))]))
+        .apply(batch(revision, P1, 10, 11, vec![write("a", "2", Some(RowVersion(first.version)))]).into())
         .await
         .unwrap();
     assert!(second.version > first.version);
@@ -283,13 +287,13 @@ pub async fn a_changed_row_refuses_the_batch(place: &dyn Place) {
             None,
         ] {
             let write = RowWrite { table: 0, key: key([text("a")]), expected, state };
-            let refused = store.apply(&batch(revision, P0, 1, 2, vec![write])).await;
+            let refused = store.apply(batch(revision, P0, 1, 2, vec![write]).into()).await;
             assert!(matches!(refused, Err(ApplyError::Conflict { .. })), "{expected:?} gave {refused:?}");
         }
     }
     let absent = RowWrite { table: 0, key: key([text("none")]), expected: Some(RowVersion(1)), state: None };
     assert!(matches!(
-        store.apply(&batch(revision, P0, 1, 2, vec![absent])).await,
+        store.apply(batch(revision, P0, 1, 2, vec![absent]).into()).await,
         Err(ApplyError::Conflict { .. })
     ));
 }
@@ -298,13 +302,13 @@ pub async fn a_changed_row_refuses_the_batch(place: &dyn Place) {
 pub async fn a_row_made_again_is_another_row(place: &dyn Place) {
     let store = place.open().await;
     let revision = create(&*store, "a").await;
-    let first = store.apply(&batch(revision, P0, 0, 1, vec![write("a", "1", None)])).await.unwrap();
+    let first = store.apply(batch(revision, P0, 0, 1, vec![write("a", "1", None)]).into()).await.unwrap();
     let removal =
         RowWrite { table: 0, key: key([text("a")]), expected: Some(RowVersion(first.version)), state: None };
-    store.apply(&batch(revision, P0, 1, 2, vec![removal])).await.unwrap();
-    store.apply(&batch(revision, P0, 2, 3, vec![write("a", "1", None)])).await.unwrap();
+    store.apply(batch(revision, P0, 1, 2, vec![removal]).into()).await.unwrap();
+    store.apply(batch(revision, P0, 2, 3, vec![write("a", "1", None)]).into()).await.unwrap();
     let old = batch(revision, P0, 3, 4, vec![write("a", "2", Some(RowVersion(first.version)))]);
-    assert!(matches!(store.apply(&old).await, Err(ApplyError::Conflict { .. })));
+    assert!(matches!(store.apply(Arc::new(old)).await, Err(ApplyError::Conflict { .. })));
 }
 
 /// What is read is what was written, to the digit, the microsecond and the byte.
@@ -346,7 +350,7 @@ pub async fn every_cell_is_kept_exactly(place: &dyn Place) {
         expected: None,
         state: Some(RowState::Live(row.clone())),
     });
-    store.apply(&batch(revision, P0, 0, 1, writes.collect())).await.unwrap();
+    store.apply(batch(revision, P0, 0, 1, writes.collect()).into()).await.unwrap();
     let store = place.open().await;
     let loaded =
         load(&*store, revision, 0, rows.iter().map(|row| key([row.cells[0].clone()])).collect()).await;
@@ -380,26 +384,29 @@ pub async fn writers_and_stamps_are_kept(place: &dyn Place) {
         stamps: vec![None, Some(stamp), None],
     };
     let written = store
-        .apply(&batch(
-            revision,
-            P0,
-            0,
-            1,
-            vec![
-                RowWrite {
-                    table: 0,
-                    key: key([text("gone")]),
-                    expected: None,
-                    state: Some(RowState::Deleted { writer: stream("w") }),
-                },
-                RowWrite {
-                    table: 1,
-                    key: key([text("mon")]),
-                    expected: None,
-                    state: Some(RowState::Live(total.clone())),
-                },
-            ],
-        ))
+        .apply(
+            batch(
+                revision,
+                P0,
+                0,
+                1,
+                vec![
+                    RowWrite {
+                        table: 0,
+                        key: key([text("gone")]),
+                        expected: None,
+                        state: Some(RowState::Deleted { writer: stream("w") }),
+                    },
+                    RowWrite {
+                        table: 1,
+                        key: key([text("mon")]),
+                        expected: None,
+                        state: Some(RowState::Live(total.clone())),
+                    },
+                ],
+            )
+            .into(),
+        )
         .await
         .unwrap();
     let version = RowVersion(written.version);
@@ -414,7 +421,7 @@ pub async fn writers_and_stamps_are_kept(place: &dyn Place) {
     assert!(ids(&*store, &all(revision, 0)).await.is_empty());
     // It lives again, and is deleted again.
     let again =
-        store.apply(&batch(revision, P0, 1, 2, vec![write("gone", "1", Some(version))])).await.unwrap();
+        store.apply(batch(revision, P0, 1, 2, vec![write("gone", "1", Some(version))]).into()).await.unwrap();
     assert_eq!(ids(&*store, &all(revision, 0)).await, ["gone"]);
     let deleted = RowWrite {
         table: 0,
@@ -422,7 +429,7 @@ pub async fn writers_and_stamps_are_kept(place: &dyn Place) {
         expected: Some(RowVersion(again.version)),
         state: Some(RowState::Deleted { writer: stream("w") }),
     };
-    store.apply(&batch(revision, P0, 2, 3, vec![deleted])).await.unwrap();
+    store.apply(batch(revision, P0, 2, 3, vec![deleted]).into()).await.unwrap();
     assert!(ids(&*store, &all(revision, 0)).await.is_empty());
 }
 
@@ -465,10 +472,10 @@ pub async fn parked_events_move_with_the_checkpoint(place: &dyn Place) {
     let revision = create(&*store, "a").await;
     let mut first = batch(revision, P0, 0, 4, vec![]);
     first.parks = vec![append("bad", None, [2, 4]), append("worse", None, [3])];
-    let first = store.apply(&first).await.unwrap().version;
+    let first = store.apply(Arc::new(first)).await.unwrap().version;
 
     let state = store.partition(revision, P0).await.unwrap();
-    assert_eq!((state.position.get(), state.parked_events, state.parked.len()), (4, 3, 2));
+    assert_eq!((state.progress.position.get(), state.progress.parked, state.parked.len()), (4, 3, 2));
     assert_eq!(state.parked[&stream("bad")].0, first);
     assert!(store.partition(revision, P1).await.unwrap().parked.is_empty());
 
@@ -476,7 +483,7 @@ pub async fn parked_events_move_with_the_checkpoint(place: &dyn Place) {
     for expected in [None, Some(first + 1)] {
         let mut refused = batch(revision, P0, 4, 5, vec![write("a", "1", None)]);
         refused.parks = vec![append("bad", expected, [5])];
-        assert!(matches!(store.apply(&refused).await, Err(ApplyError::Conflict { .. })));
+        assert!(matches!(store.apply(Arc::new(refused)).await, Err(ApplyError::Conflict { .. })));
     }
     assert_eq!(position(&*store, revision, P0).await, 4);
     let mut more = batch(revision, P0, 4, 6, vec![]);
@@ -485,7 +492,7 @@ pub async fn parked_events_move_with_the_checkpoint(place: &dyn Place) {
         ..append("bad", Some(first), [])
     };
     more.parks = vec![append_more];
-    let second = store.apply(&more).await.unwrap().version;
+    let second = store.apply(Arc::new(more)).await.unwrap().version;
 
     let shown = store.parked(revision, None, 10, 3).await.unwrap();
     assert_eq!(shown.iter().map(|entry| entry.stream_id.as_str()).collect::<Vec<_>>(), ["bad", "worse"]);
@@ -513,7 +520,7 @@ pub async fn parked_events_are_taken_back_under_their_version(place: &dyn Place)
     let revision = create(&*store, "a").await;
     let mut first = batch(revision, P0, 0, 9, vec![]);
     first.parks = vec![append("bad", None, [2, 4, 9])];
-    let first = store.apply(&first).await.unwrap().version;
+    let first = store.apply(Arc::new(first)).await.unwrap().version;
 
     let replay = |expected, through, rows| Batch {
         parks: vec![release("bad", expected, through)],
@@ -537,7 +544,7 @@ pub async fn parked_events_are_taken_back_under_their_version(place: &dyn Place)
     store.apply(&replay(second, 9, vec![])).await.unwrap();
     assert_eq!(store.parked_stream(revision, &stream("bad"), 10).await.unwrap(), None);
     let state = store.partition(revision, P0).await.unwrap();
-    assert_eq!((state.parked_events, state.parked.len()), (0, 0));
+    assert_eq!((state.progress.parked, state.parked.len()), (0, 0));
     assert_eq!(store.progress(revision).await.unwrap()[0].skipped, 2);
     let gone = store.apply(&replay(second, 9, vec![])).await;
     assert!(matches!(gone, Err(ApplyError::Conflict { .. })));
@@ -555,18 +562,18 @@ pub async fn a_skip_is_known_to_every_revision_and_fences_those_who_have_not_see
         durability: Durability::Durable,
         ..Batch::new(revision, Decisions(0))
     };
-    let decisions = store.apply(&skip).await.unwrap().decisions;
+    let decisions = store.apply(Arc::new(skip)).await.unwrap().decisions;
     assert!(decisions > Decisions(0));
     for revision in [revision, other] {
         let state = store.partition(revision, P1).await.unwrap();
         assert_eq!((state.skips.contains(&id), state.skips.len(), state.decisions), (true, 1, decisions));
         assert!(matches!(
-            store.apply(&batch(revision, P0, 0, 1, vec![])).await,
+            store.apply(batch(revision, P0, 0, 1, vec![]).into()).await,
             Err(ApplyError::Conflict { .. })
         ));
         let mut seen = batch(revision, P0, 0, 1, vec![]);
         seen.decisions = decisions;
-        store.apply(&seen).await.unwrap();
+        store.apply(Arc::new(seen)).await.unwrap();
     }
     change(&*store, Change::Drop { revision: other }).await;
     assert!(place.open().await.partition(revision, P0).await.unwrap().skips.contains(&id));
@@ -595,7 +602,7 @@ pub async fn rows_are_filtered_ordered_and_paged(place: &dyn Place) {
             state: Some(RowState::Live(Row { cells, writer: Some(stream("s")), stamps: vec![] })),
         }
     });
-    store.apply(&batch(revision, P0, 0, 1, writes.collect())).await.unwrap();
+    store.apply(batch(revision, P0, 0, 1, writes.collect()).into()).await.unwrap();
 
     let schema = &tables()[0];
     let by =
@@ -658,7 +665,7 @@ pub async fn decimals_are_compared_as_numbers(place: &dyn Place) {
         "79228162514264337593543950335",
     ];
     let rows = amounts.iter().enumerate().map(|(number, amount)| write(&format!("{number}"), amount, None));
-    store.apply(&batch(revision, P0, 0, 1, rows.collect())).await.unwrap();
+    store.apply(batch(revision, P0, 0, 1, rows.collect()).into()).await.unwrap();
     let schema = &tables()[0];
     let ascending = Query {
         order: Query::total_order(schema, &[Order { column: 2, descending: false }]),
@@ -681,13 +688,13 @@ pub async fn decimals_are_compared_as_numbers(place: &dyn Place) {
             stamps: vec![],
         })),
     };
-    let written = store.apply(&batch(revision, P0, 1, 2, vec![line("1.50", "x", None)])).await.unwrap();
+    let written = store.apply(batch(revision, P0, 1, 2, vec![line("1.50", "x", None)]).into()).await.unwrap();
     let again = vec![
         line("1.5", "y", Some(RowVersion(written.version))),
         line("10", "z", None),
         line("9", "z", None),
     ];
-    store.apply(&batch(revision, P0, 2, 3, again)).await.unwrap();
+    store.apply(batch(revision, P0, 2, 3, again).into()).await.unwrap();
     let rows = store.query(&all(revision, 2)).await.unwrap().rows;
     assert_eq!(rows.iter().map(|row| row[2].to_string()).collect::<Vec<_>>(), ["y", "z", "z"]);
     let one = Query {
@@ -711,8 +718,10 @@ pub async fn an_answer_is_of_one_snapshot(place: &dyn Place) {
                     write("counter", &(position + 1).to_string(), version),
                     write(&format!("r{position}"), "0", None),
                 ];
-                let written =
-                    store.apply(&batch(revision, P0, position, position + 1, rows)).await.expect("a write");
+                let written = store
+                    .apply(batch(revision, P0, position, position + 1, rows).into())
+                    .await
+                    .expect("a write");
                 version = Some(RowVersion(written.version));
             }
         })
@@ -743,14 +752,14 @@ pub async fn revisions_are_apart(place: &dyn Place) {
     let one = create(&*store, "a").await;
     let mut first = batch(one, P0, 0, 5, vec![write("a", "1", None)]);
     first.parks = vec![append("bad", None, [3])];
-    store.apply(&first).await.unwrap();
+    store.apply(Arc::new(first)).await.unwrap();
     assert_eq!(promote(&*store, one).await.active, Some(one));
 
     let two = create(&*store, "b").await;
     assert!(two > one);
     assert_eq!(position(&*store, two, P0).await, 0);
     assert!(store.parked(two, None, 10, 10).await.unwrap().is_empty());
-    store.apply(&batch(two, P0, 0, 2, vec![write("b", "1", None)])).await.unwrap();
+    store.apply(batch(two, P0, 0, 2, vec![write("b", "1", None)]).into()).await.unwrap();
     assert_eq!(ids(&*store, &Query { active: true, ..all(one, 0) }).await, ["a"]);
     let not_yet = store.query(&Query { active: true, ..all(two, 0) }).await;
     assert!(matches!(not_yet, Err(QueryError::NotActive { active: Some(revision) }) if revision == one));
@@ -761,7 +770,7 @@ pub async fn revisions_are_apart(place: &dyn Place) {
     assert_eq!((previous.revision, previous.until), (one, at(100)));
     assert_eq!(ids(&*store, &Query { active: true, ..all(two, 0) }).await, ["b"]);
     // The previous one goes on.
-    store.apply(&batch(one, P0, 5, 6, vec![write("c", "1", None)])).await.unwrap();
+    store.apply(batch(one, P0, 5, 6, vec![write("c", "1", None)]).into()).await.unwrap();
     assert_eq!(ids(&*store, &all(one, 0)).await, ["a", "c"]);
 }
 
@@ -832,12 +841,12 @@ pub async fn a_dropped_revision_is_gone(place: &dyn Place) {
     let one = create(&*store, "a").await;
     let mut first = batch(one, P0, 0, 1, vec![write("a", "1", None)]);
     first.parks = vec![append("bad", None, [1])];
-    store.apply(&first).await.unwrap();
+    store.apply(Arc::new(first)).await.unwrap();
     let rollout = change(&*store, Change::Drop { revision: one }).await;
     assert!(rollout.revisions.is_empty() && rollout.candidate.is_none());
     assert!(matches!(store.partition(one, P0).await, Err(ApplyError::Gone { revision }) if revision == one));
     assert!(matches!(store.load(&Load { revision: one, rows: vec![] }).await, Err(ApplyError::Gone { .. })));
-    assert!(matches!(store.apply(&batch(one, P0, 1, 2, vec![])).await, Err(ApplyError::Gone { .. })));
+    assert!(matches!(store.apply(batch(one, P0, 1, 2, vec![]).into()).await, Err(ApplyError::Gone { .. })));
     let not_found = |error| matches!(error, headwater_core::Error::NotFound { .. });
     assert!(not_found(store.progress(one).await.unwrap_err()));
     assert!(not_found(store.parked(one, None, 1, 1).await.unwrap_err()));
@@ -877,7 +886,7 @@ pub async fn everything_is_there_after_a_restart(place: &dyn Place) {
     let three = create(&*store, "c").await;
     let mut first = batch(three, P0, 0, 7, vec![write("a", "1.50", None)]);
     first.parks = vec![append("bad", None, [3, 7])];
-    store.apply(&first).await.unwrap();
+    store.apply(Arc::new(first)).await.unwrap();
     let before = (
         store.rollout().await.unwrap(),
         store.progress(three).await.unwrap(),
@@ -895,7 +904,8 @@ pub async fn everything_is_there_after_a_restart(place: &dyn Place) {
     assert_eq!(record.tables, tables());
     // It goes on, with versions that were not given before.
     let (_, version) = load(&*store, three, 0, vec![key([text("a")])]).await.remove(0).unwrap();
-    let written = store.apply(&batch(three, P0, 7, 8, vec![write("a", "2", Some(version))])).await.unwrap();
+    let written =
+        store.apply(batch(three, P0, 7, 8, vec![write("a", "2", Some(version))]).into()).await.unwrap();
     assert!(written.version > version.0);
 }
 

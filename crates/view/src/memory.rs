@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use headwater_core::{Error, Partition, Positions, Result, StreamId};
@@ -225,14 +225,13 @@ impl ViewSink for MemoryView {
         let tables = state.revisions.get(&revision).ok_or(ApplyError::Gone { revision })?;
         let progress = state.progress_of(tables, partition);
         Ok(PartitionState {
-            position: progress.position,
+            progress,
             parked: tables
                 .parked
                 .iter()
                 .filter(|(_, entry)| entry.partition == partition)
                 .map(|(stream_id, entry)| (stream_id.clone(), entry.version))
                 .collect(),
-            parked_events: progress.parked,
             skips: state.skips.clone(),
             decisions: Decisions(state.decisions),
         })
@@ -249,8 +248,8 @@ impl ViewSink for MemoryView {
             .collect())
     }
 
-    async fn apply(&self, batch: &Batch) -> Result<Written, ApplyError> {
-        self.lock().apply(batch)
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Written, ApplyError> {
+        self.lock().apply(&batch)
     }
 }
 
@@ -350,8 +349,6 @@ impl ViewAdmin for MemoryView {
 
 #[cfg(all(test, feature = "conformance"))]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::ViewStore;
     use crate::conformance::Place;

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use headwater_core::{Partition, Result, StreamId};
 
@@ -41,7 +43,7 @@ pub trait ViewSink: Send + Sync + 'static {
     ///
     /// # Errors
     /// Any [`ApplyError`].
-    async fn apply(&self, batch: &Batch) -> Result<Written, ApplyError>;
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Written, ApplyError>;
 }
 
 /// Answers queries.

@@ -111,13 +111,7 @@ pub(super) fn partition(
     let (parked, skips, decisions) = read().map_err(|error| inner.explain("reading", error))?;
     let parked =
         parked.into_iter().map(|(id, version)| Ok((StreamId::new(id)?, version))).collect::<Result<_>>()?;
-    Ok(PartitionState {
-        position: progress.position,
-        parked,
-        parked_events: progress.parked,
-        skips,
-        decisions,
-    })
+    Ok(PartitionState { progress, parked, skips, decisions })
 }
 
 pub(super) fn load(

@@ -84,7 +84,7 @@ mod files {
             }],
             ..Batch::new(revision, Decisions(0))
         };
-        store.apply(&batch).await.unwrap();
+        store.apply(Arc::new(batch)).await.unwrap();
         let promote = Change::Promote { revision, keep_until: Timestamp::UNIX_EPOCH, hold: None };
         store.change(rollout.version, &promote).await.unwrap();
     }
