@@ -109,10 +109,10 @@ pub(crate) type View<'e> = (usize, Result<EventView<'e>, RuleError>);
 
 /// One event's operations: which rows, by which rules.
 #[derive(Debug)]
-pub(crate) struct Step<'v> {
+pub(crate) struct Step<'v, 'e> {
     index: usize,
-    event: &'v RecordedEvent,
-    work: Result<(&'v EventView<'v>, Vec<Op>), RuleError>,
+    event: &'e RecordedEvent,
+    work: Result<(&'v EventView<'e>, Vec<Op>), RuleError>,
 }
 
 /// One rule over one row.
@@ -214,12 +214,12 @@ pub(crate) fn views<'e>(plan: &Plan, events: &'e [RecordedEvent]) -> Vec<View<'e
 }
 
 /// Finds out which rows each event is about.
-pub(crate) fn prepare<'v>(
+pub(crate) fn prepare<'v, 'e>(
     plan: &Plan,
-    events: &'v [RecordedEvent],
-    views: &'v [View<'v>],
+    events: &'e [RecordedEvent],
+    views: &'v [View<'e>],
     rows: &mut Rows,
-) -> Vec<Step<'v>> {
+) -> Vec<Step<'v, 'e>> {
     views
         .iter()
         .map(|(index, view)| Step {
@@ -327,7 +327,7 @@ fn cell_of(
 }
 
 /// Folds the steps, in order, over the rows. Events that fail change nothing.
-pub(crate) fn fold(plan: &Plan, steps: &[Step<'_>], rows: &mut Rows, context: &mut Context) -> Folded {
+pub(crate) fn fold(plan: &Plan, steps: &[Step<'_, '_>], rows: &mut Rows, context: &mut Context) -> Folded {
     let mut folded = Folded::default();
     let mut parks: HashMap<StreamId, usize> = HashMap::new();
     for step in steps {
@@ -406,7 +406,7 @@ fn set_aside(
 /// were skipped, and the failure.
 pub(crate) fn fold_released(
     plan: &Plan,
-    steps: &[Step<'_>],
+    steps: &[Step<'_, '_>],
     rows: &mut Rows,
     skips: &HashSet<Uuid>,
 ) -> (usize, u64, Option<Failure>) {

@@ -68,7 +68,11 @@ impl Folder {
     /// Folds a page that begins after the checkpoint, and moves the checkpoint behind it.
     ///
     /// After an error the folder no longer knows where the partition stands: open another.
-    pub(crate) async fn fold(&mut self, page: &PartitionPage, policy: ErrorPolicy) -> Result<Applied, ApplyError> {
+    pub(crate) async fn fold(
+        &mut self,
+        page: &PartitionPage,
+        policy: ErrorPolicy,
+    ) -> Result<Applied, ApplyError> {
         let Some(first) = page.events.first() else {
             self.advance(page.reached, None, Folding::default()).await?;
             return Ok(Applied { rows: Vec::new(), failures: Vec::new(), halted: None });
@@ -96,8 +100,6 @@ impl Folder {
         }
         self.context.policy = policy;
         let folded = fold::fold(&plan, &steps, &mut rows, &mut self.context);
-        drop(steps);
-        drop(views);
         let halted_at = folded.halted.as_ref().map(|(index, _)| *index);
         let reached = fold::reached(&page.events, halted_at, page.reached);
         let last = page.events[..halted_at.unwrap_or(page.events.len())].last();
@@ -119,7 +121,13 @@ impl Folder {
         }
         let parks = work.parks;
         let batch = Batch {
-            advance: Some(Advance { partition: self.progress.partition, from, to, recorded_at, skipped: work.skipped }),
+            advance: Some(Advance {
+                partition: self.progress.partition,
+                from,
+                to,
+                recorded_at,
+                skipped: work.skipped,
+            }),
             rows: work.rows,
             parks,
             ..Batch::new(self.revision, self.decisions)

@@ -27,8 +27,12 @@ use crate::pages::{PageSize, Pages};
 use crate::plan::Plan;
 
 /// How a sink or a log that fails is tried again: for ever, at last every 10 seconds.
-const RETRY: RetryPolicy =
-    RetryPolicy { name: "fold", attempts: u32::MAX, initial: Duration::from_millis(100), max: Duration::from_secs(10) };
+const RETRY: RetryPolicy = RetryPolicy {
+    name: "fold",
+    attempts: u32::MAX,
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(10),
+};
 
 /// Conflicts in a row after which a worker waits a little: others are writing the same rows.
 const PATIENCE: u32 = 3;
@@ -240,7 +244,9 @@ impl Worker {
                 "a rule failed; the event was set aside or skipped"
             );
         }
-        if self.shared.active.load(Ordering::Relaxed) == self.work.revision.0 && self.shared.changes.receiver_count() > 0 {
+        if self.shared.active.load(Ordering::Relaxed) == self.work.revision.0
+            && self.shared.changes.receiver_count() > 0
+        {
             for write in &applied.rows {
                 // Nobody listening any more is fine.
                 let _ = self.shared.changes.send(self.row_change(write));
@@ -258,12 +264,22 @@ impl Worker {
     fn row_change(&self, write: &RowWrite) -> RowChange {
         let schema = &self.work.plan.tables()[write.table];
         let row = match &write.state {
-            Some(RowState::Live(row)) => {
-                Some(schema.columns.iter().map(|column| column.name.clone()).zip(row.cells.iter().cloned()).collect())
-            }
+            Some(RowState::Live(row)) => Some(
+                schema
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .zip(row.cells.iter().cloned())
+                    .collect(),
+            ),
             _ => None,
         };
-        RowChange { revision: self.work.revision, table: schema.name.clone(), key: write.key.to_string(), row }
+        RowChange {
+            revision: self.work.revision,
+            table: schema.name.clone(),
+            key: write.key.to_string(),
+            row,
+        }
     }
 
     fn end_of(&self, error: ApplyError) -> End {

@@ -528,11 +528,11 @@ pub async fn parked_events_are_taken_back_under_their_version(place: &dyn Place)
         durability: Durability::Durable,
         ..Batch::new(revision, Decisions(0))
     };
-    let refused = store.apply(&replay(first + 1, 9, vec![write("a", "1", None)])).await;
+    let refused = store.apply(replay(first + 1, 9, vec![write("a", "1", None)]).into()).await;
     assert!(matches!(refused, Err(ApplyError::Conflict { .. })));
     assert_eq!(load(&*store, revision, 0, vec![key([text("a")])]).await, [None]);
 
-    let second = store.apply(&replay(first, 4, vec![write("a", "1", None)])).await.unwrap().version;
+    let second = store.apply(replay(first, 4, vec![write("a", "1", None)]).into()).await.unwrap().version;
     let left = store.parked_stream(revision, &stream("bad"), 10).await.unwrap().unwrap();
     assert_eq!(
         (left.events, left.count, left.reason.as_str(), left.version.0),
@@ -541,12 +541,12 @@ pub async fn parked_events_are_taken_back_under_their_version(place: &dyn Place)
     assert_eq!(ids(&*store, &all(revision, 0)).await, ["a"]);
     assert_eq!(position(&*store, revision, P0).await, 9, "a replay moves no checkpoint");
 
-    store.apply(&replay(second, 9, vec![])).await.unwrap();
+    store.apply(replay(second, 9, vec![]).into()).await.unwrap();
     assert_eq!(store.parked_stream(revision, &stream("bad"), 10).await.unwrap(), None);
     let state = store.partition(revision, P0).await.unwrap();
     assert_eq!((state.progress.parked, state.parked.len()), (0, 0));
     assert_eq!(store.progress(revision).await.unwrap()[0].skipped, 2);
-    let gone = store.apply(&replay(second, 9, vec![])).await;
+    let gone = store.apply(replay(second, 9, vec![]).into()).await;
     assert!(matches!(gone, Err(ApplyError::Conflict { .. })));
 }
 
