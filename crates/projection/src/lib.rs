@@ -17,15 +17,25 @@
 
 mod convert;
 mod definition;
+mod desired;
 mod event;
 mod fold;
 mod folder;
 mod limiter;
+mod manager;
 mod pages;
+mod parking;
 mod plan;
+mod rollout;
+mod service;
+mod status;
 mod worker;
 
 pub use definition::{Definition, EventTypeUpcasts};
+pub use desired::Desired;
 pub use fold::{Failure, RuleError};
+pub use parking::{Released, SkipWhat};
 pub use plan::{Fault, Plan};
+pub use service::ProjectionService;
+pub use status::{LagStatus, PartitionStatus, ProjectionStatus, RevisionStatus};
 pub use worker::RowChange;

@@ -253,8 +253,9 @@ fn schema(
         })
         .collect();
     let writers = match (table.writers, partitions) {
+        // One partition is one total order: every rule is free.
+        (_, PartitionCount::ONE) => Writers::Free,
         (SpecWriters::ManyStreams, _) => Writers::ManyStreams,
-        (SpecWriters::OneStream, PartitionCount::ONE) => Writers::Free,
         (SpecWriters::OneStream, _) => Writers::OneStream,
     };
     let schema = TableSchema { name: table.name.clone(), columns, key, indexes, writers };

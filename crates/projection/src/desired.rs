@@ -1,0 +1,66 @@
+use headwater_core::{Error, Partition, Position, Positions, Result, Token};
+use headwater_log::{LogReader, StartFrom};
+use headwater_resources::projection::{
+    ErrorPolicy, QueryState, Rollout, StartFrom as SpecStart, StartFromType,
+};
+use headwater_resources::shared::WorkState;
+use headwater_resources::{EventStreamSpec, ProjectionSpec, digest};
+
+use crate::definition::Definition;
+
+/// What a projection is to be, taken from its manifest and its event stream's.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// What decides its rows.
+    pub definition: Definition,
+    /// The digest by which revisions of it are known.
+    pub digest: String,
+    /// Where its first build starts.
+    pub start_from: SpecStart,
+    /// What happens when a rule fails.
+    pub policy: ErrorPolicy,
+    /// How a new revision takes over.
+    pub rollout: Rollout,
+    /// Whether it folds.
+    pub state: WorkState,
+    /// Whether it answers queries.
+    pub query: QueryState,
+}
+
+impl Desired {
+    /// What the manifests say. They must have passed validation; what it cannot see is checked when it is reconciled.
+    pub fn new(projection: &ProjectionSpec, event_stream: &EventStreamSpec) -> Self {
+        Self {
+            definition: Definition::new(projection, &event_stream.event_types),
+            digest: digest::projection(projection, event_stream).to_string(),
+            start_from: projection.start_from.clone(),
+            policy: projection.on_error.policy,
+            rollout: projection.rollout.clone(),
+            state: projection.state,
+            query: projection.query.state,
+        }
+    }
+
+    /// The positions after which the first build starts, in the log as it is now.
+    pub(crate) async fn start(&self, reader: &dyn LogReader) -> Result<Positions> {
+        let log_id = reader.descriptor().log_id;
+        let start = match self.start_from.r#type {
+            StartFromType::Beginning => StartFrom::Beginning,
+            StartFromType::End => StartFrom::End,
+            StartFromType::Time => match &self.start_from.time {
+                Some(time) => StartFrom::Time(time.0),
+                None => return Err(Error::invalid("startFrom.time", "it is missing; type Time needs it")),
+            },
+            StartFromType::Position => {
+                let positions = self.start_from.position.iter().flatten().map(|start| {
+                    let partition = u16::try_from(start.partition).map_err(|_| {
+                        Error::invalid("startFrom.position", format!("{} is no partition", start.partition))
+                    })?;
+                    Ok((Partition::new(partition), Position::new(start.position.0)))
+                });
+                StartFrom::After(Token::new(log_id, positions.collect::<Result<_>>()?))
+            }
+        };
+        start.resolve(reader).await.map_err(|error| error.within("startFrom"))
+    }
+}

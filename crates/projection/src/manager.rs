@@ -1,0 +1,585 @@
+//! The task that keeps a projection's revisions as its spec wants them, and a worker for each partition of each of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use headwater_core::{Error, Partition, Positions, Result, RetryPolicy, StreamId};
+use headwater_log::LogDescriptor;
+use headwater_resources::projection::{ErrorPolicy, Promotion, QueryState};
+use headwater_resources::shared::WorkState;
+use headwater_view::{
+    Change, ChangeError, NewRevision, Revision, RevisionRecord, Rollout, ViewStore, Writers,
+};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::definition::Definition;
+use crate::desired::Desired;
+use crate::plan::{Plan, faults_error};
+use crate::rollout::{Next, next};
+use crate::status::{Pace, ProjectionStatus, RevisionStatus, lag, token};
+use crate::worker::{Activity, RevisionWork, Shared, Worker, WorkerStatus};
+
+/// The shortest time between two looks at how workers have moved: often enough for people and promotions, rarely enough to cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long nothing may happen before the clock is looked at: a previous revision's end, an error to be tried again.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Decisions in a row before others get their turn: more than any rollout needs.
+const STEPS: usize = 16;
+
+/// How a store that fails is tried again.
+const RETRY: RetryPolicy = RetryPolicy {
+    name: "rollout",
+    attempts: u32::MAX,
+    initial: Duration::from_millis(200),
+    max: Duration::from_secs(10),
+};
+
+/// What a person or a manifest asks for.
+pub(crate) enum Command {
+    Reconcile(Box<Desired>),
+    Promote,
+    Rollback,
+    Rebuild,
+    Pause(bool),
+}
+
+/// A command and where its answer goes.
+pub(crate) type Request = (Command, oneshot::Sender<Result<()>>);
+
+pub(crate) struct Manager {
+    shared: Arc<Shared>,
+    store: Arc<dyn ViewStore>,
+    requests: mpsc::Receiver<Request>,
+    status: watch::Sender<Arc<ProjectionStatus>>,
+    policy: watch::Sender<ErrorPolicy>,
+    query: watch::Sender<QueryState>,
+    stop: CancellationToken,
+    desired: Option<Desired>,
+    /// Paused by command, whatever the spec says.
+    paused: bool,
+    builds: HashMap<Revision, Build>,
+    /// What stands in the way.
+    message: Option<String>,
+    /// Why the newest build waits, when it does.
+    blocked: Option<&'static str>,
+}
+
+/// A revision that is folded here.
+struct Build {
+    work: Arc<RevisionWork>,
+    workers: Vec<Running>,
+    started: Instant,
+    /// Sum of positions when all workers had found out where they stand.
+    first: Option<u64>,
+}
+
+struct Running {
+    status: watch::Receiver<WorkerStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Build {
+    fn statuses(&self) -> Vec<WorkerStatus> {
+        self.workers.iter().map(|worker| worker.status.borrow().clone()).collect()
+    }
+
+    async fn end(self) {
+        for worker in &self.workers {
+            worker.stop.cancel();
+        }
+        for worker in self.workers {
+            if let Err(error) = worker.task.await {
+                tracing::error!(revision = %self.work.revision, %error, "a worker has panicked");
+            }
+        }
+    }
+}
+
+/// What the manager is made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Arc<dyn ViewStore>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) status: watch::Sender<Arc<ProjectionStatus>>,
+    pub(crate) policy: watch::Sender<ErrorPolicy>,
+    pub(crate) query: watch::Sender<QueryState>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Manager {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            shared: parts.shared,
+            store: parts.store,
+            requests: parts.requests,
+            status: parts.status,
+            policy: parts.policy,
+            query: parts.query,
+            stop: parts.stop,
+            desired: None,
+            paused: false,
+            builds: HashMap::new(),
+            message: None,
+            blocked: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut moved = self.shared.moved.subscribe();
+        let mut failures = 0;
+        while !self.stop.is_cancelled() {
+            moved.borrow_and_update();
+            let wait = match self.work().await {
+                Ok(()) => {
+                    failures = 0;
+                    IDLE
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(projection = self.shared.name, %error, "the rollout has stopped for now and is tried again");
+                    }
+                    self.message = Some(error.to_string());
+                    RETRY.delay(failures).unwrap_or(IDLE)
+                }
+            };
+            if let Err(error) = self.publish().await {
+                tracing::debug!(projection = self.shared.name, %error, "the status could not be read");
+            }
+            let looked = Instant::now();
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                request = self.requests.recv() => match request {
+                    Some((command, answer)) => {
+                        let result = self.command(command).await;
+                        // Whoever asked may be gone.
+                        let _ = answer.send(result);
+                    }
+                    None => break,
+                },
+                _ = async { let _ = moved.changed().await; tokio::time::sleep_until(looked + LOOK_EVERY).await; } => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.requests.close();
+        for (_, build) in self.builds.drain() {
+            build.end().await;
+        }
+    }
+
+    fn is_folding(&self) -> bool {
+        !self.paused && self.desired.as_ref().is_some_and(|desired| desired.state == WorkState::Running)
+    }
+
+    /// Makes decisions until there is none left to make.
+    async fn work(&mut self) -> Result<()> {
+        for _ in 0..STEPS {
+            let rollout = self.store.rollout().await?;
+            self.shared.active.store(rollout.active.map_or(0, |revision| revision.0), Ordering::Relaxed);
+            self.message = None;
+            self.blocked = None;
+            self.run_workers(&rollout).await;
+            let Some(desired) = self.desired.clone() else { return Ok(()) };
+            let change = match next(&rollout, &desired.digest, Timestamp::now()) {
+                Next::Nothing => return Ok(()),
+                Next::Create => Change::Create(self.new_revision(&desired).await?),
+                Next::Drop(revision) => {
+                    if let Some(build) = self.builds.remove(&revision) {
+                        build.end().await;
+                    }
+                    Change::Drop { revision }
+                }
+                Next::ReleaseHold => Change::ReleaseHold,
+                Next::Promote(revision) => match self.hindrance(&rollout, revision, &desired).await? {
+                    None => promotion(revision, &desired, None),
+                    Some(hindrance) => {
+                        self.blocked = Some(hindrance);
+                        return Ok(());
+                    }
+                },
+            };
+            self.change(&rollout, &change).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, rollout: &Rollout, change: &Change) -> Result<()> {
+        match self.store.change(rollout.version, change).await {
+            Ok(after) => {
+                self.shared.active.store(after.active.map_or(0, |revision| revision.0), Ordering::Relaxed);
+                tracing::info!(projection = self.shared.name, what = describe(change, &after), "rollout");
+                Ok(())
+            }
+            // Somebody else decided: look again.
+            Err(ChangeError::Stale { .. }) => Ok(()),
+            Err(ChangeError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn new_revision(&self, desired: &Desired) -> Result<NewRevision> {
+        let LogDescriptor { log_id, partitions } = self.shared.reader.descriptor();
+        let plan = Plan::compile(&desired.definition, partitions).map_err(|faults| faults_error(&faults))?;
+        Ok(NewRevision {
+            digest: desired.digest.clone(),
+            definition: desired.definition.encode()?,
+            tables: plan.tables().to_vec(),
+            log_id,
+            partitions,
+            start: desired.start(&*self.shared.reader).await?,
+        })
+    }
+
+    /// Sees to it that every revision with a role has its workers, and no other.
+    async fn run_workers(&mut self, rollout: &Rollout) {
+        let previous = rollout.previous.map(|previous| previous.revision);
+        let wanted: BTreeSet<Revision> = [rollout.active, rollout.candidate, previous]
+            .into_iter()
+            .flatten()
+            .filter(|_| self.is_folding())
+            .collect();
+        let ended: Vec<Revision> =
+            self.builds.keys().filter(|revision| !wanted.contains(revision)).copied().collect();
+        for revision in ended {
+            if let Some(build) = self.builds.remove(&revision) {
+                build.end().await;
+            }
+        }
+        for revision in wanted {
+            if !self.builds.contains_key(&revision)
+                && let Some(record) = rollout.record(revision)
+            {
+                match self.start(record) {
+                    Ok(build) => {
+                        self.builds.insert(revision, build);
+                    }
+                    Err(error) => {
+                        self.message = Some(format!("revision {revision} cannot be folded: {error}"))
+                    }
+                }
+            }
+            let limit = self.desired.as_ref().map_or(0, |desired| desired.rollout.max_events_per_second);
+            if let Some(build) = self.builds.get(&revision) {
+                build.work.limiter.set(if rollout.candidate == Some(revision) { limit } else { 0 });
+            }
+        }
+    }
+
+    fn start(&self, record: &RevisionRecord) -> Result<Build> {
+        let partitions = self.shared.reader.descriptor().partitions;
+        let definition = Definition::decode(&record.definition)?;
+        let plan = Plan::compile(&definition, partitions).map_err(|faults| faults_error(&faults))?;
+        let is_shared = plan.tables().iter().any(|table| table.writers == Writers::ManyStreams);
+        let work = Arc::new(RevisionWork {
+            revision: record.revision,
+            event_types: plan.event_types()?,
+            plan: Arc::new(plan),
+            limiter: crate::limiter::Limiter::default(),
+            turn: is_shared.then(Arc::default),
+        });
+        let workers = partitions.partitions().map(|partition| self.spawn(&work, partition)).collect();
+        Ok(Build { work, workers, started: Instant::now(), first: None })
+    }
+
+    fn spawn(&self, work: &Arc<RevisionWork>, partition: Partition) -> Running {
+        let stop = self.stop.child_token();
+        let starting = WorkerStatus { progress: None, head: None, activity: Activity::Starting };
+        let (sender, status) = watch::channel(starting);
+        let worker = Worker {
+            shared: Arc::clone(&self.shared),
+            work: Arc::clone(work),
+            partition,
+            status: sender,
+            stop: stop.clone(),
+        };
+        Running { status, stop, task: tokio::spawn(worker.run()) }
+    }
+
+    /// What keeps `revision` from being promoted by itself.
+    async fn hindrance(
+        &self,
+        rollout: &Rollout,
+        revision: Revision,
+        desired: &Desired,
+    ) -> Result<Option<&'static str>> {
+        if !self.is_caught_up(revision, desired.rollout.max_lag).await? {
+            return Ok(Some("Replaying"));
+        }
+        // The first revision replaces nothing, so there is nothing to wait for.
+        let Some(active) = rollout.active else { return Ok(None) };
+        if desired.rollout.promotion == Promotion::Manual {
+            return Ok(Some("AwaitingPromotion"));
+        }
+        let is_parked_more =
+            rollout.candidate == Some(revision) && parks_more(&*self.store, revision, active).await?;
+        Ok(is_parked_more.then_some("Blocked"))
+    }
+
+    /// Whether all workers of `revision` run, and it is at most `max_lag` events behind the log.
+    async fn is_caught_up(&self, revision: Revision, max_lag: u32) -> Result<bool> {
+        let Some(build) = self.builds.get(&revision) else { return Ok(false) };
+        let statuses = build.statuses();
+        let is_running = statuses.iter().all(|status| status.activity == Activity::Running);
+        // What the workers saw tells when it is worth to ask.
+        if !is_running || lag(&statuses, Timestamp::now()).is_none_or(|lag| lag.events > u64::from(max_lag)) {
+            return Ok(false);
+        }
+        let heads = self.shared.reader.heads().await?;
+        let progress = self.store.progress(revision).await?;
+        let behind: u64 = heads
+            .iter()
+            .zip(&progress)
+            .map(|(head, at)| head.position.get().saturating_sub(at.position.get()))
+            .sum();
+        Ok(behind <= u64::from(max_lag))
+    }
+
+    async fn command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Reconcile(desired) => self.reconcile(*desired),
+            Command::Pause(paused) => {
+                self.paused = paused;
+                // Also the way to have halted partitions try again.
+                self.shared.decided.notify_waiters();
+                Ok(())
+            }
+            Command::Promote => self.promote().await,
+            Command::Rollback => self.rollback().await,
+            Command::Rebuild => self.rebuild().await,
+        }
+    }
+
+    fn reconcile(&mut self, desired: Desired) -> Result<()> {
+        let partitions = self.shared.reader.descriptor().partitions;
+        Plan::compile(&desired.definition, partitions).map_err(|faults| faults_error(&faults))?;
+        self.policy.send_replace(desired.policy);
+        self.query.send_replace(if desired.state == WorkState::Stopped {
+            QueryState::Disabled
+        } else {
+            desired.query
+        });
+        if self.desired.as_ref().is_some_and(|known| known.state != desired.state) {
+            self.paused = false;
+        }
+        self.desired = Some(desired);
+        // A changed policy may let a halted partition go on.
+        self.shared.decided.notify_waiters();
+        Ok(())
+    }
+
+    fn desired(&self) -> Result<Desired> {
+        self.desired
+            .clone()
+            .ok_or_else(|| Error::failed_precondition("the projection has not been declared yet"))
+    }
+
+    async fn promote(&mut self) -> Result<()> {
+        let desired = self.desired()?;
+        let rollout = self.store.rollout().await?;
+        let wanted = |revision: &Revision| {
+            rollout.record(*revision).is_some_and(|record| record.digest == desired.digest)
+        };
+        let previous = rollout.previous.map(|previous| previous.revision).filter(wanted);
+        let revision = rollout.candidate.or(previous).ok_or_else(|| {
+            Error::failed_precondition(
+                "promoting: there is no candidate, and the previous revision is not what the spec says; change the spec or rebuild",
+            )
+        })?;
+        if !self.is_caught_up(revision, desired.rollout.max_lag).await? {
+            return Err(Error::failed_precondition(format!(
+                "promoting revision {revision}: it has not caught up to within {} events yet; wait, or raise rollout.maxLag",
+                desired.rollout.max_lag
+            )));
+        }
+        self.change(&rollout, &promotion(revision, &desired, None)).await
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        let desired = self.desired()?;
+        let mut rollout = self.store.rollout().await?;
+        let (Some(previous), Some(active)) = (rollout.previous, rollout.active_record().cloned()) else {
+            return Err(Error::failed_precondition(
+                "rolling back: there is no previous revision; revert the spec, which builds it again",
+            ));
+        };
+        // A build of what is rolled back from would bring it back.
+        if let Some(candidate) = rollout.candidate.filter(|candidate| {
+            rollout.record(*candidate).is_some_and(|record| record.digest == active.digest)
+        }) {
+            if let Some(build) = self.builds.remove(&candidate) {
+                build.end().await;
+            }
+            rollout = self.store.change(rollout.version, &Change::Drop { revision: candidate }).await?;
+        }
+        self.change(&rollout, &promotion(previous.revision, &desired, Some(active.digest))).await
+    }
+
+    async fn rebuild(&mut self) -> Result<()> {
+        let desired = self.desired()?;
+        let mut rollout = self.store.rollout().await?;
+        if let Some(candidate) = rollout.candidate {
+            if let Some(build) = self.builds.remove(&candidate) {
+                build.end().await;
+            }
+            rollout = self.store.change(rollout.version, &Change::Drop { revision: candidate }).await?;
+        }
+        let new = self.new_revision(&desired).await?;
+        self.change(&rollout, &Change::Create(new)).await
+    }
+
+    async fn publish(&mut self) -> Result<()> {
+        let rollout = self.store.rollout().await?;
+        let now = Timestamp::now();
+        for build in self.builds.values_mut().filter(|build| build.first.is_none()) {
+            let statuses = build.statuses();
+            if statuses.iter().all(|status| status.progress.is_some()) {
+                build.first = Some(
+                    statuses.iter().filter_map(|status| status.progress).map(|at| at.position.get()).sum(),
+                );
+            }
+        }
+        let mut statuses = HashMap::new();
+        for record in &rollout.revisions {
+            statuses.insert(record.revision, self.statuses(&rollout, record).await?);
+        }
+        let show = |revision: Option<Revision>| {
+            let record = rollout.record(revision?)?;
+            let pace = self.pace(record.revision, &rollout.start);
+            Some(RevisionStatus::new(record, rollout.previous, statuses.get(&record.revision)?, pace, now))
+        };
+        let active = show(rollout.active);
+        let candidate = show(rollout.candidate);
+        let log_id = self.shared.reader.descriptor().log_id;
+        let status = ProjectionStatus {
+            name: self.shared.name.clone(),
+            state: self.state().to_owned(),
+            digest: self.desired.as_ref().map(|desired| desired.digest.clone()).unwrap_or_default(),
+            rollout: self.summary(&rollout, candidate.as_ref()),
+            message: self.message.clone(),
+            token: rollout
+                .active
+                .and_then(|active| statuses.get(&active))
+                .map(|workers| token(log_id, workers).to_string()),
+            lag: active.as_ref().and_then(|active| active.lag),
+            parked: active.as_ref().map_or(0, |active| active.parked),
+            previous: show(rollout.previous.map(|previous| previous.revision)),
+            held_digest: rollout.held_digest,
+            active,
+            candidate,
+        };
+        self.status.send_if_modified(|known| {
+            let is_new = **known != status;
+            if is_new {
+                *known = Arc::new(status);
+            }
+            is_new
+        });
+        Ok(())
+    }
+
+    /// How far the revision is: as its workers say, or as the store does where there are none.
+    async fn statuses(&self, rollout: &Rollout, record: &RevisionRecord) -> Result<Vec<WorkerStatus>> {
+        let mut statuses = match self.builds.get(&record.revision) {
+            Some(build) => build.statuses(),
+            None => Vec::new(),
+        };
+        let partitions = rollout.log.map_or(0, |(_, partitions)| partitions.get());
+        if statuses.len() != partitions || statuses.iter().any(|status| status.progress.is_none()) {
+            let activity = |number: usize| {
+                statuses.get(number).map_or(Activity::Ended, |status| status.activity.clone())
+            };
+            let progress = self.store.progress(record.revision).await?;
+            let heads = self.shared.reader.heads().await?;
+            statuses = progress
+                .into_iter()
+                .zip(heads)
+                .enumerate()
+                .map(|(number, (progress, head))| WorkerStatus {
+                    progress: Some(progress),
+                    head: Some(head.position),
+                    activity: activity(number),
+                })
+                .collect();
+        }
+        Ok(statuses)
+    }
+
+    fn pace(&self, revision: Revision, start: &Positions) -> Option<Pace> {
+        let build = self.builds.get(&revision)?;
+        let start = start.iter().map(|(_, position)| position.get()).sum();
+        Some(Pace { start, first: build.first?, elapsed: build.started.elapsed() })
+    }
+
+    fn state(&self) -> &'static str {
+        match self.desired.as_ref().map(|desired| desired.state) {
+            Some(WorkState::Stopped) => "Stopped",
+            Some(WorkState::Paused) => "Paused",
+            _ if self.paused => "Paused",
+            _ => "Running",
+        }
+    }
+
+    fn summary(&self, rollout: &Rollout, candidate: Option<&RevisionStatus>) -> String {
+        match (self.blocked, candidate) {
+            (Some("Replaying") | None, Some(candidate)) => match candidate.percent {
+                Some(percent) => format!("Replaying {percent}%"),
+                None => "Replaying".to_owned(),
+            },
+            (Some(blocked), _) => blocked.to_owned(),
+            (None, None) if rollout.held_digest.is_some() => "RolledBack".to_owned(),
+            (None, None) if rollout.active.is_none() => "Pending".to_owned(),
+            (None, None) => "Current".to_owned(),
+        }
+    }
+}
+
+fn promotion(revision: Revision, desired: &Desired, hold: Option<String>) -> Change {
+    let keep = SignedDuration::try_from(desired.rollout.keep_previous.get()).unwrap_or(SignedDuration::MAX);
+    Change::Promote {
+        revision,
+        keep_until: Timestamp::now().checked_add(keep).unwrap_or(Timestamp::MAX),
+        hold,
+    }
+}
+
+fn describe(change: &Change, after: &Rollout) -> String {
+    match change {
+        Change::Create(_) => format!("revision {} is being built", after.last_revision),
+        Change::Promote { revision, hold: None, .. } => {
+            format!("revision {revision} answers queries from now on")
+        }
+        Change::Promote { revision, .. } => format!("rolled back to revision {revision}"),
+        Change::Drop { revision } => format!("revision {revision} is dropped"),
+        Change::ReleaseHold => "what was rolled back from may be promoted again".to_owned(),
+    }
+}
+
+/// Whether `candidate` has parked an event that `active` has not.
+async fn parks_more(store: &dyn ViewStore, candidate: Revision, active: Revision) -> Result<bool> {
+    const PAGE: usize = 1_000;
+    let mut after: Option<StreamId> = None;
+    loop {
+        let page = store.parked(candidate, after.as_ref(), PAGE, 1).await?;
+        for entry in &page {
+            let known = store.parked_stream(active, &entry.stream_id, 1).await?;
+            let first =
+                |entry: &headwater_view::ParkedStream| entry.events.first().map(|event| event.position);
+            // What is parked behind the first event is parked because of it.
+            if known.is_none_or(|known| first(&known) > first(entry)) {
+                return Ok(true);
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.stream_id.clone()),
+            _ => return Ok(false),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What is to be done next about revisions: decided from what there is and what is wanted, so that a process that ends at any point
+//! goes on where it was.
+
+use headwater_view::{Revision, Rollout};
+use jiff::Timestamp;
+
+/// The next thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// All is as it should be, for now.
+    Nothing,
+    /// Build what is wanted.
+    Create,
+    /// Remove a revision that nobody wants.
+    Drop(Revision),
+    /// What was rolled back from is no longer what is wanted: it may be promoted again when it is.
+    ReleaseHold,
+    /// Make this the active one as soon as it is ready.
+    Promote(Revision),
+}
+
+/// Decides, for a spec whose digest is `wanted`, at `now`.
+pub(crate) fn next(rollout: &Rollout, wanted: &str, now: Timestamp) -> Next {
+    let digest = |revision: Revision| rollout.record(revision).map(|record| record.digest.as_str());
+    let previous = rollout.previous.map(|previous| previous.revision);
+    let has_role =
+        |revision: Revision| [rollout.active, rollout.candidate, previous].contains(&Some(revision));
+    if let Some(orphan) = rollout.revisions.iter().find(|record| !has_role(record.revision)) {
+        return Next::Drop(orphan.revision);
+    }
+    if rollout.held_digest.as_deref().is_some_and(|held| held != wanted) {
+        return Next::ReleaseHold;
+    }
+    if let Some(candidate) = rollout.candidate {
+        // A candidate of the active one's digest is a rebuild that somebody asked for.
+        return if digest(candidate) == Some(wanted) {
+            Next::Promote(candidate)
+        } else {
+            Next::Drop(candidate)
+        };
+    }
+    let is_active = rollout.active.and_then(digest) == Some(wanted);
+    let is_held = rollout.held_digest.as_deref() == Some(wanted);
+    if let Some(revision) =
+        previous.filter(|revision| !is_active && !is_held && digest(*revision) == Some(wanted))
+    {
+        return Next::Promote(revision);
+    }
+    if let Some(previous) = rollout.previous.filter(|previous| previous.until <= now) {
+        return Next::Drop(previous.revision);
+    }
+    if is_active || is_held { Next::Nothing } else { Next::Create }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_view::{Previous, RevisionRecord};
+
+    use super::*;
+
+    /// Revisions 1 to 9 of digests "1" to "9".
+    fn rollout(active: u32, candidate: u32, previous: u32, held: &str, others: &[u32]) -> Rollout {
+        let some = |revision: u32| (revision > 0).then_some(Revision(revision));
+        let record = |revision: u32| RevisionRecord {
+            revision: Revision(revision),
+            digest: revision.to_string(),
+            definition: String::new(),
+            tables: vec![],
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        let all = [active, candidate, previous].into_iter().chain(others.iter().copied());
+        Rollout {
+            active: some(active),
+            candidate: some(candidate),
+            previous: some(previous)
+                .map(|revision| Previous { revision, until: Timestamp::from_second(100).unwrap() }),
+            held_digest: (!held.is_empty()).then(|| held.to_owned()),
+            revisions: all.filter(|revision| *revision > 0).map(record).collect(),
+            ..Rollout::default()
+        }
+    }
+
+    #[test]
+    fn what_is_next() {
+        fn check(what: &str, rollout: &Rollout, wanted: &str, at: i64, expected: Next) {
+            assert_eq!(next(rollout, wanted, Timestamp::from_second(at).unwrap()), expected, "{what}");
+        }
+        let drop = |revision| Next::Drop(Revision(revision));
+        let promote = |revision| Next::Promote(Revision(revision));
+        check("nothing is there", &rollout(0, 0, 0, "", &[]), "1", 0, Next::Create);
+        check("the first is being built", &rollout(0, 1, 0, "", &[]), "1", 0, promote(1));
+        check("the first is replaced before it was ready", &rollout(0, 1, 0, "", &[]), "2", 0, drop(1));
+        check("all is well", &rollout(1, 0, 0, "", &[]), "1", 0, Next::Nothing);
+        check("the spec has changed", &rollout(1, 0, 0, "", &[]), "2", 0, Next::Create);
+        check("a candidate is being built", &rollout(1, 2, 0, "", &[]), "2", 0, promote(2));
+        check("the spec has changed again", &rollout(1, 2, 0, "", &[]), "3", 0, drop(2));
+        check("the spec has gone back to the active one", &rollout(1, 2, 0, "", &[]), "1", 0, drop(2));
+        check("the previous one is kept", &rollout(2, 0, 1, "", &[]), "2", 99, Next::Nothing);
+        check("and dropped in time", &rollout(2, 0, 1, "", &[]), "2", 100, drop(1));
+        check("the spec has gone back to the previous one", &rollout(2, 0, 1, "", &[]), "1", 0, promote(1));
+        check("even when its time is over", &rollout(2, 0, 1, "", &[]), "1", 200, promote(1));
+        check("what is nobody's is dropped", &rollout(2, 0, 3, "", &[1]), "2", 0, drop(1));
+        check("rolled back", &rollout(1, 0, 2, "2", &[]), "2", 0, Next::Nothing);
+        check("rolled back, and the other dropped in time", &rollout(1, 0, 2, "2", &[]), "2", 100, drop(2));
+        check("rolled back, long ago", &rollout(1, 0, 0, "2", &[]), "2", 200, Next::Nothing);
+        check("rolled back, then the spec followed", &rollout(1, 0, 2, "2", &[]), "1", 0, Next::ReleaseHold);
+        check("rolled back, then mended", &rollout(1, 0, 2, "2", &[]), "3", 0, Next::ReleaseHold);
+        check("rolled back, then a rebuild was asked for", &rollout(1, 2, 0, "2", &[]), "2", 0, promote(2));
+    }
+
+    #[test]
+    fn a_rebuild_of_the_same_digest_takes_over() {
+        let mut rollout = rollout(1, 2, 0, "", &[]);
+        rollout.revisions[1].digest = "1".to_owned();
+        assert_eq!(next(&rollout, "1", Timestamp::UNIX_EPOCH), Next::Promote(Revision(2)));
+        (rollout.active, rollout.candidate) = (Some(Revision(2)), None);
+        rollout.previous = Some(Previous { revision: Revision(1), until: Timestamp::MAX });
+        assert_eq!(next(&rollout, "1", Timestamp::UNIX_EPOCH), Next::Nothing);
+    }
+}
