@@ -214,9 +214,7 @@ impl Client {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(2 * STREAM_WINDOW);
         Ok(Self {
-            grpc: EventStoreClient::new(endpoint.connect_lazy())
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            grpc: EventStoreClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             address: Arc::from(url),
             retry: Self::RETRY,
         })
@@ -286,7 +284,7 @@ impl Client {
     pub async fn read_stream(&self, request: &ReadStream) -> Result<StreamBatch> {
         let wire = v1::ReadStreamRequest {
             stream_id: request.stream_id.to_string(),
-            from_version: request.from.map_or(0, Version::get),
+            from_version: request.from.map_or(0, |from| from.min(Version::MAX).get()),
             direction: convert::direction_to_wire(request.direction).into(),
             limit: request.limit.unwrap_or(0),
             upcast: request.upcast,

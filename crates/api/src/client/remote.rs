@@ -2,15 +2,18 @@ use std::pin::pin;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use headwater_core::{Error, Partition, PartitionCount, Position, Positions, Result, Token};
+use headwater_core::{
+    Append, Appended, Error, Partition, PartitionCount, Position, Positions, Result, Token,
+};
 use headwater_log::{
-    Epoch, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StartFrom, StreamPage,
+    Epoch, Head, LogDescriptor, LogReader, LogWriter, PartitionPage, ReadPartition, ReadStream, StartFrom,
+    StreamPage,
 };
 use jiff::Timestamp;
 
 use super::{Client, HeadAt, Read};
 
-/// The log of an event store elsewhere.
+/// The log of an event store elsewhere, to read and to append to.
 #[derive(Debug, Clone)]
 pub struct RemoteLog {
     client: Client,
@@ -108,6 +111,7 @@ impl LogReader for RemoteLog {
     }
 
     async fn position_before(&self, partition: Partition, time: Timestamp) -> Result<Position> {
+        self.descriptor.partitions.check(u32::from(partition.get()))?;
         Ok(self.client.get_head(HeadAt::Before(time)).await?.token.positions.get(partition))
     }
 
@@ -119,5 +123,12 @@ impl LogReader for RemoteLog {
                 return Ok(head);
             }
         }
+    }
+}
+
+#[async_trait]
+impl LogWriter for RemoteLog {
+    async fn append(&self, request: Append) -> Result<Appended> {
+        self.client.append(&request).await
     }
 }

@@ -1,0 +1,397 @@
+//! Calls as clients make them.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use headwater_api::v1::event_store_client::EventStoreClient;
+use headwater_api::{Batch, HeadAt, Read, ReadStream, Subscribe, v1};
+use headwater_core::{Error, Expected, Partition, Position, Version};
+use headwater_log::{Direction, Filter, StartFrom};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use crate::support::{Server, append, at, event, one, stream};
+
+/// The positions of the events of a read.
+async fn positions(server: &Server, read: Read) -> Vec<u64> {
+    let batches: Vec<Batch> = server.client().read(read).try_collect().await.unwrap();
+    batches.iter().flat_map(|batch| &batch.events).map(|event| event.position.get()).collect()
+}
+
+#[tokio::test]
+async fn appends_of_one_call_are_answered_in_order_each_by_itself() {
+    let server = Server::start().await;
+    let appends = vec![
+        append("a", Expected::NoStream, vec![event("A", "1"), event("A", "2")]),
+        append("b", Expected::NoStream, vec![event("A", "1")]),
+        append("a", at(1), vec![event("A", "3")]),
+        append("a", at(2), vec![event("A", "3")]),
+        append("a", Expected::Any, vec![]),
+        append("a", at(3), vec![event("A", "4")]),
+    ];
+    let outcomes: Vec<_> = server.client().append_stream(futures_util::stream::iter(appends)).collect().await;
+    let shown: Vec<String> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Ok(appended) => format!("version {}", appended.version),
+            Err(Error::WrongVersion { current, .. }) => format!("at {current}"),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "version 2",
+            "version 1",
+            "at 2",
+            "version 3",
+            "events: there are none; give at least one event",
+            "version 4"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn many_appends_of_one_call_keep_the_order_of_each_stream_id() {
+    let server = Server::with_partitions(3).await;
+    let appends: Vec<_> = (0..2_000_u64)
+        .map(|index| {
+            let id = format!("s{}", index % 7);
+            append(&id, at(index / 7), vec![event("A", &index.to_string())])
+        })
+        .collect();
+    let outcomes: Vec<_> = server.client().append_stream(futures_util::stream::iter(appends)).collect().await;
+    assert_eq!(outcomes.len(), 2_000);
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(outcome.unwrap().version.get(), index as u64 / 7 + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_client_breaks_off_is_told_after_what_came_before() {
+    let server = Server::start().await;
+    let mut client = EventStoreClient::new(server.channel().await);
+    let good = headwater_api::convert::append_to_wire(&one("a", "A"));
+    let bad = v1::AppendRequest { stream_id: String::new(), ..good.clone() };
+    let outcomes = client.append_stream(futures_util::stream::iter([good, bad])).await.unwrap();
+    let outcomes: Vec<_> = outcomes.into_inner().try_collect().await.unwrap();
+    assert!(matches!(outcomes[0].outcome, Some(v1::append_stream_response::Outcome::Appended(_))));
+    match &outcomes[1].outcome {
+        Some(v1::append_stream_response::Outcome::Failure(failure)) => {
+            assert_eq!(failure.code, Code::InvalidArgument as i32);
+            assert!(failure.message.starts_with("stream_id: the stream id is empty"), "{failure:?}");
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[tokio::test]
+async fn reads_are_bounded_filtered_and_go_on_by_token() {
+    let server = Server::with_partitions(3).await;
+    let client = server.client();
+    for index in 0..30 {
+        client.append(&one(&format!("s{index}"), if index % 2 == 0 { "Even" } else { "Odd" })).await.unwrap();
+    }
+    let all = positions(&server, Read::default()).await;
+    assert_eq!(all.len(), 30);
+
+    // By pages of four, over all partitions.
+    let mut read = Read { limit: Some(4), ..Read::default() };
+    let mut ids = std::collections::HashSet::new();
+    loop {
+        let batches: Vec<Batch> = client.read(read.clone()).try_collect().await.unwrap();
+        let last = batches.last().unwrap();
+        let count: usize = batches.iter().map(|batch| batch.events.len()).sum();
+        assert!(count <= 4);
+        for event in batches.iter().flat_map(|batch| &batch.events) {
+            assert!(ids.insert(event.id), "twice");
+        }
+        read.from = StartFrom::After(last.token.clone());
+        if last.token.positions.cover(&last.head.as_ref().unwrap().positions) {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 30);
+
+    let even =
+        Filter { event_types: vec!["Even"].into_iter().map(event_type).collect(), stream_id_prefix: None };
+    assert_eq!(positions(&server, Read { filter: even, ..Read::default() }).await.len(), 15);
+    let prefix = Filter { event_types: vec![], stream_id_prefix: Some("s1".into()) };
+    assert_eq!(positions(&server, Read { filter: prefix, ..Read::default() }).await.len(), 11);
+    let partition = Partition::new(1);
+    let own = positions(&server, Read { partition: Some(partition), ..Read::default() }).await;
+    assert_eq!(own, (1..=own.len() as u64).collect::<Vec<_>>());
+    let head = client.get_head(HeadAt::Now).await.unwrap();
+    let rest = Read { from: StartFrom::After(head.token), ..Read::default() };
+    assert_eq!(positions(&server, rest).await, [0_u64; 0]);
+    assert_eq!(positions(&server, Read { limit: Some(0), ..Read::default() }).await, [0_u64; 0]);
+}
+
+fn event_type(name: &str) -> headwater_core::EventType {
+    headwater_core::EventType::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_of_large_events_comes_whole() {
+    let server = Server::start().await;
+    let client = server.client();
+    let data = format!("\"{}\"", "x".repeat(900_000));
+    for _ in 0..5 {
+        client
+            .append(&append("big", Expected::Any, (0..4).map(|_| event("A", &data)).collect()))
+            .await
+            .unwrap();
+    }
+    let all = client.read_stream(&ReadStream::all(stream("big"))).await.unwrap();
+    assert_eq!((all.events.len(), all.version), (20, Version::new(20)));
+    assert!(all.events.iter().all(|event| event.data == data));
+    assert_eq!(positions(&server, Read::default()).await.len(), 20);
+    let back = ReadStream {
+        direction: Direction::Backwards,
+        from: Some(Version::new(3)),
+        limit: Some(2),
+        ..ReadStream::all(stream("big"))
+    };
+    let versions: Vec<u64> =
+        client.read_stream(&back).await.unwrap().events.iter().map(|event| event.version.get()).collect();
+    assert_eq!(versions, [3, 2]);
+}
+
+#[tokio::test]
+async fn heads_say_where_stream_ids_and_the_log_are() {
+    let server = Server::with_partitions(2).await;
+    let client = server.client();
+    let error = client.get_stream(&stream("konto-\u{fc}/1")).await.unwrap_err();
+    assert!(
+        matches!(error, Error::NotFound { .. }) && error.to_string().contains("konto-\u{fc}/1"),
+        "{error}"
+    );
+    let appended = client.append(&one("konto-\u{fc}/1", "A")).await.unwrap();
+    let head = client.get_stream(&stream("konto-\u{fc}/1")).await.unwrap();
+    assert_eq!((head.version.get(), head.position.get(), head.partition), (1, 1, appended.partition));
+
+    let log = client.get_head(HeadAt::Now).await.unwrap();
+    assert_eq!(log.log_id, server.log.descriptor().log_id);
+    assert_eq!(log.token, appended.token());
+    assert_eq!(log.partitions[appended.partition.index()].recorded_at, Some(head.recorded_at));
+    assert!(log.partitions.iter().all(|head| head.recorded_at.is_some() == (head.position > Position::ZERO)));
+    let before = client.get_head(HeadAt::Before(head.recorded_at)).await.unwrap();
+    assert_eq!(before.token.positions.get(appended.partition), Position::ZERO);
+}
+
+#[tokio::test]
+async fn waiting_for_the_head_ends_with_the_next_append() {
+    let server = Server::start().await;
+    let client = server.client();
+    let wait = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_head(HeadAt::WaitBeyond(Partition::ZERO, Position::ZERO)).await }
+    });
+    client.append(&one("a", "A")).await.unwrap();
+    assert_eq!(wait.await.unwrap().unwrap().partitions[0].position.get(), 1);
+    let error = client.get_head(HeadAt::WaitBeyond(Partition::new(9), Position::ZERO)).await.unwrap_err();
+    assert!(error.to_string().starts_with("wait_beyond.partition: there is no partition 9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_subscription_says_when_it_has_caught_up_and_goes_on() {
+    let server = Server::start().await;
+    let client = server.client();
+    for _ in 0..3 {
+        client.append(&one("a", "A")).await.unwrap();
+    }
+    let mut batches = pin!(client.subscribe(Subscribe { max_batch: Some(1), ..Subscribe::default() }));
+    let mut seen = Vec::new();
+    loop {
+        let batch = batches.next().await.unwrap().unwrap();
+        assert!(batch.events.len() <= 1);
+        seen.extend(batch.events.iter().map(|event| event.position.get()));
+        if batch.caught_up {
+            break;
+        }
+    }
+    assert_eq!(seen, [1, 2, 3]);
+    client.append(&one("a", "A")).await.unwrap();
+    loop {
+        let batch = batches.next().await.unwrap().unwrap();
+        if let Some(event) = batch.events.first() {
+            assert_eq!(event.position.get(), 4);
+            assert_eq!(batch.token.positions.get(Partition::ZERO), Position::new(4));
+            break;
+        }
+    }
+}
+
+/// Readers that join while others write see every event once, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_have_no_seam_under_load() {
+    const EVENTS: usize = 3_000;
+    let server = Server::with_partitions(3).await;
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let client = server.client();
+            tokio::spawn(async move {
+                for index in 0..EVENTS / 8 {
+                    client.append(&one(&format!("s{writer}-{}", index % 5), "A")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let client = server.client();
+            tokio::spawn(async move {
+                let mut batches = pin!(client.subscribe(Subscribe::default()));
+                let (mut count, mut reached) = (0, [0_u64; 3]);
+                while count < EVENTS {
+                    let batch = batches.next().await.unwrap().unwrap();
+                    for event in &batch.events {
+                        let reached = &mut reached[event.partition.index()];
+                        assert_eq!(event.position.get(), *reached + 1);
+                        *reached += 1;
+                        count += 1;
+                    }
+                    for (index, reached) in reached.iter().enumerate() {
+                        assert_eq!(batch.token.positions.get(Partition::new(index as u16)).get(), *reached);
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in writers.into_iter().chain(readers) {
+        task.await.unwrap();
+    }
+}
+
+/// Of many writers that expect the same version, one wins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_writers_win_each_version_once() {
+    let server = Server::start().await;
+    let writers: Vec<_> = (0..64)
+        .map(|_| {
+            let client = server.client();
+            tokio::spawn(async move {
+                let mut won = Vec::new();
+                let mut version = 0;
+                while version < 30 {
+                    match client.append(&append("hot", at(version), vec![event("A", "{}")])).await {
+                        Ok(appended) => {
+                            assert_eq!(appended.version.get(), version + 1);
+                            won.push(version + 1);
+                            version += 1;
+                        }
+                        Err(Error::WrongVersion { current, .. }) => version = current.get(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                won
+            })
+        })
+        .collect();
+    let mut won = Vec::new();
+    for writer in writers {
+        won.extend(writer.await.unwrap());
+    }
+    won.sort_unstable();
+    assert_eq!(won, (1..=30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_token_of_another_log_is_refused() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    let token = other.client().append(&one("a", "A")).await.unwrap().token();
+    let from = StartFrom::After(token.clone());
+    let subscribe = Subscribe { from: from.clone(), ..Subscribe::default() };
+    let errors = [
+        server.client().read(Read { from, ..Read::default() }).try_collect::<Vec<_>>().await.unwrap_err(),
+        server
+            .client()
+            .read(Read { up_to: Some(token), ..Read::default() })
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap_err(),
+        server.client().subscribe(subscribe).try_collect::<Vec<_>>().await.unwrap_err(),
+    ];
+    for (error, field) in errors.iter().zip(["from", "up_to", "from"]) {
+        let text = error.to_string();
+        assert!(text.starts_with(field) && text.contains("but this event stream is log"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let gate = server.readiness.wait_for("something");
+    let request = || HealthCheckRequest { service: "headwater.eventstore.v1.EventStore".into() };
+    let mut changes = health.watch(request()).await.unwrap().into_inner();
+    // SERVING is 1 and NOT_SERVING is 2.
+    while changes.message().await.unwrap().unwrap().status != 2 {}
+    assert_eq!(server.get("/readyz").await.text, "waiting for something\n");
+    gate.open();
+    while changes.message().await.unwrap().unwrap().status != 1 {}
+    assert_eq!(health.check(request()).await.unwrap().into_inner().status, 1);
+    let unknown = health.check(HealthCheckRequest { service: "x".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services_and_their_files() {
+    let server = Server::start().await;
+    let mut reflection = ServerReflectionClient::new(server.channel().await);
+    let ask = |message| tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(message),
+    };
+    let requests = futures_util::stream::iter([
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("headwater.eventstore.v1.EventStore".into())),
+        ask(MessageRequest::FileContainingSymbol("eventstore.EventStore".into())),
+    ]);
+    let answers = reflection.server_reflection_info(requests).await.unwrap().into_inner();
+    let answers: Vec<_> =
+        answers.map_ok(|answer| answer.message_response.unwrap()).try_collect().await.unwrap();
+    let MessageResponse::ListServicesResponse(services) = &answers[0] else { panic!("{answers:?}") };
+    let names: Vec<&str> = services.service.iter().map(|service| service.name.as_str()).collect();
+    for name in [
+        "headwater.eventstore.v1.EventStore",
+        "eventstore.EventStore",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    for answer in &answers[1..] {
+        assert!(matches!(answer, MessageResponse::FileDescriptorResponse(_)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_service_is_unimplemented() {
+    let server = Server::start().await;
+    let mut grpc = tonic::client::Grpc::new(server.channel().await);
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let path = "/headwater.eventstore.v2.EventStore/Append".parse().unwrap();
+    let status = grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("/headwater.eventstore.v2.EventStore/Append"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_subscriptions_and_answers_what_is_under_way() {
+    let server = Server::start().await;
+    let mut client = EventStoreClient::new(server.channel().await);
+    let mut batches = client.subscribe(v1::SubscribeRequest::default()).await.unwrap().into_inner();
+    assert!(batches.message().await.unwrap().unwrap().caught_up);
+    let ended = tokio::time::timeout(Duration::from_secs(5), server.stop());
+    let (status, ended) = tokio::join!(batches.message(), ended);
+    let error = headwater_api::errors::from_status(&status.unwrap_err());
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    ended.expect("the server waited for a subscription");
+}
