@@ -11,7 +11,7 @@ use headwater_core::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 /// How long a statement waits for another process's transaction before it is refused.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Statements kept prepared on each connection: more than one store's distinct statements, so that none is evicted in a loop.
 const PREPARED_STATEMENTS: usize = 256;

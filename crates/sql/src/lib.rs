@@ -2,8 +2,7 @@
 
 mod connection;
 mod sqlite;
-
-pub use sqlite::{DataLock, OpenLog, SqliteLog};
 mod sqlite_view;
 
+pub use sqlite::{DataLock, OpenLog, SqliteLog};
 pub use sqlite_view::SqliteView;

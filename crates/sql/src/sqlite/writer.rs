@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_core::{Error, Partition, Position, Result};
 use headwater_log::{Batch, Clock, CommitError, Committed, Epoch, Head, Heads};
@@ -10,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::lock::DataLock;
 use super::rows::{self, MAX_POSITION, place, time};
-use crate::connection::{damaged, explain};
+use crate::connection::{BUSY_TIMEOUT, damaged, explain};
 
 /// Events of one transaction: the last batch to join may go over. More would let the first wait for the last.
 const GROUP_EVENTS: usize = 4_000;
@@ -18,6 +19,9 @@ const GROUP_EVENTS: usize = 4_000;
 /// Size of the write-ahead log above which readers are waited for, so that it can be emptied: four times what a checkpoint
 /// leaves to it, so that this is needed only when reads overlap without end.
 const WAL_BYTES: u64 = 64 << 20;
+
+/// How long appends wait for readers to leave the write-ahead log. Our own reads take milliseconds.
+const WAL_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) enum Command {
     Commit(Arc<Batch>, oneshot::Sender<Result<Committed, CommitError>>),
@@ -202,8 +206,10 @@ impl Writer {
         if size <= self.wal_limit {
             return;
         }
+        let _ = self.connection.busy_timeout(WAL_PATIENCE);
         let busy =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
         if !matches!(busy, Ok(false)) {
             // Somebody reads for long (a sqlite3 shell): ask again when it has grown by half, not after each commit.
             tracing::warn!(

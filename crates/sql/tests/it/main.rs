@@ -1,3 +1,5 @@
 //! The adapters against their ports' conformance suites, and what only they promise.
 
+mod log;
+mod log_files;
 mod view;
