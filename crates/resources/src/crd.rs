@@ -1,5 +1,7 @@
 //! The custom resource definitions, from the Rust types.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
@@ -37,14 +39,18 @@ impl Definition {
 
 /// The definitions of all kinds.
 ///
-/// They are what `kube` derives, made fit for an API server: optional fields are absent, never null, and formats that
-/// OpenAPI does not know are left out.
-pub fn definitions() -> Vec<Definition> {
-    vec![
-        definition("EventStream", "eventstreams.yaml", &EventStream::crd()),
-        definition("Projection", "projections.yaml", &Projection::crd()),
-        definition("Saga", "sagas.yaml", &Saga::crd()),
-    ]
+/// They are what `kube` derives, made fit for an API server and its readers: optional fields are absent, never null, formats
+/// of unsigned numbers, which OpenAPI does not know, are left out, and descriptions have no line ends.
+pub fn definitions() -> &'static [Definition] {
+    // A constant that only code can write down: deriving it takes milliseconds, and every manifest needs it.
+    static DEFINITIONS: LazyLock<[Definition; 3]> = LazyLock::new(|| {
+        [
+            definition("EventStream", "eventstreams.yaml", &EventStream::crd()),
+            definition("Projection", "projections.yaml", &Projection::crd()),
+            definition("Saga", "sagas.yaml", &Saga::crd()),
+        ]
+    });
+    DEFINITIONS.as_slice()
 }
 
 /// The files of `crds/`: each file's name and its text. What `headwater crd` prints.
@@ -71,6 +77,9 @@ fn tidy(schema: &mut Value) {
     fields.shift_remove("nullable");
     if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
         fields.shift_remove("format");
+    }
+    if let Some(Value::String(description)) = fields.get_mut("description") {
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
     }
     whole(fields);
     for key in ["properties", "patternProperties"] {

@@ -114,7 +114,7 @@ pub struct EventTypeSpec {
     pub schema_version: u32,
     /// A JSON Schema (draft 2020-12 where it names no other) that the data of every appended event must meet.
     /// References lead into the schema itself only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub schema: Option<serde_json::Value>,
     /// Where the JSON Schema is kept, when not here.

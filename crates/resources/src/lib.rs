@@ -15,10 +15,14 @@
 #![allow(unreachable_pub, reason = "the derive KubeSchema copies public structs into functions")]
 
 pub mod crd;
+pub mod digest;
 pub mod event_stream;
+pub mod fault;
+pub mod manifest;
 pub mod projection;
 pub mod saga;
 pub mod shared;
+pub mod validate;
 
 pub use crd::crds;
 pub use event_stream::{EventStream, EventStreamSpec, EventStreamStatus};

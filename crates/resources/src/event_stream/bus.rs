@@ -66,7 +66,7 @@ pub struct Retention {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
     /// How much, for example 10Gi.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bytes_schema")]
     pub max_bytes: Option<Quantity>,
 }

@@ -3,9 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a table, column, variable or rule may be called: what every database takes without surprises.
-pub(crate) const IDENTIFIER: &str = "^[a-z][a-z0-9_]*$";
-
 /// A table of the read model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

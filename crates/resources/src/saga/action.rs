@@ -109,7 +109,7 @@ pub struct HttpAction {
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Vec<Header>,
     /// The JSON that is sent; each string in it is an expression. Variables: those of the saga. Default: nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_json")]
     pub body: Option<serde_json::Value>,
     /// TLS of the connection. Default: what the URL's scheme says.

@@ -60,7 +60,7 @@ pub struct Workload {
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
     /// Requests and limits of the container.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "foreign::<ResourceRequirements>")]
     pub resources: Option<ResourceRequirements>,
     /// Labels that a node must have.
@@ -72,7 +72,7 @@ pub struct Workload {
     #[schemars(schema_with = "foreign::<Vec<Toleration>>")]
     pub tolerations: Vec<Toleration>,
     /// Attraction to nodes and pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "foreign::<Affinity>")]
     pub affinity: Option<Affinity>,
     /// How pods are spread over zones and nodes.

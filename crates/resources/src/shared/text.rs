@@ -91,7 +91,7 @@ pub struct Duration(time::Duration);
 pub struct ParseDurationError(String);
 
 /// What a length of time looks like. At most nine digits a unit, so that sums fit.
-const DURATION_PATTERN: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
 
 impl Duration {
     /// So many whole milliseconds.
@@ -215,6 +215,9 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// What a count looks like: a number of 63 bits has at most nineteen digits.
+pub(crate) const COUNT_PATTERN: &str = "^(0|[1-9][0-9]{0,18})$";
+
 impl JsonSchema for Count {
     fn inline_schema() -> bool {
         true
@@ -225,7 +228,7 @@ impl JsonSchema for Count {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(0|[1-9][0-9]{0,18})$", "maxLength": 19 })
+        json_schema!({ "type": "string", "pattern": COUNT_PATTERN, "maxLength": 19 })
     }
 }
 

@@ -1,0 +1,107 @@
+//! What resources say of each other, and of the Secrets and ConfigMaps beside them.
+
+use serde_json::Value;
+
+use super::{ConfigMaps, Manifests, Resource, yaml};
+use crate::EventStream;
+use crate::event_stream::EventTypeSpec;
+use crate::fault::{Fault, Path, Problem, suggest};
+use crate::saga::{HttpAction, Saga, Work};
+use crate::shared::ConfigMapKeyRef;
+
+/// Looks up what the resources refer to, and puts schemas from ConfigMaps in their place. `streams` are the names of all event
+/// streams, those with faults included.
+pub(super) fn resolve(manifests: &mut Manifests, streams: &[&str]) {
+    let Manifests { event_streams, projections, sagas, secrets, config_maps, faults, .. } = manifests;
+    for stream in event_streams.iter_mut() {
+        schemas(stream, config_maps, faults);
+    }
+    let find = |name: &str, path: Path| {
+        if streams.contains(&name) {
+            return None;
+        }
+        let remedy = match suggest(name, streams.iter().copied()) {
+            near if near.is_empty() => "add it".to_owned(),
+            near => near,
+        };
+        Some(Problem::new(path, format!("there is no EventStream \"{name}\" in these files"), remedy))
+    };
+    let reference = || Path::root().field("spec").field("streamRef").field("name");
+    for projection in projections.iter() {
+        faults.extend(
+            find(&projection.spec.stream_ref.name, reference()).map(|problem| projection.locate(problem)),
+        );
+    }
+    for saga in sagas.iter() {
+        faults.extend(find(&saga.spec.stream_ref.name, reference()).map(|problem| saga.locate(problem)));
+        for (header, path) in secret_headers(&saga.resource) {
+            if let Err(missing) = secrets.get(&header.name, &header.key) {
+                faults.push(saga.locate(Problem::new(path, missing.message, missing.remedy)));
+            }
+        }
+    }
+}
+
+fn schemas(stream: &mut Resource<EventStream>, config_maps: &ConfigMaps, faults: &mut Vec<Fault>) {
+    let mut problems = Vec::new();
+    for (index, event_type) in stream.resource.spec.event_types.iter_mut().enumerate() {
+        let EventTypeSpec { schema, schema_ref, .. } = event_type;
+        let Some(reference) = schema_ref.take() else { continue };
+        let path = Path::root().field("spec").field("eventTypes").index(index).field("schemaRef");
+        match schema_from(config_maps, &reference.config_map_key_ref) {
+            Ok(found) => *schema = Some(found),
+            Err((message, remedy)) => {
+                problems.push(Problem::new(path.field("configMapKeyRef"), message, remedy));
+            }
+        }
+    }
+    faults.extend(problems.into_iter().map(|problem| stream.locate(problem)));
+}
+
+fn schema_from(config_maps: &ConfigMaps, reference: &ConfigMapKeyRef) -> Result<Value, (String, String)> {
+    let ConfigMapKeyRef { name, key } = reference;
+    let bytes = config_maps.get(name, key).map_err(|missing| (missing.message, missing.remedy))?;
+    let holder = format!("the key \"{key}\" of the ConfigMap \"{name}\"");
+    let text = std::str::from_utf8(bytes).map_err(|_| (format!("{holder} is no UTF-8"), String::new()))?;
+    let (mut documents, end) = yaml::read(text);
+    let fault = end.or_else(|| documents.iter_mut().find_map(|document| document.faults.pop()));
+    if let Some(fault) = fault {
+        let place = format!("line {}, column {} of {holder}", fault.mark.line, fault.mark.column);
+        return Err((format!("{place}: {}", fault.message), fault.remedy));
+    }
+    match <[_; 1]>::try_from(documents) {
+        Ok([document]) => Ok(document.value),
+        Err(documents) => Err((
+            format!("{holder} holds {} documents", documents.len()),
+            "one JSON Schema is needed".to_owned(),
+        )),
+    }
+}
+
+/// The Secrets that a saga's calls need, and where they are named.
+fn secret_headers(saga: &Saga) -> Vec<(crate::shared::SecretKeyRef, Path)> {
+    let mut found = Vec::new();
+    let steps = Path::root().field("spec").field("steps");
+    for (index, step) in saga.spec.steps.iter().enumerate() {
+        let path = steps.index(index);
+        of_work(&step.work, &path, &mut found);
+        for (branch, inner) in step.parallel.iter().flat_map(|parallel| parallel.steps.iter().enumerate()) {
+            of_work(&inner.work, &path.field("parallel").field("steps").index(branch), &mut found);
+        }
+    }
+    found
+}
+
+fn of_work(work: &Work, path: &Path, found: &mut Vec<(crate::shared::SecretKeyRef, Path)>) {
+    let action = work.action.as_ref().and_then(|action| action.http.as_ref());
+    let compensation = work.compensation.as_ref().and_then(|compensation| compensation.http.as_ref());
+    for (http, field) in [(action, "action"), (compensation, "compensation")] {
+        let Some(HttpAction { headers, .. }) = http else { continue };
+        for (index, header) in headers.iter().enumerate() {
+            if let Some(source) = &header.value_from {
+                let path = path.field(field).field("http").field("headers").index(index);
+                found.push((source.secret_key_ref.clone(), path.field("valueFrom").field("secretKeyRef")));
+            }
+        }
+    }
+}

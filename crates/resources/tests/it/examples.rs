@@ -1,0 +1,1 @@
+//! The examples: they are valid, and whoever reads them reads the same.
