@@ -217,6 +217,8 @@ impl Manager {
             Ok(after) => {
                 self.shared.active.store(after.active.map_or(0, |revision| revision.0), Ordering::Relaxed);
                 tracing::info!(projection = self.shared.name, what = describe(change, &after), "rollout");
+                // Whoever waits for the active revision looks again.
+                self.shared.moved.send_modify(|count| *count += 1);
                 Ok(())
             }
             // Somebody else decided: look again.

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use headwater_core::{Error, Partition, Position, Result, StreamId, Token};
 use headwater_log::{LogDescriptor, LogReader};
@@ -24,6 +25,9 @@ const REQUESTS: usize = 16;
 
 /// Row changes that a slow listener may be behind before it loses the oldest.
 const CHANGES: usize = 1024;
+
+/// How often it is looked whether another process's workers have moved.
+const OTHERS: Duration = Duration::from_millis(200);
 
 /// One projection, kept as its spec wants it. A cheap handle: clones are the same projection.
 #[derive(Clone)]
@@ -220,7 +224,16 @@ impl ProjectionService {
                     return Ok(());
                 }
             }
-            moved.changed().await.map_err(|_| Error::Cancelled)?;
+            self.moves(&mut moved).await?;
+        }
+    }
+
+    /// Waits until a worker may have moved: one of this process, or, after a while, of another.
+    pub(crate) async fn moves(&self, moved: &mut watch::Receiver<u64>) -> Result<()> {
+        tokio::select! {
+            moved = moved.changed() => moved.map_err(|_| Error::Cancelled),
+            () = tokio::time::sleep(OTHERS) => Ok(()),
+            () = self.0.stop.cancelled() => Err(Error::Cancelled),
         }
     }
 

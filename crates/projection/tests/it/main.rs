@@ -1,0 +1,4 @@
+//! Projections over real logs and real sinks: what is live, what is rebuilt and what is folded in one go are the same.
+
+mod banku;
+mod support;
