@@ -1,7 +1,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
-use crate::commands::{append, completion, crd, query, read, subscribe};
+use crate::commands::{append, completion, crd, dev, query, read, subscribe, validate};
 use crate::console::Format;
 
 const EXIT_CODES: &str = "\
@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Dev(dev::Arguments),
+    Validate(validate::Arguments),
     Append(append::Arguments),
     Read(read::Arguments),
     Subscribe(subscribe::Arguments),

@@ -3,9 +3,11 @@
 pub(crate) mod append;
 pub(crate) mod completion;
 pub(crate) mod crd;
+pub(crate) mod dev;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod subscribe;
+pub(crate) mod validate;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
@@ -18,6 +20,8 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
         Command::Completion(arguments) => completion::run(&arguments, console),
         Command::Crd(arguments) => crd::run(&arguments, console),
+        Command::Validate(arguments) => validate::run(&arguments, console),
+        Command::Dev(arguments) => dev::run(arguments, console),
         Command::Append(arguments) => block_on(append::run(arguments, console)),
         Command::Read(arguments) => block_on(read::run(arguments, console)),
         Command::Subscribe(arguments) => block_on(subscribe::run(arguments, console)),

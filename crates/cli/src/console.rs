@@ -1,5 +1,6 @@
 //! Standard output: tables for people, JSON for programs, colours only on a terminal.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -71,10 +72,15 @@ impl Console {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    /// Columns of the terminal; `None`: no terminal, nothing is cut.
-    pub(crate) fn width(&self) -> Option<usize> {
-        let width = self.terminal.then(|| Table::new().width()).flatten();
-        width.map(usize::from).filter(|width| *width > 0)
+    /// `text`, cut to what is left of a terminal's line after `used` columns; elsewhere nothing is cut. Painted text is left
+    /// as it is.
+    pub(crate) fn fit<'t>(&self, text: &'t str, used: usize) -> Cow<'t, str> {
+        let Some(width) = self.terminal.then(|| Table::new().width()).flatten() else { return text.into() };
+        let room = usize::from(width).saturating_sub(used);
+        if room < 20 || text.contains('\x1b') || text.chars().count() <= room {
+            return text.into();
+        }
+        text.chars().take(room - 1).chain(['…']).collect::<String>().into()
     }
 
     /// Prints a line.

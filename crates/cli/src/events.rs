@@ -48,7 +48,7 @@ impl<'a> Printer<'a> {
         for event in events {
             let time = format!("{:.3}", event.recorded_at);
             let line = self.row(cells(event), &time, &data_text(event));
-            self.console.line(&self.cut(line))?;
+            self.console.line(&self.console.fit(&line, 0))?;
         }
         Ok(())
     }
@@ -59,16 +59,6 @@ impl<'a> Printer<'a> {
             line.push_str(&format!("{cell:<width$}   "));
         }
         format!("{line}{time:<TIME_WIDTH$}   {data}")
-    }
-
-    /// One event stays on one line of a terminal; elsewhere nothing is cut.
-    fn cut(&self, line: String) -> String {
-        match self.console.width() {
-            Some(width) if line.chars().count() > width => {
-                line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-            }
-            _ => line,
-        }
     }
 }
 

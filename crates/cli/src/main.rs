@@ -11,6 +11,7 @@ mod address;
 mod arguments;
 mod commands;
 mod console;
+mod dev;
 mod events;
 mod failure;
 mod play;

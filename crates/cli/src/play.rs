@@ -36,9 +36,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) enum Progress<'a> {
     /// A request was answered for good.
-    Answered { label: &'a str, method: &'a str, url: &'a str, status: u16, tries: u32 },
+    Answered { title: &'a str, name: Option<&'a str>, method: &'a str, url: &'a str, status: u16, tries: u32 },
     /// What was expected of it, and what came instead where it does not hold.
-    Expected { label: &'a str, expected: &'a str, instead: Option<&'a str> },
+    Expected { request: &'a str, expected: &'a str, instead: Option<&'a str> },
 }
 
 /// How a script ended.
@@ -114,7 +114,8 @@ impl Player {
         let (answer, tries) = self.answer(&filled, request.within).await?;
         let label = request.label();
         show(Progress::Answered {
-            label,
+            title: label,
+            name: request.name.as_deref(),
             method: &request.method,
             url: filled.url.as_str(),
             status: answer.status,
@@ -123,14 +124,22 @@ impl Player {
         let mut held = true;
         for expectation in &filled.expectations {
             let instead = expectation.check(&answer).err();
-            show(Progress::Expected { label, expected: &expectation.text, instead: instead.as_deref() })?;
+            show(Progress::Expected {
+                request: label,
+                expected: &expectation.text,
+                instead: instead.as_deref(),
+            })?;
             held &= instead.is_none();
             *(if instead.is_none() { &mut score.held } else { &mut score.failed }) += 1;
         }
         if filled.expectations.is_empty() && answer.status >= 400 {
             let body = variables::to_text(&answer.body);
             let instead = format!("{} {body}", answer.status);
-            show(Progress::Expected { label, expected: "a status below 400", instead: Some(&instead) })?;
+            show(Progress::Expected {
+                request: label,
+                expected: "a status below 400",
+                instead: Some(&instead),
+            })?;
             score.failed += 1;
             return Ok(false);
         }
@@ -141,7 +150,7 @@ impl Player {
                     None => {
                         let expected = format!("something to capture as {name}");
                         show(Progress::Expected {
-                            label,
+                            request: label,
                             expected: &expected,
                             instead: Some("nothing is there"),
                         })?;

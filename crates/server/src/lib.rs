@@ -1,1 +1,29 @@
 //! The services wired to their adapters: the only place that names one.
+//!
+//! ```text
+//!             ┌ EventStream ─ EventStore ─▶ Sequencer ─▶ SqliteLog     streams/NAME.db
+//! manifests ──┤                                             │
+//!     ▲       └ Projection ─ workers ◀──────────────────────┘
+//!     │                         └─▶ SqliteView                         projections/NAME.db
+//!  watch                            ▲
+//!                 query API ────────┘
+//! ```
+//!
+//! [`Dev`] is all of it in one process, as `headwater dev` runs it.
+
+mod data_dir;
+mod dev;
+mod listen;
+mod load;
+mod notice;
+mod projection;
+mod queries;
+mod stream;
+mod tell;
+mod watch;
+
+pub use data_dir::DataDir;
+pub use dev::{Dev, Options};
+pub use listen::Listen;
+pub use load::{LoadError, Loaded, load};
+pub use notice::{Change, Event, Notice, ProjectionAt, Ready, StreamAt};

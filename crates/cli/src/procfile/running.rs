@@ -30,6 +30,18 @@ pub(crate) enum Said {
     Ended { name: String, code: Option<i32>, signal: Option<i32> },
 }
 
+impl Said {
+    /// How a program ended, in words; empty while it has not.
+    pub(crate) fn fate(&self) -> String {
+        match self {
+            Self::Line { .. } => String::new(),
+            Self::Ended { code: Some(code), .. } => format!("exit code {code}"),
+            Self::Ended { signal: Some(signal), .. } => format!("signal {signal}"),
+            Self::Ended { .. } => "for no known reason".to_owned(),
+        }
+    }
+}
+
 /// Programs that run. Stop them before dropping this.
 pub(crate) struct Running {
     tasks: TaskTracker,

@@ -73,6 +73,9 @@ pub(super) async fn run(client: Client, name: Option<String>, console: &Console)
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         load.dispatch();
+        if load.is_done() {
+            break;
+        }
         tokio::select! {
             biased;
             read = lines.recv(), if load.wants_lines() => load.take(read),
@@ -82,7 +85,6 @@ pub(super) async fn run(client: Client, name: Option<String>, console: &Console)
                 load.stop(Stopped { line: 0, error: Failure::failed("interrupted").into() });
                 load.in_flight.clear();
             }
-            else => break,
         }
     }
     load.progress.finish_and_clear();
@@ -148,6 +150,10 @@ impl Load {
             stopped: None,
             progress: progress(),
         }
+    }
+
+    fn is_done(&self) -> bool {
+        !self.reading && self.in_flight.is_empty()
     }
 
     fn wants_lines(&self) -> bool {

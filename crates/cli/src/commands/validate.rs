@@ -1,0 +1,49 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use headwater_server::{LoadError, Notice};
+use serde_json::json;
+
+use crate::console::{self, Console};
+use crate::dev::Screen;
+use crate::failure::Failure;
+
+/// Check manifests, as `dev`, an API server and the operator would.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  headwater validate examples/orders
+  headwater validate . --output json | jq -r 'select(.kind == \"fault\") | .message'")]
+pub(crate) struct Arguments {
+    /// Where the manifests are; several are one set.
+    #[arg(required = true, value_name = "DIR")]
+    directories: Vec<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
+    let screen = Screen::new(console, []);
+    let loaded = match headwater_server::load(&arguments.directories) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Faults(faults)) => {
+            faults.iter().try_for_each(|fault| screen.notice(&Notice::from(fault)))?;
+            let faults = console::count(faults.len() as u64, "fault");
+            return Err(Failure::invalid(format!("{faults} in the manifests")).into());
+        }
+        Err(error) => return Err(Failure::invalid(error.to_string()).into()),
+    };
+    let manifests = &loaded.manifests;
+    for warning in manifests.warnings() {
+        screen.notice(&Notice::from(warning))?;
+    }
+    let (streams, projections, sagas) =
+        (manifests.event_streams.len(), manifests.projections.len(), manifests.sagas.len());
+    if console.is_json() {
+        let valid =
+            json!({"kind": "valid", "event_streams": streams, "projections": projections, "sagas": sagas});
+        return Ok(console.json(&valid)?);
+    }
+    let counts = [(streams, "EventStream"), (projections, "Projection"), (sagas, "Saga")]
+        .map(|(count, kind)| console::count(count as u64, kind))
+        .join(", ");
+    Ok(console.line(&format!("valid: {counts}"))?)
+}

@@ -1,0 +1,13 @@
+//! What a person sees of `headwater dev`, and what it plays and runs beside.
+//!
+//! ```text
+//! server::Dev ──notices──┐
+//! Procfile ─────lines────┼──▶ Screen ──▶ standard output, for people or as JSON
+//! demo.http ──progress───┘
+//! ```
+
+mod demo;
+mod screen;
+
+pub(crate) use demo::{Demo, list};
+pub(crate) use screen::Screen;

@@ -1,0 +1,279 @@
+//! Everything in one process: what is declared is started, and what is saved takes effect.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use headwater_core::{Error, Result};
+use headwater_log::{Filter, StartFrom, Subscription};
+use headwater_resources::manifest::Manifests;
+use headwater_resources::{EventStream, EventStreamSpec, Projection, ProjectionSpec};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::data_dir::DataDir;
+use crate::listen::Listen;
+use crate::load::{LoadError, Loaded, load};
+use crate::notice::{Notice, ProjectionAt, Ready, StreamAt};
+use crate::projection::RunningProjection;
+use crate::queries::Queries;
+use crate::stream::RunningStream;
+use crate::tell;
+use crate::watch::Watch;
+
+mod reload;
+
+/// How long the first build of a projection may hold up the start: an empty log takes milliseconds, a long one goes on
+/// building while everything else serves.
+const FIRST_BUILD: Duration = Duration::from_secs(2);
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the manifests are.
+    pub directories: Vec<PathBuf>,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// The first event store.
+    pub listen: Listen,
+    /// The query API.
+    pub query_listen: Listen,
+    /// Whether saved manifests take effect.
+    pub watch: bool,
+    /// Whether stored events and changed rows are told.
+    pub tell_changes: bool,
+    /// When the process began its work.
+    pub begun: Instant,
+}
+
+/// All that runs.
+pub struct Dev {
+    options: Options,
+    data: DataDir,
+    streams: BTreeMap<String, RunningStream>,
+    projections: BTreeMap<String, RunningProjection>,
+    /// Where the next event stream listens.
+    next: Listen,
+    queries: Queries,
+    watch: Option<Watch>,
+    notices: mpsc::Sender<Notice>,
+    /// Those who tell what happens.
+    tellers: TaskTracker,
+    stop_telling: CancellationToken,
+    /// Cancelled when something ends that should not.
+    ended: CancellationToken,
+}
+
+impl Dev {
+    /// Starts what `loaded` declares. Until everything is known to fit (addresses, ports, data directory) nothing is changed.
+    ///
+    /// # Errors
+    /// `Invalid` for an address beyond loopback; `FailedPrecondition` for a port or a data directory in use, and for data that
+    /// was made from other manifests; `Corrupt` for data of a newer version.
+    pub async fn start(options: Options, loaded: Loaded, notices: mpsc::Sender<Notice>) -> Result<Self> {
+        options.listen.check()?;
+        options.query_listen.check()?;
+        let streams = streams(&loaded.manifests);
+        let mut data = DataDir::claim(&options.data_dir)?;
+        let query = options.query_listen.bind("the query API").await?;
+        let mut next = options.listen;
+        let mut listeners = Vec::new();
+        for name in streams.keys() {
+            listeners.push(next.bind(&format!("the event store of \"{name}\"")).await?);
+            next = next.next()?;
+        }
+        data.prepare()?;
+        let watch = if options.watch { Some(Watch::new(&options.directories)?) } else { None };
+        let ended = CancellationToken::new();
+        let mut dev = Self {
+            data,
+            streams: BTreeMap::new(),
+            projections: BTreeMap::new(),
+            next,
+            queries: Queries::serve(query, ended.clone())?,
+            watch,
+            notices,
+            tellers: TaskTracker::new(),
+            stop_telling: CancellationToken::new(),
+            ended,
+            options,
+        };
+        match dev.begin(streams, listeners, &loaded).await {
+            Ok(()) => Ok(dev),
+            Err(error) => {
+                // The first error is what matters.
+                let _ = dev.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(
+        &mut self,
+        streams: BTreeMap<String, EventStreamSpec>,
+        listeners: Vec<TcpListener>,
+        loaded: &Loaded,
+    ) -> Result<()> {
+        for ((name, spec), listener) in streams.into_iter().zip(listeners) {
+            self.start_stream(&name, spec, listener).await?;
+        }
+        for (name, spec) in projections(&loaded.manifests) {
+            self.start_projection(&name, spec).await?;
+        }
+        for projection in self.projections.values() {
+            // Not in time: it is built while everything else serves, and said to be.
+            let _ = tokio::time::timeout(FIRST_BUILD, projection.first_build()).await;
+        }
+        self.tell(Notice::Ready(self.ready())).await;
+        self.introduce(loaded).await;
+        Ok(())
+    }
+
+    async fn start_stream(&mut self, name: &str, spec: EventStreamSpec, listener: TcpListener) -> Result<()> {
+        let stream = RunningStream::start(name, spec, &self.data, listener, self.ended.clone()).await?;
+        if self.options.tell_changes {
+            let subscription =
+                Subscription::open(stream.reader(), &StartFrom::End, Filter::default()).await?;
+            self.spawn_teller(tell::events(name.to_owned(), subscription, self.notices.clone()));
+        }
+        self.streams.insert(name.to_owned(), stream);
+        Ok(())
+    }
+
+    async fn start_projection(&mut self, name: &str, spec: ProjectionSpec) -> Result<()> {
+        let stream_name = &spec.stream_ref.name;
+        let stream = self.streams.get(stream_name).ok_or_else(|| {
+            Error::not_found(format!(
+                "the event stream \"{stream_name}\" of projection \"{name}\" does not run"
+            ))
+        })?;
+        let projection =
+            RunningProjection::start(name, spec, &stream.spec, stream.reader(), &self.data).await?;
+        let service = projection.service.clone();
+        if self.options.tell_changes {
+            self.spawn_teller(tell::rows(name.to_owned(), service.changes(), self.notices.clone()));
+        }
+        self.spawn_teller(tell::rollouts(service.watch(), self.notices.clone()));
+        self.queries.add(service);
+        self.projections.insert(name.to_owned(), projection);
+        Ok(())
+    }
+
+    fn spawn_teller(&self, teller: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop_telling.clone();
+        self.tellers.spawn(async move {
+            // Whatever else a teller waits for.
+            stop.run_until_cancelled(teller).await;
+        });
+    }
+
+    /// What a newcomer should know, once.
+    async fn introduce(&self, loaded: &Loaded) {
+        self.note(
+            "dev keeps everything in SQLite and relays in the process, whatever database, bus and sink say",
+        )
+        .await;
+        for ignored in &loaded.manifests.ignored {
+            let file = format!("{}:{}", ignored.source.file, ignored.source.line);
+            self.tell(Notice::Ignored { file, resource: format!("{} {}", ignored.kind, ignored.name) }).await;
+        }
+        for saga in &loaded.manifests.sagas {
+            let name = saga.metadata.name.as_deref().unwrap_or_default();
+            self.note(format!("Saga {name} is checked, but not run by this version")).await;
+        }
+        for warning in loaded.manifests.warnings() {
+            self.tell(warning.into()).await;
+        }
+    }
+
+    /// What serves where.
+    pub fn ready(&self) -> Ready {
+        let streams = self.streams.iter().map(|(name, stream)| StreamAt {
+            name: name.clone(),
+            url: stream.url.clone(),
+            partitions: stream.spec.partitions as usize,
+        });
+        let projections = self.projections.iter().map(|(name, projection)| ProjectionAt {
+            name: name.clone(),
+            stream: projection.spec.stream_ref.name.clone(),
+            tables: projection.spec.tables.iter().map(|table| table.name.clone()).collect(),
+        });
+        Ready {
+            streams: streams.collect(),
+            query: self.queries.url().to_owned(),
+            projections: projections.collect(),
+            data_dir: self.data.path().to_owned(),
+            startup_ms: self.options.begun.elapsed().as_millis() as u64,
+        }
+    }
+
+    /// Runs until `shutdown`, then stops everything in order.
+    ///
+    /// # Errors
+    /// When something ended by itself.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.ended.cancelled() => break,
+                () = saved(&mut self.watch) => {
+                    let directories = self.options.directories.clone();
+                    match tokio::task::spawn_blocking(move || load(&directories)).await {
+                        Ok(loaded) => self.reload(loaded).await,
+                        Err(error) => tracing::error!("reading the manifests: {error}"),
+                    }
+                }
+            }
+        }
+        self.stop().await
+    }
+
+    /// Queries and folding first, then the logs that they read.
+    async fn stop(self) -> Result<()> {
+        self.queries.begin_to_stop();
+        for projection in self.projections.values() {
+            projection.service.stop().await;
+        }
+        let mut result = self.queries.stop().await;
+        self.stop_telling.cancel();
+        self.tellers.close();
+        self.tellers.wait().await;
+        for (name, stream) in self.streams {
+            if let Err(error) = stream.stop().await {
+                tracing::error!("stopping the event stream \"{name}\": {error}");
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    async fn note(&self, message: impl Into<String>) {
+        self.tell(Notice::Note { message: message.into() }).await;
+    }
+
+    async fn tell(&self, notice: Notice) {
+        // Nobody listens any more only when the process ends.
+        let _ = self.notices.send(notice).await;
+    }
+}
+
+async fn saved(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.saved().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The event streams by name.
+fn streams(manifests: &Manifests) -> BTreeMap<String, EventStreamSpec> {
+    let named = |stream: &EventStream| Some((stream.metadata.name.clone()?, stream.spec.clone()));
+    manifests.event_streams.iter().filter_map(|stream| named(stream)).collect()
+}
+
+/// The projections by name.
+fn projections(manifests: &Manifests) -> BTreeMap<String, ProjectionSpec> {
+    let named = |projection: &Projection| Some((projection.metadata.name.clone()?, projection.spec.clone()));
+    manifests.projections.iter().filter_map(|projection| named(projection)).collect()
+}

@@ -1,0 +1,65 @@
+use std::path::{Path, PathBuf};
+
+use headwater_resources::fault::Fault;
+use headwater_resources::manifest::{self, DevFile, Manifests};
+
+use crate::Notice;
+
+/// What lies in the directories, and nothing is wrong with it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The resources.
+    pub manifests: Manifests,
+    /// What `dev.yaml` says.
+    pub dev_file: DevFile,
+}
+
+/// Why manifests cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A directory cannot be read.
+    #[error("read the manifests in {}: {error}", directory.display())]
+    Unreadable {
+        /// Which.
+        directory: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// All that is wrong in the files, warnings included.
+    #[error("{} of the manifests are wrong", .0.len())]
+    Faults(Vec<Fault>),
+}
+
+/// Reads and checks all manifests in `directories`, as one set.
+///
+/// # Errors
+/// All faults of all files.
+pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
+    for directory in directories {
+        let unreadable = |error| LoadError::Unreadable { directory: directory.clone(), error };
+        if !directory.metadata().map_err(unreadable)?.is_dir() {
+            let error = std::io::Error::new(std::io::ErrorKind::NotADirectory, "it is no directory");
+            return Err(unreadable(error));
+        }
+    }
+    let manifests = manifest::read_directories(directories).map_err(|error| LoadError::Unreadable {
+        directory: directories.first().map(|path| path.as_path()).unwrap_or(Path::new(".")).to_owned(),
+        error,
+    })?;
+    match DevFile::read_directories(directories) {
+        Ok(dev_file) if manifests.is_valid() => Ok(Loaded { manifests, dev_file }),
+        Ok(_) => Err(LoadError::Faults(manifests.faults)),
+        Err(more) => Err(LoadError::Faults(manifests.faults.into_iter().chain(more).collect())),
+    }
+}
+
+impl From<&Fault> for Notice {
+    fn from(fault: &Fault) -> Self {
+        let mut message = fault.to_string();
+        // The place has members of its own.
+        if let Some(rest) = message.strip_prefix(&fault.file) {
+            message = rest.split_once(": ").map_or(rest, |(_, rest)| rest).to_owned();
+        }
+        Self::Fault { file: fault.file.clone(), line: (fault.line > 0).then_some(fault.line), message }
+    }
+}
