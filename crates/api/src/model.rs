@@ -225,7 +225,8 @@ pub struct EventBody<'a> {
     /// The metadata object, as it was written.
     #[serde(borrow)]
     pub metadata: &'a RawValue,
-    /// When the log took it: RFC 3339, UTC, microseconds.
+    /// When the log took it: RFC 3339, UTC, always with six digits of a second, so that texts sort as times do.
+    #[serde(with = "micros")]
     pub recorded_at: jiff::Timestamp,
 }
 
@@ -304,6 +305,7 @@ pub struct StreamBody {
     #[serde(with = "text")]
     pub position: u64,
     /// When its last event was recorded.
+    #[serde(with = "micros")]
     pub recorded_at: jiff::Timestamp,
 }
 
@@ -327,7 +329,7 @@ pub struct PartitionHeadBody {
     #[serde(with = "text")]
     pub position: u64,
     /// When its last event was recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "micros::option")]
     pub recorded_at: Option<jiff::Timestamp>,
 }
 
@@ -343,6 +345,42 @@ mod text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A time with all its microseconds.
+mod micros {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{time:.6}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        Timestamp::deserialize(deserializer)
+    }
+
+    /// As above, where there may be none.
+    pub(super) mod option {
+        use super::{Deserialize, Deserializer, Serializer, Timestamp};
+
+        #[allow(clippy::ref_option, reason = "serde's signature")]
+        pub(crate) fn serialize<S: Serializer>(
+            time: &Option<Timestamp>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Timestamp>, D::Error> {
+            Option::deserialize(deserializer)
+        }
     }
 }
 
@@ -378,7 +416,7 @@ mod tests {
             content_type: event.content_type,
             data: event.data,
             metadata: event.metadata,
-            recorded_at: "2026-01-02T03:04:05.000006Z".parse().unwrap(),
+            recorded_at: "2026-01-02T03:04:05.00002Z".parse().unwrap(),
         }
     }
 
@@ -397,7 +435,7 @@ mod tests {
             let json = serde_json::to_string(&EventBody::new(&event).unwrap()).unwrap();
             assert!(json.contains(&format!("\"data\":{data},\"metadata\":{{ \"x\":1.0}}")), "{json}");
             assert!(json.contains("\"position\":\"9223372036854775807\""), "{json}");
-            assert!(json.contains("\"recorded_at\":\"2026-01-02T03:04:05.000006Z\""), "{json}");
+            assert!(json.contains("\"recorded_at\":\"2026-01-02T03:04:05.000020Z\""), "{json}");
             let back: EventBody<'_> = serde_json::from_str(&json).unwrap();
             assert_eq!(back.data.unwrap().get(), data);
         }

@@ -11,6 +11,7 @@ use headwater_api::errors::to_status;
 use headwater_api::{convert, v1};
 use headwater_core::{Error, Positions, RecordedEvent, Result, StreamId};
 use headwater_log::{Direction, EventBatch, Head, ReadStream, StartFrom, Subscription};
+use jiff::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::metrics::{Api, Subscribed};
@@ -208,7 +209,7 @@ fn head_response(store: &Store, positions: &Positions, heads: Option<&[Head]>) -
         v1::PartitionHead {
             partition: u32::from(partition.get()),
             position: positions.get(partition).get(),
-            recorded_at_micros: head.and_then(|head| head.last_recorded_at).map(|time| time.as_microsecond()),
+            recorded_at_micros: head.and_then(|head| head.last_recorded_at).map(Timestamp::as_microsecond),
             epoch: head.map_or(0, |head| head.epoch.0),
         }
     });

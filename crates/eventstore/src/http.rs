@@ -14,7 +14,7 @@ use axum::extract::{OriginalUri, Path};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headwater_api::Problem;
-use headwater_core::{Error, StreamId};
+use headwater_core::{Error, Result, StreamId};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -57,7 +57,7 @@ async fn unknown(headers: HeaderMap, OriginalUri(uri): OriginalUri) -> Response 
 }
 
 /// The stream id in a path, percent-encoded there.
-fn stream_id(path: Result<Path<String>, PathRejection>) -> Result<StreamId, Error> {
+fn stream_id(path: Result<Path<String>, PathRejection>) -> Result<StreamId> {
     match path {
         Ok(Path(stream_id)) => StreamId::new(stream_id),
         Err(rejection) => Err(Error::invalid(
@@ -71,7 +71,7 @@ fn stream_id(path: Result<Path<String>, PathRejection>) -> Result<StreamId, Erro
 }
 
 /// An answer in JSON.
-fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+fn json(status: StatusCode, body: &impl Serialize) -> Result<Response> {
     let text = serde_json::to_vec(body)
         .map_err(|error| Error::internal(format!("the answer cannot be written as JSON: {error}")))?;
     let content_type = HeaderValue::from_static("application/json");

@@ -36,11 +36,11 @@ const AGGREGATE_TYPE: &str = "aggregate_type";
 /// Metadata: the channel that the article publishes on.
 const CHANNEL: &str = "channel";
 
-/// Events that one `GetEvents` gives; some 8 MiB of small ones, which is what a message may have.
+/// Events that one `GetEvents` gives.
 const MOST_EVENTS: usize = 10_000;
 
-/// Bytes of event data that one `GetEvents` gives.
-const MOST_BYTES: usize = 4 << 20;
+/// Bytes of event data that one `GetEvents` gives: with the names around them below the 4 MiB that gRPC clients take by default.
+const MOST_BYTES: usize = 2 << 20;
 
 /// The service over a store.
 pub(crate) struct Article(pub(crate) Arc<Store>);
@@ -107,7 +107,7 @@ fn find(
     pages
         .map_ok(move |events| {
             let fitting: Vec<_> =
-                events.into_iter().map(event_of).filter(|event| fits(event, &request)).map(Ok).collect();
+                events.iter().map(event_of).filter(|event| fits(event, &request)).map(Ok).collect();
             futures_util::stream::iter(fitting)
         })
         .try_flatten()
@@ -157,9 +157,10 @@ fn append_event(event: seed::Event) -> Result<Append> {
     if !event.stream.is_empty() {
         metadata.insert(CHANNEL.to_owned(), Value::String(event.stream));
     }
-    let metadata = match metadata.is_empty() {
-        true => Metadata::empty(),
-        false => Metadata::new(Bytes::from(Value::Object(metadata).to_string()))?,
+    let metadata = if metadata.is_empty() {
+        Metadata::empty()
+    } else {
+        Metadata::new(Bytes::from(Value::Object(metadata).to_string()))?
     };
     let json = serde_json::from_str::<&RawValue>(&event.event_data).is_ok();
     let event = NewEvent {
@@ -175,7 +176,7 @@ fn append_event(event: seed::Event) -> Result<Append> {
 }
 
 /// An event as the article has it; also one that was not written by its API.
-fn event_of(event: RecordedEvent) -> seed::Event {
+fn event_of(event: &RecordedEvent) -> seed::Event {
     let metadata: Map<String, Value> = if event.metadata.is_empty() {
         Map::new()
     } else {

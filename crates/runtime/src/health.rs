@@ -22,7 +22,7 @@ fn ready(readiness: &Readiness) -> Response {
     if waiting.is_empty() {
         return "ready\n".into_response();
     }
-    let lines: String = waiting.iter().map(|what| format!("waiting for {what}\n")).collect();
+    let lines = format!("waiting for {}\n", waiting.join("\nwaiting for "));
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 

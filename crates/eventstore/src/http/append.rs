@@ -26,7 +26,9 @@ pub(super) async fn append(
 ) -> Result<Response, Problem> {
     let stream_id = stream_id(path)?;
     Parameters::of(&uri, &[])?;
-    json_is_said(&headers)?;
+    if let Some(problem) = other_than_json(&headers) {
+        return Err(problem);
+    }
     let body = body.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             Problem::too_large(MAX_BODY_BYTES)
@@ -35,14 +37,15 @@ pub(super) async fn append(
     })?;
     let append = parse_append(stream_id.clone(), &body)?;
     let appended = store.append(Api::http, append).await?;
-    json(StatusCode::CREATED, &AppendedBody::new(&stream_id, &appended))
+    Ok(json(StatusCode::CREATED, &AppendedBody::new(&stream_id, &appended))?)
 }
 
-fn json_is_said(headers: &HeaderMap) -> Result<(), Problem> {
+/// What is wrong with the request's media type, if anything.
+fn other_than_json(headers: &HeaderMap) -> Option<Problem> {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("that is no text"));
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     match essence {
-        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
-        _ => Err(Problem::unsupported_media_type(content_type, "application/json")),
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => None,
+        _ => Some(Problem::unsupported_media_type(content_type, "application/json")),
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn stream_events(
         version: version.get(),
         events: bodies(&events)?,
     };
-    json(StatusCode::OK, &body)
+    Ok(json(StatusCode::OK, &body)?)
 }
 
 /// `GET /v1/streams/{stream_id}`
@@ -87,7 +87,7 @@ pub(super) async fn stream(
         position: event.position.get(),
         recorded_at: event.recorded_at,
     };
-    json(StatusCode::OK, &body)
+    Ok(json(StatusCode::OK, &body)?)
 }
 
 /// `GET /v1/events`
@@ -106,7 +106,7 @@ pub(super) async fn events(State(store): State<Arc<Store>>, uri: Uri) -> Result<
         next: store.token(page.next).to_string(),
         caught_up: page.caught_up,
     };
-    json(StatusCode::OK, &body)
+    Ok(json(StatusCode::OK, &body)?)
 }
 
 /// `GET /v1/head`
@@ -152,7 +152,7 @@ pub(super) async fn head(State(store): State<Arc<Store>>, uri: Uri) -> Result<Re
         token: store.token(positions).to_string(),
         partitions,
     };
-    json(StatusCode::OK, &body)
+    Ok(json(StatusCode::OK, &body)?)
 }
 
 fn bodies(events: &[RecordedEvent]) -> Result<Vec<EventBody<'_>>> {

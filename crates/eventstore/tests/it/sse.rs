@@ -41,8 +41,8 @@ impl Source {
             let (mut message, mut data) = (Message::default(), Vec::new());
             for line in block.lines() {
                 match line.split_once(": ").unwrap_or((line, "")) {
-                    ("event", value) => message.event = value.to_owned(),
-                    ("id", value) => self.last_id = value.to_owned(),
+                    ("event", value) => value.clone_into(&mut message.event),
+                    ("id", value) => value.clone_into(&mut self.last_id),
                     ("data", value) => data.push(value),
                     ("retry", "1000") | ("", _) => {}
                     other => panic!("{other:?}"),
@@ -50,7 +50,8 @@ impl Source {
             }
             message.id.clone_from(&self.last_id);
             message.data = data.join("\n");
-            self.text = rest.to_owned();
+            let read = self.text.len() - rest.len();
+            self.text.drain(..read);
             if !message.data.is_empty() {
                 return Some(message);
             }
@@ -146,7 +147,7 @@ async fn a_shutdown_ends_the_stream() {
     server.client().append(&one("a", "A")).await.unwrap();
     let mut source = Source::open(&server, "", None).await;
     assert_eq!(source.take(1).await.len(), 1);
-    let (_, ()) = tokio::join!(async { while source.next().await.is_some() {} }, server.stop());
+    let ((), ()) = tokio::join!(async { while source.next().await.is_some() {} }, server.stop());
 }
 
 #[tokio::test]
