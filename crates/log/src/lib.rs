@@ -7,9 +7,9 @@
 //!                                          (group commit)
 //! ```
 
+mod backoff;
 mod clock;
 pub mod conformance;
-
 mod heads;
 mod memory;
 mod page;
@@ -20,6 +20,7 @@ mod store;
 mod subscription;
 mod writer;
 
+pub use backoff::Backoff;
 pub use clock::Clock;
 pub use heads::Heads;
 pub use memory::MemoryStore;

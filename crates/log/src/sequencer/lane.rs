@@ -1,4 +1,3 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,15 +11,17 @@ use super::SequencerOptions;
 use super::plan::{Facts, Place, Plan, Request, Verdict, plan};
 use super::stats::{Counters, add};
 use crate::recent::Recent;
-use crate::{Batch, CommitError, Committed, Epoch, LogStore, StoredEvent};
+use crate::{Backoff, Batch, CommitError, Committed, Epoch, LogStore, StoredEvent};
 
 /// How often a batch is planned anew because the store objected (an id was taken, another writer came), before its requests
 /// are answered as unavailable. Two are needed for any single cause; more than a few mean two writers fighting.
 const MAX_ROUNDS: usize = 6;
 
-/// The longest that a lane lets callers that it has just answered queue their next append, so that they share a commit.
-/// A fraction of what a commit to the fastest disk takes.
-const GATHER: Duration = Duration::from_micros(60);
+/// The part of the last commit's time that a lane then lets the callers that it has answered queue their next append, so that
+/// they share a commit: an eighth costs little, and what it gains is most of a commit.
+const GATHER_PART: u32 = 8;
+/// Bounds of that time: what tasks of this process need at least, and what nobody notices.
+const GATHER: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
 
 /// The writer of one partition.
 pub(super) struct Lane {
@@ -40,6 +41,8 @@ pub(super) struct Lane {
     place: Option<(Epoch, Position)>,
     versions: Recent<StreamId, Version>,
     ids: Recent<Uuid, StoredEvent>,
+    /// How long it took.
+    last_commit: Duration,
 }
 
 /// What came of trying a batch once.
@@ -87,6 +90,7 @@ impl Lane {
             place: None,
             versions: Recent::new(share(options.cached_streams)),
             ids: Recent::new(share(options.cached_ids)),
+            last_commit: Duration::ZERO,
         }
     }
 
@@ -127,8 +131,9 @@ impl Lane {
         if answered < 2 {
             return;
         }
+        let time = (self.last_commit / GATHER_PART).clamp(GATHER.0, GATHER.1);
         let start = Instant::now();
-        while self.waiting.len() < answered && start.elapsed() < GATHER {
+        while self.waiting.len() < answered && start.elapsed() < time {
             tokio::task::yield_now().await;
             self.drain();
         }
@@ -293,9 +298,13 @@ impl Lane {
     /// Commits, repeating while the outcome is unknown.
     async fn commit(&mut self, batch: &Arc<Batch>) -> Outcome {
         let mut unknown: Option<Error> = None;
+        let mut backoff = Backoff::new(self.pause, self.pause.saturating_mul(100));
         for attempt in 0..=self.repeats {
             if attempt > 0 {
-                self.pause(attempt).await;
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.pause()) => {}
+                    () = self.stop.cancelled() => {}
+                }
             }
             match self.commit_and_gather(Arc::clone(batch)).await {
                 Ok(committed) => return Outcome::Committed(committed),
@@ -319,16 +328,6 @@ impl Lane {
             break;
         }
         Outcome::Lost(unknown.unwrap_or_else(|| Error::unavailable("the batch's fate is unknown")))
-    }
-
-    /// Exponential back-off with jitter, cut short by a shutdown.
-    async fn pause(&self, attempt: u32) {
-        let longest = self.pause.saturating_mul(1 << attempt.min(7)).min(self.pause.saturating_mul(100));
-        let jitter = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        tokio::select! {
-            () = tokio::time::sleep(longest.mul_f64(0.5 + jitter / 2.0)) => {}
-            () = self.stop.cancelled() => {}
-        }
     }
 
     /// Commits, and takes requests from the inbox meanwhile, with the versions that they will need.
@@ -368,7 +367,8 @@ impl Lane {
                 break outcome;
             }
         };
-        add(&self.counters.commit_micros, start.elapsed().as_micros() as u64);
+        self.last_commit = start.elapsed();
+        add(&self.counters.commit_micros, self.last_commit.as_micros() as u64);
         outcome
     }
 

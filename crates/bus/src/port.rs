@@ -1,0 +1,73 @@
+use async_trait::async_trait;
+use headwater_core::{Partition, Position, RecordedEvent, Result};
+use headwater_log::Epoch;
+
+/// Where something is in a broker, in the broker's own terms, as text: for example a topic's id and an offset. Only the adapter
+/// that made it reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerReference(pub String);
+
+/// How far a partition has been relayed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// All positions up to here are published.
+    pub position: Position,
+    /// Where the last of them is; `None` before the first.
+    pub reference: Option<BrokerReference>,
+}
+
+/// What of a partition a broker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// At least what the checkpoint says, and all up to here: go on after it.
+    UpTo(Position),
+    /// Less than the checkpoint says: the broker has forgotten what it had acknowledged, or is another one. The greatest position that is
+    /// there: go on after it. (What has expired by the broker's retention is not lost.)
+    Lost(Position),
+}
+
+/// Carries events by partition.
+///
+/// Implementations MUST:
+/// - deliver each published event to every consumer of its partition at least once, unless the broker's retention has removed it;
+/// - keep the order in which one publisher published them: what a consumer sees for the first time comes in position order, and everything
+///   else is a repeat;
+/// - answer `publish` only when the broker has made the events as durable as it ever will.
+///
+/// # Errors
+/// `Unavailable` when the broker cannot be reached; `FailedPrecondition` when what is there is not as it must be, and says how.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes events of one partition, in position order, and answers where the last one is. After an error any first part of them
+    /// may be there. No other call may publish to the partition meanwhile.
+    async fn publish(&self, events: &[RecordedEvent]) -> Result<BrokerReference>;
+
+    /// What the broker holds of `partition`, seen from a checkpoint: a relay asks before it goes on from one.
+    async fn reached(&self, partition: Partition, checkpoint: &Checkpoint) -> Result<Reached>;
+
+    /// Consumes `partition` from after `position`, as far as the broker still has that; then what comes.
+    async fn consume(&self, partition: Partition, after: Position) -> Result<Box<dyn Consumer>>;
+}
+
+/// One consumer of one partition.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for the next events: at least one. Cancel-safe: a dropped call has taken nothing.
+    ///
+    /// # Errors
+    /// As [`Bus`]. After an error the consumer is of no more use: ask for another.
+    async fn next(&mut self) -> Result<Vec<RecordedEvent>>;
+}
+
+/// Keeps a relay's checkpoints, beside the log.
+///
+/// Implementations MUST refuse to save under an epoch older than one that has saved or loaded, as `FailedPrecondition`: a relay that was superseded
+/// moves no checkpoint.
+#[async_trait]
+pub trait RelayState: Send + Sync + 'static {
+    /// The checkpoint of `partition`, for the relay that runs under `epoch`.
+    async fn load(&self, partition: Partition, epoch: Epoch) -> Result<Checkpoint>;
+
+    /// Moves it.
+    async fn save(&self, partition: Partition, epoch: Epoch, checkpoint: Checkpoint) -> Result<()>;
+}
