@@ -5,7 +5,7 @@
 //! Fields that say what is the default anyway are left out, so a field that a later version adds changes no digest.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -38,8 +38,12 @@ impl fmt::Display for Digest {
 pub fn projection(projection: &ProjectionSpec, stream: &EventStreamSpec) -> Digest {
     let text = canonical(projection, stream).to_string();
     let hash = Sha256::digest(format!("headwater projection {VERSION}\n{text}"));
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest(format!("{VERSION}:{hex}"))
+    let mut digest = format!("{VERSION}:");
+    for byte in hash {
+        // Writing to a String cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+    }
+    Digest(digest)
 }
 
 /// What is digested: keys in order, defaults left out.

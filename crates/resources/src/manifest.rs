@@ -14,6 +14,8 @@ mod rules;
 mod structure;
 mod values;
 mod yaml;
+#[cfg(test)]
+mod yaml_1_1;
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -255,12 +257,11 @@ impl Reader {
             return;
         }
         let read = Read { value, source, places, broken: findings.broken };
+        let Manifests { event_streams, projections, sagas, faults, .. } = &mut self.manifests;
         match kind.as_str() {
-            "EventStream" => {
-                read.into_resource(&mut self.manifests.event_streams, &mut self.manifests.faults)
-            }
-            "Projection" => read.into_resource(&mut self.manifests.projections, &mut self.manifests.faults),
-            _ => read.into_resource(&mut self.manifests.sagas, &mut self.manifests.faults),
+            "EventStream" => read.into_resource(event_streams, faults),
+            "Projection" => read.into_resource(projections, faults),
+            _ => read.into_resource(sagas, faults),
         }
     }
 
@@ -382,8 +383,8 @@ impl<T> Resource<T> {
 
 fn locate(source: &Source, places: &HashMap<String, Place>, problem: Problem) -> Fault {
     let Problem { path, at, mut message, remedy, severity } = problem;
-    let mark = match places.get(&path.pointer()) {
-        Some(place) => match at {
+    let mark = if let Some(place) = places.get(&path.pointer()) {
+        match at {
             At::Key => place.key,
             At::Value => place.value,
             At::Text { line, column } => match place.text {
@@ -395,20 +396,12 @@ fn locate(source: &Source, places: &HashMap<String, Place>, problem: Problem) ->
                     place.value
                 }
             },
-        },
-        // What is missing is missing where its parent is.
-        None => {
-            let mut parent = path.parent();
-            loop {
-                match parent {
-                    Some(path) => match places.get(&path.pointer()) {
-                        Some(place) => break place.key,
-                        None => parent = path.parent(),
-                    },
-                    None => break yaml::Mark { line: source.line, column: 1 },
-                }
-            }
         }
+    } else {
+        // What is missing is missing where its parent is.
+        let mut parents = std::iter::successors(path.parent(), Path::parent);
+        let place = parents.find_map(|parent| places.get(&parent.pointer()));
+        place.map_or(yaml::Mark { line: source.line, column: 1 }, |place| place.key)
     };
     Fault {
         file: source.file.clone(),

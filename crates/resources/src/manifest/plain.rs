@@ -74,7 +74,7 @@ pub(super) fn read_differently(text: &str) -> Option<&'static str> {
         if without != unsigned && float(&without).is_some() {
             return Some("a number");
         }
-        let mut parts = unsigned.splitn(2, '.').next().unwrap_or_default().split(':');
+        let mut parts = unsigned.split('.').next().unwrap_or_default().split(':');
         if unsigned.contains(':')
             && parts.next().is_some_and(|part| digits(&part.replace('_', "")))
             && parts.clone().count() > 0

@@ -51,7 +51,9 @@ pub(crate) fn apply_defaults(value: &mut Value, schema: &Value) {
             }
         }
         Value::Array(elements) => {
-            elements.iter_mut().for_each(|element| apply_defaults(element, &schema["items"]))
+            for element in elements {
+                apply_defaults(element, &schema["items"]);
+            }
         }
         _ => {}
     }

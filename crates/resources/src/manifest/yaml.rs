@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
                     match self.next()? {
                         (Event::MappingEnd, _) => break,
                         (event, mark) => {
-                            let key = self.key(event, mark)?;
+                            let key = Self::key(event, mark)?;
                             let (event, mark) = self.next()?;
                             entries.push((key, self.node(event, mark, depth + 1)?));
                         }
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn key(&mut self, event: Event<'a>, mark: Mark) -> Result<Key, YamlFault> {
+    fn key(event: Event<'a>, mark: Mark) -> Result<Key, YamlFault> {
         match event {
             Event::Scalar(text, style, _, tag) => {
                 let (value, other) = scalar(&text, style, tag.as_deref(), mark)?;

@@ -49,13 +49,10 @@ fn check_schema(schema: &Value, path: &Path, problems: &mut Vec<Problem>) {
     if problems.len() > before {
         return;
     }
-    let validator = match jsonschema::meta::validator_for(schema) {
-        Ok(validator) => validator,
-        Err(_) => {
-            let message = format!("{} is no known draft of JSON Schema", schema["$schema"]);
-            let remedy = "write https://json-schema.org/draft/2020-12/schema, or leave it out";
-            return problems.push(Problem::new(path.field("$schema"), message, remedy));
-        }
+    let Ok(validator) = jsonschema::meta::validator_for(schema) else {
+        let message = format!("{} is no known draft of JSON Schema", schema["$schema"]);
+        let remedy = "write https://json-schema.org/draft/2020-12/schema, or leave it out";
+        return problems.push(Problem::new(path.field("$schema"), message, remedy));
     };
     let mut seen = HashSet::new();
     for error in validator.iter_errors(schema) {

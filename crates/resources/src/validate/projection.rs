@@ -96,7 +96,7 @@ struct Checker<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
-impl<'a> Checker<'a> {
+impl Checker<'_> {
     fn problem(&mut self, path: Path, message: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem::new(path, message, remedy));
     }
