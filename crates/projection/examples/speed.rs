@@ -73,13 +73,16 @@ async fn main() {
 
     let directory = tempfile::tempdir().expect("a directory");
     let store = Arc::new(SqliteView::open(directory.path().join("view.sqlite")).expect("a store"));
-    let manifests = read_texts([("speed.yaml", MANIFEST.replace("PARTITIONS", &partitions.to_string()).as_str())]);
+    let manifests =
+        read_texts([("speed.yaml", MANIFEST.replace("PARTITIONS", &partitions.to_string()).as_str())]);
     let desired = Desired::new(&manifests.projections[0].spec, &manifests.event_streams[0].spec);
     let end = headwater_log::end(&*log).await.expect("the end");
     let token = Token::new(log.descriptor().log_id, end);
 
     let started = Instant::now();
-    let service = ProjectionService::start("orders", log.clone(), store.clone(), CancellationToken::new()).await.expect("a service");
+    let service = ProjectionService::start("orders", log.clone(), store.clone(), CancellationToken::new())
+        .await
+        .expect("a service");
     service.reconcile(desired).await.expect("a projection");
     service.wait_for(&token).await.expect("all events");
     let elapsed = started.elapsed();

@@ -45,7 +45,6 @@ impl RuleError {
 
 /// An event that could not be folded, for status and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The event's id.
     pub event_id: Uuid,

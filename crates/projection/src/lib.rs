@@ -15,12 +15,14 @@
 
 #![warn(missing_docs)]
 
+mod catalog;
 mod convert;
 mod definition;
 mod desired;
 mod event;
 mod fold;
 mod folder;
+mod http;
 mod limiter;
 mod manager;
 mod pages;
@@ -29,13 +31,17 @@ mod plan;
 mod rollout;
 mod service;
 mod status;
+mod travel;
 mod worker;
 
+pub use catalog::Catalog;
 pub use definition::{Definition, EventTypeUpcasts};
 pub use desired::Desired;
 pub use fold::{Failure, RuleError};
+pub use http::{admin_router, query_router};
 pub use parking::{Released, SkipWhat};
 pub use plan::{Fault, Plan};
 pub use service::ProjectionService;
 pub use status::{LagStatus, PartitionStatus, ProjectionStatus, RevisionStatus};
+pub use travel::{ScratchStores, TravelOptions};
 pub use worker::RowChange;

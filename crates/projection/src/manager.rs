@@ -136,6 +136,7 @@ impl Manager {
     pub(crate) async fn run(mut self) {
         let mut moved = self.shared.moved.subscribe();
         let mut failures = 0;
+        let mut answer: Option<(oneshot::Sender<Result<()>>, Result<()>)> = None;
         while !self.stop.is_cancelled() {
             moved.borrow_and_update();
             let wait = match self.work().await {
@@ -155,18 +156,23 @@ impl Manager {
             if let Err(error) = self.publish().await {
                 tracing::debug!(projection = self.shared.name, %error, "the status could not be read");
             }
+            // Answered now, a command can be seen in the status. Whoever asked may be gone.
+            if let Some((answer, result)) = answer.take() {
+                let _ = answer.send(result);
+            }
             let looked = Instant::now();
+            let moves = async {
+                // The sender is ours, so this ends only with a move.
+                let _ = moved.changed().await;
+                tokio::time::sleep_until(looked + LOOK_EVERY).await;
+            };
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 request = self.requests.recv() => match request {
-                    Some((command, answer)) => {
-                        let result = self.command(command).await;
-                        // Whoever asked may be gone.
-                        let _ = answer.send(result);
-                    }
+                    Some((command, asker)) => answer = Some((asker, self.command(command).await)),
                     None => break,
                 },
-                _ = async { let _ = moved.changed().await; tokio::time::sleep_until(looked + LOOK_EVERY).await; } => {}
+                () = moves => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

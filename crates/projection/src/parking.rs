@@ -40,7 +40,6 @@ pub enum SkipWhat {
 
 /// What became of a stream id's parked events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Released {
     /// The revision, as text.
     pub revision: String,

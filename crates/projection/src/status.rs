@@ -1,7 +1,7 @@
 //! What there is to see of a projection.
 
 use headwater_core::{LogId, Positions, Token};
-use headwater_view::{Previous, Revision, RevisionRecord};
+use headwater_view::{Previous, RevisionRecord};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -10,7 +10,6 @@ use crate::worker::{Activity, WorkerStatus};
 
 /// A projection at one moment. Numbers that may pass what a double holds are text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct ProjectionStatus {
     /// The projection's name.
     pub name: String,
@@ -40,7 +39,6 @@ pub struct ProjectionStatus {
 
 /// A revision at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct RevisionStatus {
     /// Its number, as text.
     pub revision: String,
@@ -84,7 +82,6 @@ fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S
 
 /// A partition of a revision at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct PartitionStatus {
     /// Its number.
     pub partition: u16,
@@ -218,11 +215,6 @@ pub(crate) fn token(log_id: LogId, workers: &[WorkerStatus]) -> Token {
         .map(|progress| (progress.partition, progress.position))
         .collect();
     Token::new(log_id, positions)
-}
-
-/// The number of a revision in a status, for those who hold one.
-pub(crate) fn is(status: Option<&RevisionStatus>, revision: Revision) -> bool {
-    status.is_some_and(|status| status.revision == revision.to_string())
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ pub(crate) const MANIFEST: &str = concat!(
 pub(crate) async fn session(log: &Log, accounts: u64, events: u64, seed: u64) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
     for account in 0..accounts {
-        log.append(&format!("acc-{account}"), "CreateEvent", &format!(r#"{{"AccId":"acc-{account}","Type":"CreateEvent","AccName":"Name {account}"}}"#))
-            .await;
+        log.append(
+            &format!("acc-{account}"),
+            "CreateEvent",
+            &format!(r#"{{"AccId":"acc-{account}","Type":"CreateEvent","AccName":"Name {account}"}}"#),
+        )
+        .await;
         balances.insert(format!("acc-{account}"), 0);
     }
     let mut random = seed;
@@ -32,7 +36,12 @@ pub(crate) async fn session(log: &Log, accounts: u64, events: u64, seed: u64) ->
             _ => ("TransferEvent", -amount, Some(to)),
         };
         let member = target.as_ref().map(|to| format!(r#","TargetId":"{to}""#)).unwrap_or_default();
-        log.append(&from, kind, &format!(r#"{{"AccId":"{from}","Type":"{kind}","Amount":{amount}{member}}}"#)).await;
+        log.append(
+            &from,
+            kind,
+            &format!(r#"{{"AccId":"{from}","Type":"{kind}","Amount":{amount}{member}}}"#),
+        )
+        .await;
         *balances.get_mut(&from).unwrap() += change;
         if let Some(to) = target {
             *balances.get_mut(&to).unwrap() += amount;

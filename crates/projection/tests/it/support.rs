@@ -79,20 +79,27 @@ impl Sink {
     pub(crate) fn open(&self) -> Arc<dyn ViewStore> {
         match self {
             Self::Memory(store) => store.clone(),
-            Self::Sqlite(directory) => Arc::new(SqliteView::open(directory.path().join("view.sqlite")).unwrap()),
+            Self::Sqlite(directory) => {
+                Arc::new(SqliteView::open(directory.path().join("view.sqlite")).unwrap())
+            }
         }
     }
 }
 
 /// A projection that is started, over a log.
 pub(crate) async fn start(log: &Log, store: Arc<dyn ViewStore>, desired: Desired) -> ProjectionService {
-    let service = ProjectionService::start("test", log.reader(), store, CancellationToken::new()).await.unwrap();
+    let service =
+        ProjectionService::start("test", log.reader(), store, CancellationToken::new()).await.unwrap();
     service.reconcile(desired).await.unwrap();
     service
 }
 
 /// Waits until the status is as `wanted` says.
-pub(crate) async fn until(service: &ProjectionService, what: &str, wanted: impl Fn(&ProjectionStatus) -> bool) -> Arc<ProjectionStatus> {
+pub(crate) async fn until(
+    service: &ProjectionService,
+    what: &str,
+    wanted: impl Fn(&ProjectionStatus) -> bool,
+) -> Arc<ProjectionStatus> {
     let mut watch = service.watch();
     let waiting = watch.wait_for(|status| wanted(status));
     match tokio::time::timeout(PATIENCE, waiting).await {
