@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use headwater_core::{RetryPolicy, Token};
+use headwater_api::Problem;
+use headwater_core::{Error, RetryPolicy, Token};
 use reqwest::{StatusCode, Url};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -99,27 +100,29 @@ impl Views {
         }
         let mut attempt = 1;
         loop {
-            let passing = match self.http.get(url.clone()).send().await {
-                Ok(answer) if answer.status() == StatusCode::OK => {
-                    return Ok(Some(answer.json().await.with_context(|| format!("the answer of {url}"))?));
-                }
-                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
-                Ok(answer) => {
-                    let status = answer.status();
-                    let error =
-                        anyhow!("{url} answered {status}: {}", answer.text().await.unwrap_or_default());
-                    if status != StatusCode::SERVICE_UNAVAILABLE {
-                        return Err(error);
-                    }
-                    error
-                }
-                Err(error) => {
-                    anyhow!(error).context(format!("no answer from the query API at {}", self.projection))
-                }
+            let error = match self.get(&url).await {
+                Ok(row) => return Ok(Some(row)),
+                Err(Error::NotFound { .. }) => return Ok(None),
+                Err(error @ Error::Unavailable { .. }) => error,
+                Err(error) => return Err(error.into()),
             };
-            let Some(delay) = RETRY.delay(attempt) else { return Err(passing) };
+            let Some(delay) = RETRY.delay(attempt) else { return Err(error.into()) };
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
+    }
+
+    async fn get<R: DeserializeOwned>(&self, url: &Url) -> headwater_core::Result<R> {
+        let failed = |error: reqwest::Error| match error.is_decode() {
+            true => Error::internal(format!("{} is no query API: {error}", self.projection)),
+            false => {
+                Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
+            }
+        };
+        let answer = self.http.get(url.clone()).send().await.map_err(failed)?;
+        if answer.status() == StatusCode::OK {
+            return answer.json().await.map_err(failed);
+        }
+        Err(answer.json::<Problem>().await.map_err(failed)?.into_error())
     }
 }

@@ -69,14 +69,17 @@ impl Views {
                 .extend_pairs(query)
                 .extend_pairs(min_token.map(|token| ("min_token", token)));
         }
-        let no_answer = |error: reqwest::Error| {
-            Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
+        let failed = |error: reqwest::Error| match error.is_decode() {
+            true => Error::internal(format!("{} is no query API: {error}", self.projection)),
+            false => {
+                Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
+            }
         };
-        let answer = self.http.get(url).send().await.map_err(no_answer)?;
+        let answer = self.http.get(url).send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
-            return Err(answer.json::<Problem>().await.map_err(no_answer)?.into_error());
+            return Err(answer.json::<Problem>().await.map_err(failed)?.into_error());
         }
         let token = answer.headers().get(TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
-        Ok((answer.json().await.map_err(no_answer)?, token))
+        Ok((answer.json().await.map_err(failed)?, token))
     }
 }
