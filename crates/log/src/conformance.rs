@@ -87,6 +87,7 @@ macro_rules! store_conformance {
             repeats_are_known_to_a_new_writer
             two_writers_lose_and_double_nothing
             a_fenced_writer_refuses_nothing_by_what_it_remembers
+            what_is_found_for_one_request_counts_for_its_neighbours
             small_caches_change_no_answer
             shutting_down_writes_what_is_queued_and_refuses_the_rest
             appends_that_come_during_a_commit_share_the_next

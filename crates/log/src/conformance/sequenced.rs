@@ -181,3 +181,37 @@ pub async fn appends_that_come_during_a_commit_share_the_next(
     assert_eq!((stats.requests, stats.events, stats.batches, stats.largest_batch), (64, 64, 2, 63));
     assert_eq!(read_log(&*fixture.store).await.len(), 64);
 }
+
+pub async fn what_is_found_for_one_request_counts_for_its_neighbours(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let there = append("x", Expected::Any, events(3));
+    sequencer(&fixture, SequencerOptions::default()).append(there.clone()).await.unwrap();
+    let [p, q, r] = &there.events[..] else { panic!() };
+
+    // A writer that remembers none of that, and three requests in one batch.
+    let store = Arc::new(FaultyStore::held(Arc::clone(&fixture.store)));
+    let sequencer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, SequencerOptions::default());
+    let mut before = sequencer.append(append("y", Expected::Any, events(1)));
+    assert!(futures_util::poll!(&mut before).is_pending());
+    store.held_commits(1).await;
+    let (a, b) = (event("A", "1"), event("B", "1"));
+    let mut requests = [
+        // Looks new, until the next one is searched for and `p` is found.
+        append("z", Expected::Any, vec![a, b.clone(), p.clone()]),
+        append("w", Expected::Any, vec![b, p.clone(), q.clone()]),
+        // Its stream id is there only if the first is written; and its id is taken.
+        append("z", Expected::Exists, vec![r.clone()]),
+    ]
+    .map(|request| sequencer.append(request));
+    for append in &mut requests {
+        assert!(futures_util::poll!(append).is_pending());
+    }
+    store.release();
+    before.await.unwrap();
+    for answer in futures_util::future::join_all(requests).await {
+        assert!(matches!(answer, Err(Error::AlreadyExists { .. })), "{answer:?}");
+    }
+    assert_eq!(read_log(&*fixture.store).await.len(), 4);
+}

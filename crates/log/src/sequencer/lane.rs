@@ -187,7 +187,8 @@ impl Lane {
         self.load_versions(requests, facts).await?;
         self.remember_ids(requests, facts);
         let mut planned = plan(requests, self.partition, head, facts);
-        if !planned.suspects.is_empty() {
+        // What is found for one request may be news to others; each is searched once, so this ends.
+        while !planned.suspects.is_empty() {
             if !self.search(requests, &planned.suspects, facts).await? {
                 self.forget(facts);
                 return Ok(Round::Again(Error::unavailable(

@@ -67,8 +67,8 @@ pub(super) struct Plan {
     pub(super) verdicts: Vec<Verdict>,
     /// What to commit.
     pub(super) events: Vec<BatchEvent>,
-    /// Requests that would be refused, but whose ids have not been looked up in the store. They add no events whatever
-    /// comes of it, so the other verdicts stand.
+    /// Requests that would be refused, but whose ids have not been looked up in the store. While there are any, the plan is
+    /// provisional.
     pub(super) suspects: Vec<usize>,
 }
 
