@@ -1,7 +1,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
-use crate::commands::{append, completion, crd, dev, query, read, subscribe, validate};
+use crate::commands::{append, completion, crd, dev, projections, query, read, subscribe, validate};
 use crate::console::Format;
 
 const EXIT_CODES: &str = "\
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Read(read::Arguments),
     Subscribe(subscribe::Arguments),
     Query(query::Arguments),
+    Projections(projections::Arguments),
     Crd(crd::Arguments),
     Completion(completion::Arguments),
 }

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod completion;
 pub(crate) mod crd;
 pub(crate) mod dev;
+pub(crate) mod projections;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod subscribe;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Read(arguments) => block_on(read::run(arguments, console)),
         Command::Subscribe(arguments) => block_on(subscribe::run(arguments, console)),
         Command::Query(arguments) => block_on(query::run(arguments, console)),
+        Command::Projections(arguments) => block_on(projections::run(arguments, console)),
     }
 }
 

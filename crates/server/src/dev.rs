@@ -127,6 +127,9 @@ impl Dev {
             let _ = tokio::time::timeout(FIRST_BUILD, projection.first_build()).await;
         }
         self.tell(Notice::Ready(self.ready())).await;
+        for projection in self.projections.values() {
+            self.tell_rollouts(projection);
+        }
         self.introduce(loaded).await;
         Ok(())
     }
@@ -155,10 +158,13 @@ impl Dev {
         if self.options.tell_changes {
             self.spawn_teller(tell::rows(name.to_owned(), service.changes(), self.notices.clone()));
         }
-        self.spawn_teller(tell::rollouts(service.watch(), self.notices.clone()));
         self.queries.add(service);
         self.projections.insert(name.to_owned(), projection);
         Ok(())
+    }
+
+    fn tell_rollouts(&self, projection: &RunningProjection) {
+        self.spawn_teller(tell::rollouts(projection.service.watch(), self.notices.clone()));
     }
 
     fn spawn_teller(&self, teller: impl Future<Output = ()> + Send + 'static) {

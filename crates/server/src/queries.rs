@@ -1,9 +1,9 @@
-//! The query API of all projections, on one port.
+//! The query API of all projections and their administration, on one port.
 
 use std::time::Duration;
 
 use headwater_core::{Error, Result};
-use headwater_projection::ProjectionService;
+use headwater_projection::{Catalog, ProjectionService, admin_router, query_router};
 use headwater_runtime::{Metrics, Readiness};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ pub(crate) struct Queries {
     url: String,
     stop: CancellationToken,
     served: JoinHandle<std::io::Result<()>>,
+    catalog: Catalog,
 }
 
 impl Queries {
@@ -29,13 +30,17 @@ impl Queries {
     pub(crate) fn serve(listener: TcpListener, ended: CancellationToken) -> Result<Self> {
         let url = format!("http://{}", local_address(&listener)?);
         let stop = CancellationToken::new();
-        let router = headwater_runtime::health::router(Readiness::default(), Metrics::default());
+        let catalog = Catalog::default();
+        // Whoever reaches the loopback address may administer here, so one port does for both.
+        let router = query_router(catalog.clone())
+            .merge(admin_router(catalog.clone()).reset_fallback())
+            .merge(headwater_runtime::health::router(Readiness::default(), Metrics::default()));
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let served = tokio::spawn(async move {
             let _ended = ended.drop_guard();
             server.await
         });
-        Ok(Self { url, stop, served })
+        Ok(Self { url, stop, served, catalog })
     }
 
     /// Where it is.
@@ -44,10 +49,14 @@ impl Queries {
     }
 
     /// Answers for `service` too.
-    pub(crate) fn add(&self, _service: ProjectionService) {}
+    pub(crate) fn add(&self, service: ProjectionService) {
+        self.catalog.add(service);
+    }
 
     /// Answers no longer for the projection `name`.
-    pub(crate) fn remove(&self, _name: &str) {}
+    pub(crate) fn remove(&self, name: &str) {
+        self.catalog.remove(name);
+    }
 
     /// Takes no further connections.
     pub(crate) fn begin_to_stop(&self) {

@@ -1,5 +1,8 @@
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result};
-use headwater_core::Token;
+use headwater_core::{Error, Token};
+use indicatif::ProgressBar;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,6 +12,9 @@ use crate::console::Console;
 use crate::failure::Failure;
 use crate::queries::{PARKED_HEADER, Queries, TOKEN_HEADER};
 use crate::start::{self, Past};
+
+/// How long the server lets a travel into the past go on before it says how far it is.
+const TRAVEL_LOOK: &str = "1s";
 
 /// Read rows of a read model.
 #[derive(Debug, clap::Args)]
@@ -47,6 +53,10 @@ pub(crate) struct Arguments {
     /// Wait until the read model has come to this token, which an append gave.
     #[arg(long, value_name = "TOKEN", conflicts_with = "as_of")]
     min_token: Option<Token>,
+
+    /// How long to wait for the token.
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "min_token")]
+    timeout: String,
 
     /// The rows as they were at a token or a time, by folding the events again.
     #[arg(long, value_name = "TOKEN|TIME", value_parser = start::parse_past)]
@@ -98,14 +108,15 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     let segments = ["v1", "projections", projection, table].into_iter().chain(keys.iter().copied());
     let mut url = queries.url(segments)?;
     if let Some(token) = &arguments.min_token {
-        url.query_pairs_mut().append_pair("min_token", &token.to_string());
+        let token = token.to_string();
+        url.query_pairs_mut().append_pair("min_token", &token).append_pair("timeout", &arguments.timeout);
     }
     if let Some(past) = &arguments.as_of {
         let text = match past {
             Past::Token(token) => token.to_string(),
             Past::Time(time) => time.to_string(),
         };
-        url.query_pairs_mut().append_pair("as_of", &text);
+        url.query_pairs_mut().append_pair("as_of", &text).append_pair("timeout", TRAVEL_LOOK);
     }
     let whole = arguments.conditions.is_empty()
         && arguments.order_by.is_none()
@@ -131,8 +142,30 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     rows(&queries, url, console).await.with_context(what)
 }
 
+/// Asks for `url`; a travel into the past that is under way is asked for again until it has arrived.
+async fn ask(queries: &Queries, url: Url) -> Result<reqwest::Response> {
+    let travels = url.query_pairs().any(|(name, _)| name == "as_of");
+    let progress = if travels && std::io::stderr().is_terminal() {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    loop {
+        match queries.get(url.clone()).await {
+            Err(error) if travels => match error.downcast_ref() {
+                Some(Error::DeadlineExceeded { message, .. }) => progress.set_message(message.clone()),
+                _ => return Err(error),
+            },
+            answer => {
+                progress.finish_and_clear();
+                return answer;
+            }
+        }
+    }
+}
+
 async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
-    let response = queries.get(url).await?;
+    let response = ask(queries, url).await?;
     warn_of_parked(&response);
     let token = header(&response, TOKEN_HEADER);
     let row: Map<String, Value> = queries.read(response).await?;
@@ -147,7 +180,7 @@ async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
 }
 
 async fn rows(queries: &Queries, url: Url, console: &Console) -> Result<()> {
-    let response = queries.get(url).await?;
+    let response = ask(queries, url).await?;
     warn_of_parked(&response);
     let page: Page = queries.read(response).await?;
     if console.is_json() {

@@ -142,7 +142,7 @@ impl<'a> Screen<'a> {
                 }
                 let again = if tries > 1 { format!(" after {tries} tries") } else { String::new() };
                 let request = self.console.paint(Colour::Dim, &format!("{method} {url} → {status}{again}"));
-                self.labelled(Colour::Bold, "demo", &format!("{title}  {request}"))
+                self.labelled(Colour::Bold, "demo", format!("{title}  {request}").trim_start())
             }
             Progress::Expected { request, expected, instead } => {
                 if self.console.is_json() {

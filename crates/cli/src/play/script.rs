@@ -58,12 +58,11 @@ impl Request {
         }
     }
 
-    /// How it is called in messages.
+    /// How it is called in messages: its title, or else its name; may be empty.
     pub(crate) fn label(&self) -> &str {
         match &self.name {
-            _ if !self.title.is_empty() => &self.title,
-            Some(name) => name,
-            None => &self.url,
+            Some(name) if self.title.is_empty() => name,
+            _ => &self.title,
         }
     }
 }
@@ -387,7 +386,10 @@ PUT http://127.0.0.1:1/a
             "{{server}}/v1/orders/{{order}}?min_token={{create.response.body.token}}&limit=1"
         );
         assert_eq!((get.within, get.body.as_ref()), (Some(Duration::from_millis(500)), None));
-        assert_eq!((ready.method.as_str(), ready.label()), ("GET", "{{server}}/readyz"));
+        assert_eq!(
+            (ready.method.as_str(), ready.url.as_str(), ready.label()),
+            ("GET", "{{server}}/readyz", "")
+        );
         assert_eq!(put.body, Some(Body::File("./body.json".into())));
     }
 

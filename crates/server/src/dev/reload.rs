@@ -96,7 +96,11 @@ impl Dev {
                 Ok(()) => (Change::Added, "is built, and answers queries then".to_owned()),
                 Err(error) => (Change::Refused, error.to_string()),
             };
-            return self.changed(resource, change, message).await;
+            self.changed(resource, change, message).await;
+            if let Some(projection) = self.projections.get(name) {
+                self.tell_rollouts(projection);
+            }
+            return;
         };
         if running.spec == spec {
             return;

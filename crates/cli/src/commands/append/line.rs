@@ -67,7 +67,7 @@ pub(super) fn parse(text: &[u8], number: u64, load: LoadId) -> Result<Line> {
         // The line and column of the document are those of the line.
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or(&text);
-        Error::invalid(format!("line {number}, column {}", error.column()), what)
+        Error::invalid(format!("column {}", error.column()), what)
     })?;
     let content_type = fields.content_type.unwrap_or_else(|| NewEvent::JSON.to_owned());
     let mut event = NewEvent {
@@ -156,7 +156,7 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        check("{", "line 7, column 1: EOF while parsing");
+        check("{", "column 1: EOF while parsing");
         check(r#"{"stream_id":"a","type":"b"}"#, "missing field `data`");
         check(r#"{"stream_id":"a","type":"b","data":1,"stream":2}"#, "unknown field `stream`");
         check(r#"{"stream_id":"","type":"b","data":1}"#, "stream_id: the stream id is empty");
@@ -169,7 +169,7 @@ mod tests {
             "\"any\", \"no_stream\", \"exists\", or a version",
         );
         check(r#"{"stream_id":"a","type":"b","data":1,"metadata":[]}"#, "metadata: not a JSON object");
-        check(r#"{"stream_id":"a","type":"b","data":1,"id":"x"}"#, "line 7");
+        check(r#"{"stream_id":"a","type":"b","data":1,"id":"x"}"#, "column 46: UUID parsing failed");
         check(
             r#"{"stream_id":"a","type":"b","data":1,"schema_version":0}"#,
             "schema_version: 0 is no schema version",

@@ -1,0 +1,461 @@
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{ArgGroup, Args, Subcommand};
+use headwater_core::StreamId;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::arguments::QueryServer;
+use crate::console::{self, Console};
+use crate::failure::Failure;
+use crate::queries::Queries;
+use crate::start;
+
+/// How often a build that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Show and administer projections: their revisions, and events that are parked.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  headwater projections list
+  headwater projections show orders
+  headwater projections rebuild orders --wait
+  headwater projections parked orders
+  headwater projections replay orders order-1
+  headwater projections skip orders --event 6c26ee4b-9a4c-4a58-a1f5-3a8b6f1ac7e2"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All projections: what serves, how far it is, what is being built.
+    List {
+        #[command(flatten)]
+        server: QueryServer,
+    },
+    /// One projection: its revisions, partition by partition, and what stands in the way.
+    Show(Named),
+    /// Build what the manifest says once more, beside what serves.
+    Rebuild {
+        #[command(flatten)]
+        named: Named,
+        /// Wait until the new revision serves, and show how far it is.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have the revision that was built serve.
+    Promote(Named),
+    /// Have the previous revision serve again.
+    Rollback(Named),
+    /// Stop folding events; queries go on.
+    Pause(Named),
+    /// Fold events again.
+    Resume(Named),
+    /// Events that are set aside, by stream id, and why.
+    Parked {
+        #[command(flatten)]
+        named: Named,
+        /// Only after this stream id.
+        #[arg(long, value_name = "STREAM_ID", value_parser = start::stream_id)]
+        after: Option<StreamId>,
+        /// Stream ids at most.
+        #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
+    },
+    /// Fold parked events again, after what stood in the way is gone.
+    #[command(group(ArgGroup::new("what").required(true).args(["stream_id", "all"])))]
+    Replay {
+        #[command(flatten)]
+        named: Named,
+        /// Those of this stream id.
+        #[arg(value_parser = start::stream_id)]
+        stream_id: Option<StreamId>,
+        /// Those of all stream ids.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Leave events out for good, in later revisions too.
+    #[command(group(ArgGroup::new("what").required(true).args(["stream_id", "event"])))]
+    Skip {
+        #[command(flatten)]
+        named: Named,
+        /// The first parked event of this stream id.
+        #[arg(value_parser = start::stream_id)]
+        stream_id: Option<StreamId>,
+        /// All parked events of the stream id.
+        #[arg(long, requires = "stream_id")]
+        all: bool,
+        /// This event, which is parked or halts a partition.
+        #[arg(long, value_name = "UUID")]
+        event: Option<Uuid>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The projection's name.
+    projection: String,
+
+    #[command(flatten)]
+    server: QueryServer,
+}
+
+/// What the administration API says of a projection; what is not named here is shown as JSON only.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    name: String,
+    state: String,
+    active: Option<Revision>,
+    candidate: Option<Revision>,
+    previous: Option<Revision>,
+    rollout: String,
+    message: Option<String>,
+    lag: Option<Lag>,
+    parked: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Revision {
+    revision: String,
+    created_at: String,
+    percent: Option<u8>,
+    lag: Option<Lag>,
+    parked: u64,
+    skipped: u64,
+    partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lag {
+    events: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PartitionStatus {
+    partition: u16,
+    position: String,
+    head: Option<String>,
+    state: String,
+    parked: u64,
+    message: Option<String>,
+    failure: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Parked {
+    streams: Vec<ParkedStream>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ParkedStream {
+    stream_id: String,
+    partition: u16,
+    reason: String,
+    since: String,
+    count: u64,
+    events: Vec<ParkedEvent>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ParkedEvent {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    position: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Release {
+    revision: String,
+    stream_id: String,
+    folded: u64,
+    skipped: u64,
+    remaining: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Value>,
+}
+
+pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
+    match arguments.command {
+        Command::List { server } => list(&Queries::new(&server.query_server)?, console).await,
+        Command::Show(named) => Admin::of(&named, console)?.show().await,
+        Command::Rebuild { named, wait } => {
+            let admin = Admin::of(&named, console)?;
+            let before = admin.status().await?;
+            admin.command("rebuild").await?;
+            if wait { admin.wait(before).await } else { Ok(()) }
+        }
+        Command::Promote(named) => Admin::of(&named, console)?.command("promote").await,
+        Command::Rollback(named) => Admin::of(&named, console)?.command("rollback").await,
+        Command::Pause(named) => Admin::of(&named, console)?.command("pause").await,
+        Command::Resume(named) => Admin::of(&named, console)?.command("resume").await,
+        Command::Parked { named, after, limit } => {
+            Admin::of(&named, console)?.parked(after.as_ref(), limit).await
+        }
+        Command::Replay { named, stream_id, all } => {
+            let what = match stream_id {
+                Some(stream_id) => json!({"stream_id": stream_id.as_str()}),
+                None => json!({"all": all}),
+            };
+            Admin::of(&named, console)?.release("replay", &what).await
+        }
+        Command::Skip { named, stream_id, all, event } => {
+            let what = match (stream_id, event) {
+                (Some(stream_id), _) => json!({"stream_id": stream_id.as_str(), "all": all}),
+                (None, event) => json!({"event_id": event}),
+            };
+            Admin::of(&named, console)?.release("skip", &what).await
+        }
+    }
+}
+
+async fn list(queries: &Queries, console: &Console) -> Result<()> {
+    #[derive(Deserialize)]
+    struct List {
+        projections: Vec<Value>,
+    }
+    let list: List = queries.get_json(queries.url(["v1", "admin", "projections"])?).await?;
+    if console.is_json() {
+        return list.projections.iter().try_for_each(|status| Ok(console.json(status)?));
+    }
+    let mut rows = Vec::new();
+    for status in list.projections {
+        let status: Status = serde_json::from_value(status).context("the status of a projection")?;
+        rows.push([
+            status.name,
+            status.state,
+            status.active.map_or_else(|| "-".to_owned(), |active| active.revision),
+            lag_text(status.lag.as_ref()),
+            status.rollout,
+            status.parked.to_string(),
+        ]);
+    }
+    Ok(console.table(&["name", "state", "revision", "lag", "rollout", "parked"], rows)?)
+}
+
+/// One projection's administration.
+struct Admin<'a> {
+    queries: Queries,
+    projection: &'a str,
+    console: &'a Console,
+}
+
+impl<'a> Admin<'a> {
+    fn of(named: &'a Named, console: &'a Console) -> Result<Self> {
+        Ok(Self {
+            queries: Queries::new(&named.server.query_server)?,
+            projection: &named.projection,
+            console,
+        })
+    }
+
+    fn url(&self, rest: Option<&str>) -> Result<reqwest::Url> {
+        self.queries.url(["v1", "admin", "projections", self.projection].into_iter().chain(rest))
+    }
+
+    async fn status(&self) -> Result<Status> {
+        let status: Value = self.queries.get_json(self.url(None)?).await?;
+        serde_json::from_value(status).context("the status of the projection")
+    }
+
+    async fn show(&self) -> Result<()> {
+        let status: Value = self.queries.get_json(self.url(None)?).await?;
+        self.print(status)
+    }
+
+    async fn command(&self, command: &str) -> Result<()> {
+        let status: Value = self
+            .queries
+            .post_json(self.url(Some(command))?, &json!({}))
+            .await
+            .with_context(|| format!("{command} projection \"{}\"", self.projection))?;
+        self.print(status)
+    }
+
+    fn print(&self, status: Value) -> Result<()> {
+        if self.console.is_json() {
+            return Ok(self.console.json(&status)?);
+        }
+        let status: Status = serde_json::from_value(status).context("the status of the projection")?;
+        let mut facts = vec![
+            ["name".to_owned(), status.name],
+            ["state".to_owned(), status.state],
+            ["rollout".to_owned(), status.rollout],
+            ["lag".to_owned(), lag_text(status.lag.as_ref())],
+        ];
+        facts.extend(status.message.map(|message| ["message".to_owned(), message]));
+        for [name, value] in facts {
+            self.console.line(&format!("{name:<9}{value}"))?;
+        }
+        let (mut revisions, mut partitions) = (Vec::new(), Vec::new());
+        let roles =
+            [("active", status.active), ("candidate", status.candidate), ("previous", status.previous)];
+        for (role, revision) in roles.into_iter().filter_map(|(role, revision)| Some((role, revision?))) {
+            for partition in &revision.partitions {
+                partitions.push(partition.row(&revision.revision));
+            }
+            revisions.push([
+                revision.revision,
+                role.to_owned(),
+                revision.percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %")),
+                lag_text(revision.lag.as_ref()),
+                revision.parked.to_string(),
+                revision.skipped.to_string(),
+                revision.created_at,
+            ]);
+        }
+        self.console.line("")?;
+        let headings = ["revision", "role", "built", "lag", "parked", "skipped", "created at"];
+        self.console.table(&headings, revisions)?;
+        self.console.line("")?;
+        let headings = ["revision", "partition", "position", "head", "state", "parked", "message"];
+        Ok(self.console.table(&headings, partitions)?)
+    }
+
+    /// Until another revision serves than `before`.
+    async fn wait(&self, before: Status) -> Result<()> {
+        let before = before.active.map(|active| active.revision);
+        let bar = progress();
+        loop {
+            let status = self.status().await?;
+            let serving = status.active.as_ref().map(|active| active.revision.clone());
+            if serving != before && serving.is_some() {
+                bar.finish_and_clear();
+                return self.show().await;
+            }
+            if status.candidate.is_none() && status.message.is_some() {
+                let message = status.message.unwrap_or_default();
+                return Err(Failure::failed(format!(
+                    "rebuild projection \"{}\": {message}",
+                    self.projection
+                ))
+                .into());
+            }
+            if let Some(percent) = status.candidate.and_then(|candidate| candidate.percent) {
+                bar.set_position(u64::from(percent));
+            }
+            bar.set_message(status.rollout);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn parked(&self, after: Option<&StreamId>, limit: u64) -> Result<()> {
+        let mut url = self.url(Some("parked"))?;
+        url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after.as_str());
+        }
+        let parked: Value = self.queries.get_json(url).await?;
+        if self.console.is_json() {
+            return Ok(self.console.json(&parked)?);
+        }
+        let parked: Parked = serde_json::from_value(parked).context("the parked events")?;
+        if parked.streams.is_empty() {
+            return Ok(self.console.line("nothing is parked")?);
+        }
+        let rows = parked.streams.iter().map(|stream| {
+            let first = stream.events.first();
+            [
+                stream.stream_id.clone(),
+                stream.count.to_string(),
+                first.map_or_else(String::new, |event| format!("{}/{}", stream.partition, event.position)),
+                first.map_or_else(String::new, |event| event.event_type.clone()),
+                first.map_or_else(String::new, |event| event.id.clone()),
+                stream.since.clone(),
+                stream.reason.clone(),
+            ]
+        });
+        let headings = ["stream id", "events", "first at", "type", "event id", "since", "reason"];
+        self.console.table(&headings, rows)?;
+        if let Some(next) = parked.next {
+            eprintln!("there are more: --after {next}");
+        }
+        Ok(())
+    }
+
+    async fn release(&self, command: &str, what: &Value) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Answer {
+            released: Vec<Release>,
+        }
+        let answer: Answer = self
+            .queries
+            .post_json(self.url(Some(command))?, what)
+            .await
+            .with_context(|| format!("{command} parked events of projection \"{}\"", self.projection))?;
+        if self.console.is_json() {
+            return answer.released.iter().try_for_each(|release| Ok(self.console.json(release)?));
+        }
+        if answer.released.is_empty() {
+            return Ok(self.console.line("done")?);
+        }
+        let rows = answer.released.iter().map(|release| {
+            [
+                release.stream_id.clone(),
+                release.revision.clone(),
+                release.folded.to_string(),
+                release.skipped.to_string(),
+                release.remaining.to_string(),
+                release.failure.as_ref().map_or_else(String::new, failure_text),
+            ]
+        });
+        let headings = ["stream id", "revision", "folded", "skipped", "still parked", "why"];
+        Ok(self.console.table(&headings, rows)?)
+    }
+}
+
+impl PartitionStatus {
+    fn row(&self, revision: &str) -> [String; 7] {
+        let failure = self.failure.as_ref().map(failure_text);
+        [
+            revision.to_owned(),
+            self.partition.to_string(),
+            self.position.clone(),
+            self.head.clone().unwrap_or_else(|| "-".to_owned()),
+            self.state.clone(),
+            self.parked.to_string(),
+            failure.or_else(|| self.message.clone()).unwrap_or_default(),
+        ]
+    }
+}
+
+/// Why an event could not be folded, and where.
+fn failure_text(failure: &Value) -> String {
+    let text = |name: &str| failure[name].as_str().unwrap_or_default();
+    format!("{}: {} (event {} of {})", text("place"), text("message"), text("event_id"), text("stream_id"))
+}
+
+fn lag_text(lag: Option<&Lag>) -> String {
+    lag.map_or_else(
+        || "-".to_owned(),
+        |lag| match lag.events.parse() {
+            Ok(events) => console::count(events, "event"),
+            Err(_) => lag.events.clone(),
+        },
+    )
+}
+
+/// On standard error, where that is a terminal.
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(100);
+    match ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
