@@ -1,13 +1,17 @@
 //! Calls as clients make them.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use headwater_api::v1::event_store_client::EventStoreClient;
 use headwater_api::{Batch, HeadAt, Read, ReadStream, Subscribe, v1};
-use headwater_core::{Error, Expected, Partition, Position, Version};
-use headwater_log::{Direction, Filter, StartFrom};
+use headwater_core::{
+    Append, Appended, Error, Expected, Partition, PartitionCount, Position, Result, Version,
+};
+use headwater_log::{Direction, Filter, LogWriter, MemoryStore, Sequencer, SequencerOptions, StartFrom};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -56,9 +60,26 @@ async fn appends_of_one_call_are_answered_in_order_each_by_itself() {
     );
 }
 
+/// Takes every other append up late, so that they would overtake each other.
+struct Dawdling(Sequencer, AtomicUsize);
+
+#[async_trait::async_trait]
+impl LogWriter for Dawdling {
+    async fn append(&self, request: Append) -> Result<Appended> {
+        if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.0.append(request).await
+    }
+}
+
 #[tokio::test]
 async fn many_appends_of_one_call_keep_the_order_of_each_stream_id() {
-    let server = Server::with_partitions(3).await;
+    let log = Arc::new(MemoryStore::new(PartitionCount::new(3).unwrap()));
+    let writer = Sequencer::start(log.clone(), SequencerOptions::default());
+    let server = Server::over("127.0.0.1:0", log, Arc::new(Dawdling(writer, AtomicUsize::new(0)))).await;
     let appends: Vec<_> = (0..2_000_u64)
         .map(|index| {
             let id = format!("s{}", index % 7);
