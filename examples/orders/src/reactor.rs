@@ -18,9 +18,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
-use headwater_api::{Client, ReadStream, Subscribe};
+use headwater_api::{Client, Filter, ReadStream, Subscribe};
 use headwater_core::{Append, Error, EventType, Expected, Metadata, NewEvent, RecordedEvent, RetryPolicy};
-use headwater_log::Filter;
 use serde_json::json;
 
 use crate::event::{Event, WrongEvent, reaction_id};

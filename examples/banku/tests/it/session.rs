@@ -38,7 +38,7 @@ async fn the_articles_session_gives_the_articles_balances() -> Result<()> {
     assert_eq!(prompt.end().await?, 1, "one command was refused");
 
     let (events, token) = dev.http(STREAM)?.all_events().await?;
-    assert_eq!(events.len(), 10, "{events:?}");
+    assert_eq!(events.len(), 11, "{events:?}");
     let rows = dev.http(STREAM)?.rows("accounts", "accounts", &token).await?;
     let row = |id: &str| rows.iter().find(|row| row["id"] == id).cloned().unwrap_or_default();
     assert_eq!(row(&adam), json!({"id": adam, "name": "Adam Pahlevi", "balance": "400"}));

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use headwater_testkit::dev::{Dev, DevOptions};
 use headwater_testkit::process::Process;
 use reqwest::{Client, Response};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The event stream.
@@ -80,12 +79,10 @@ impl Http {
 
 /// An order of one pizza.
 pub(crate) fn order(order_id: Uuid, restaurant: &str, price: &str) -> String {
-    let price: Value = serde_json::from_str(price).expect("a number");
-    json!({
-        "order_id": order_id,
-        "customer_id": "customer-adam",
-        "restaurant_id": restaurant,
-        "order_items": [{"code": "PIZZA-01", "name": "Pizza Margherita", "unit_price": price, "quantity": 1}],
-    })
-    .to_string()
+    format!(
+        r#"{{
+            "order_id": "{order_id}", "customer_id": "customer-adam", "restaurant_id": "{restaurant}",
+            "order_items": [{{"code": "PIZZA-01", "name": "Pizza Margherita", "unit_price": {price}, "quantity": 1}}]
+        }}"#
+    )
 }
