@@ -153,7 +153,10 @@ impl Plan {
             for event in &rule.events {
                 by_event.entry(event.clone()).or_default().push(index);
             }
-            rules.extend(compile_rule(rule, index, &tables, &mut faults));
+            rules.extend(compile_rule(rule, index, &tables, partitions, &mut faults));
+        }
+        if partitions == PartitionCount::ONE {
+            free_tables(&mut tables, &rules);
         }
         let upcasts = Upcasts::compile(&definition.event_types, &mut faults);
         if faults.0.is_empty() { Ok(Self { tables, rules, by_event, upcasts }) } else { Err(faults.0) }
@@ -253,9 +256,9 @@ fn schema(
         })
         .collect();
     let writers = match (table.writers, partitions) {
-        // One partition is one total order: every rule is free.
-        (_, PartitionCount::ONE) => Writers::Free,
         (SpecWriters::ManyStreams, _) => Writers::ManyStreams,
+        // One partition is one total order: every rule is free.
+        (SpecWriters::OneStream, PartitionCount::ONE) => Writers::Free,
         (SpecWriters::OneStream, _) => Writers::OneStream,
     };
     let schema = TableSchema { name: table.name.clone(), columns, key, indexes, writers };
@@ -263,6 +266,17 @@ fn schema(
         faults.add(&format!("{path}.{field}"), message);
     }
     schema
+}
+
+/// In one total order, rows that many streams write may have any rule. Those that have only commuting ones keep their stamps all the
+/// same: parked events that are folded later then give what they would have given in time.
+fn free_tables(tables: &mut [TableSchema], rules: &[Rule]) {
+    for rule in rules {
+        let commutes = !rule.reads_row && matches!(rule.kind, RuleType::Upsert | RuleType::Increment);
+        if !commutes {
+            tables[rule.table].writers = Writers::Free;
+        }
+    }
 }
 
 const fn column_type(spec: SpecType) -> ColumnType {
@@ -285,6 +299,7 @@ fn compile_rule(
     rule: &ProjectionRule,
     index: usize,
     tables: &[TableSchema],
+    partitions: PartitionCount,
     faults: &mut Faults,
 ) -> Option<Rule> {
     let path = format!("rules[{index}]");
@@ -300,7 +315,7 @@ fn compile_rule(
         return None;
     };
     let schema = &tables[table];
-    let many = schema.writers == Writers::ManyStreams;
+    let many = schema.writers == Writers::ManyStreams && partitions != PartitionCount::ONE;
     if many && matches!(rule.r#type, RuleType::Update | RuleType::Delete) {
         faults.add(
             &format!("{path}.type"),

@@ -1,4 +1,11 @@
 //! Projections over real logs and real sinks: what is live, what is rebuilt and what is folded in one go are the same.
 
 mod banku;
+mod faults;
+mod http;
+mod oracle;
+mod orders;
+mod parking;
+mod rollout;
 mod support;
+mod travel;
