@@ -35,7 +35,7 @@ pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
         target.fill(EVENTS, 100).await?;
         let start = Instant::now();
         write(target.folder.path(), "projection.yaml", MANIFEST)?;
-        target.dev.process().line("the promotion", |line| promoted(line).then_some(())).await?;
+        target.dev.process().line("that the projection serves", |line| serves(line).then_some(())).await?;
         let elapsed = start.elapsed();
         check(&target).await?;
         rates.push(EVENTS as f64 / elapsed.as_secs_f64());
@@ -44,9 +44,9 @@ pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
     Ok(vec![Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(30_000.0))])
 }
 
-fn promoted(line: &str) -> bool {
+fn serves(line: &str) -> bool {
     serde_json::from_str::<Value>(line)
-        .is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "promoted")
+        .is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "serving")
 }
 
 /// Every event has its row, with its amount.

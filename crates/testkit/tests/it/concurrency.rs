@@ -106,7 +106,7 @@ async fn a_projection_that_changes_under_load_loses_and_doubles_nothing() -> Res
     }
     for column in ["sum", "amount", "total"] {
         counters::write_projection(directory.path(), column)?;
-        dev.process().line("the promotion of the new revision", |line| promoted(line).then_some(())).await?;
+        dev.process().line("that the new revision serves", |line| serves(line).then_some(())).await?;
     }
     stop.send_replace(true);
     while let Some(writer) = writers.join_next().await {
@@ -117,7 +117,7 @@ async fn a_projection_that_changes_under_load_loses_and_doubles_nothing() -> Res
     counters::check_rows(&events, &http.rows(PROJECTION, "totals", &token).await?, "total")
 }
 
-fn promoted(line: &str) -> bool {
+fn serves(line: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(line)
-        .is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "promoted")
+        .is_ok_and(|line| line["kind"] == "rollout" && line["state"] == "serving")
 }
