@@ -110,7 +110,7 @@ async fn answer<R: Reactor>(reactor: &R, store: &Client, cause: &RecordedEvent) 
         let Some(event) = reactor.decide(cause.event_type.as_str(), &order) else { return Ok(()) };
         let append = Append {
             stream_id: order_stream.clone(),
-            expected: Expected::Any,
+            expected: Expected::Version(history.version),
             events: vec![caused(R::NAME, cause, &event)?],
         };
         match store.append(&append).await {
@@ -150,7 +150,7 @@ fn caused(service: &str, cause: &RecordedEvent, event: &Event) -> anyhow::Result
     let correlation = cause.metadata.text("correlation_id").unwrap_or_else(|| cause.id.to_string());
     let metadata = json!({"correlation_id": correlation, "causation_id": cause.id});
     Ok(NewEvent {
-        id: uuid::Uuid::new_v4(),
+        id: reaction_id(cause.id, service),
         metadata: Metadata::new(metadata.to_string().into())?,
         ..NewEvent::json(EventType::new(event_type)?, data)
     })
