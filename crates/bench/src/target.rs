@@ -84,6 +84,11 @@ impl Target {
         Ok(head.partitions.iter().map(|partition| partition.position).sum())
     }
 
+    /// The place where the log ends now.
+    pub(crate) async fn token(&self) -> Result<String> {
+        Ok(self.connect().await?.get_head(GetHeadRequest::default()).await?.into_inner().token)
+    }
+
     /// Appends `count` events in batches of 1,000 over a few connections, each event to one of `streams` stream ids.
     pub(crate) async fn fill(&self, count: u64, streams: u64) -> Result<()> {
         const WRITERS: u64 = 4;
