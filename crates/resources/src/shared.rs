@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{ConditionType, Reason};
-pub(crate) use pod::conditions_schema;
 pub use pod::{Autoscaling, LagAutoscaling, Workload};
+pub(crate) use pod::{conditions_schema, foreign_schema};
 pub(crate) use text::{COUNT_PATTERN, DURATION_PATTERN};
 pub use text::{Cel, Count, Duration, ParseDurationError, TemplateText};
 

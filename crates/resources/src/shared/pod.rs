@@ -61,7 +61,7 @@ pub struct Workload {
     pub image: Option<String>,
     /// Requests and limits of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "foreign::<ResourceRequirements>")]
+    #[schemars(schema_with = "resources_schema")]
     pub resources: Option<ResourceRequirements>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,15 +69,15 @@ pub struct Workload {
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes that are tolerated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "foreign::<Vec<Toleration>>")]
+    #[schemars(schema_with = "tolerations_schema")]
     pub tolerations: Vec<Toleration>,
     /// Attraction to nodes and pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "foreign::<Affinity>")]
+    #[schemars(schema_with = "affinity_schema")]
     pub affinity: Option<Affinity>,
     /// How pods are spread over zones and nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "foreign::<Vec<TopologySpreadConstraint>>")]
+    #[schemars(schema_with = "spread_schema")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// The pods' priority class.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,27 +109,66 @@ fn annotations_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// What the format of a schema begins with that stands for one of Kubernetes' own types.
+const PLACEHOLDER: &str = "kubernetes:";
+
+/// Stands for the schema of one of Kubernetes' own types until [`foreign_schema`] takes its place: `kube` rewrites schemas
+/// level by level, which takes a tenth of a second for those.
+fn placeholder(name: &str) -> Schema {
+    schemars::json_schema!({ "type": "object", "format": format!("{PLACEHOLDER}{name}") })
+}
+
 /// The schema of a status's conditions, one for each type.
-pub(crate) fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = foreign::<Vec<Condition>>(generator);
-    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
-    schema.insert("x-kubernetes-list-map-keys".to_owned(), vec!["type"].into());
-    schema
+pub(crate) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("conditions")
+}
+
+fn resources_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("resources")
+}
+
+fn tolerations_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("tolerations")
+}
+
+fn affinity_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("affinity")
+}
+
+fn spread_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("spread")
+}
+
+/// The schema that a placeholder's format stands for.
+pub(crate) fn foreign_schema(format: &str) -> Option<Value> {
+    Some(match format.strip_prefix(PLACEHOLDER)? {
+        "conditions" => {
+            let mut schema = foreign::<Vec<Condition>>();
+            schema["x-kubernetes-list-type"] = "map".into();
+            schema["x-kubernetes-list-map-keys"] = vec!["type"].into();
+            schema
+        }
+        "resources" => foreign::<ResourceRequirements>(),
+        "tolerations" => foreign::<Vec<Toleration>>(),
+        "affinity" => foreign::<Affinity>(),
+        "spread" => foreign::<Vec<TopologySpreadConstraint>>(),
+        _ => return None,
+    })
 }
 
 /// The schema of one of Kubernetes' own types: bounded, as theirs are not, and without their long descriptions, which
 /// `kubectl explain pod.spec` has.
-fn foreign<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
+fn foreign<T: JsonSchema>() -> Value {
     let mut generator =
         SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = T::json_schema(&mut generator).to_value();
     bound(&mut schema);
-    Schema::try_from(schema).unwrap_or_default()
+    schema
 }
 
 fn bound(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
-    fields.remove("description");
+    fields.shift_remove("description");
     match fields.get("type").and_then(Value::as_str) {
         Some("string") if !fields.contains_key("enum") => {
             fields.entry("maxLength").or_insert(32_768.into());
