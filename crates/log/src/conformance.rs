@@ -91,6 +91,9 @@ macro_rules! store_conformance {
             small_caches_change_no_answer
             shutting_down_writes_what_is_queued_and_refuses_the_rest
             appends_that_come_during_a_commit_share_the_next
+            what_is_queued_at_a_shutdown_is_written
+            a_commit_of_unknown_fate_is_settled
+            a_refusal_that_rests_on_a_failed_commit_is_not_given
             faults_lose_and_double_nothing
         );
         mod sequenced {

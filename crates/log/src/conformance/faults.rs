@@ -1,5 +1,7 @@
 //! A store that fails, and what must hold nevertheless.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
@@ -20,17 +22,54 @@ pub struct FaultyStore {
     turns: Semaphore,
     /// How many do.
     waiting: watch::Sender<usize>,
+    /// How the next commits fail, if they do; after them, chance decides.
+    script: Mutex<VecDeque<Option<Fault>>>,
+}
+
+/// A way for a commit to fail.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// Nothing is stored, and the store says so.
+    Failed,
+    /// Nothing is stored, and nobody knows.
+    Lost,
+    /// All is stored, and nobody knows.
+    Unanswered,
+    /// Nothing is stored yet, and nobody knows; it arrives later, or never.
+    Late,
+    /// Another writer comes first.
+    Fenced,
+    /// An id is said to be taken that is not.
+    Duplicate,
 }
 
 impl FaultyStore {
     pub fn new(inner: Arc<dyn LogStore>, seed: u64, percent: u64) -> Self {
         let turns = Semaphore::new(Semaphore::MAX_PERMITS);
-        Self { inner, dice: Dice::new(seed), percent, turns, waiting: watch::Sender::new(0) }
+        Self {
+            inner,
+            dice: Dice::new(seed),
+            percent,
+            turns,
+            waiting: watch::Sender::new(0),
+            script: Mutex::default(),
+        }
     }
 
     /// One without faults that lets no commit begin until [`release`](Self::release).
     pub fn held(inner: Arc<dyn LogStore>) -> Self {
         Self { turns: Semaphore::new(0), ..Self::new(inner, 0, 0) }
+    }
+
+    /// Held, and without faults but for those of the first commits, where the script has one.
+    pub fn scripted(inner: Arc<dyn LogStore>, script: impl IntoIterator<Item = Option<Fault>>) -> Self {
+        Self { script: Mutex::new(script.into_iter().collect()), ..Self::held(inner) }
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let scripted = self.script.lock().unwrap().pop_front();
+        scripted
+            .unwrap_or_else(|| self.fails().then(|| FAULTS[self.dice.throw(FAULTS.len() as u64) as usize]))
     }
 
     /// Waits until `number` commits are held.
@@ -71,6 +110,9 @@ impl Dice {
     }
 }
 
+const FAULTS: [Fault; 6] =
+    [Fault::Failed, Fault::Lost, Fault::Unanswered, Fault::Late, Fault::Fenced, Fault::Duplicate];
+
 #[async_trait]
 impl LogReader for FaultyStore {
     fn descriptor(&self) -> LogDescriptor {
@@ -82,6 +124,8 @@ impl LogReader for FaultyStore {
     }
 
     async fn read_partition(&self, request: ReadPartition) -> Result<PartitionPage> {
+        // As over a network: nothing is there at once.
+        tokio::task::yield_now().await;
         self.inner.read_partition(request).await
     }
 
@@ -108,22 +152,17 @@ impl LogStore for FaultyStore {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let _turn = self.turns.acquire().await.expect("it is never closed");
         self.waiting.send_modify(|waiting| *waiting -= 1);
-        if !self.fails() {
+        let Some(fault) = self.fault() else {
             return self.inner.commit(batch).await;
-        }
-        match self.dice.throw(6) {
-            0 => Err(CommitError::Failed(Self::gone())),
-            1 => Err(CommitError::Unknown(Self::gone())),
-            2 => match self.inner.commit(batch).await {
+        };
+        match fault {
+            Fault::Failed => Err(CommitError::Failed(Self::gone())),
+            Fault::Lost => Err(CommitError::Unknown(Self::gone())),
+            Fault::Unanswered => match self.inner.commit(batch).await {
                 Ok(_) => Err(CommitError::Unknown(Self::gone())),
                 refused => refused,
             },
-            3 => {
-                self.inner.acquire(batch.partition).await.map_err(CommitError::Failed)?;
-                Err(CommitError::Fenced)
-            }
-            4 => {
-                // The statement is still under way when the connection is lost, and arrives later, or never.
+            Fault::Late => {
                 let (inner, late) = (Arc::clone(&self.inner), self.dice.throw(20));
                 tokio::spawn(async move {
                     for _ in 0..late {
@@ -133,7 +172,11 @@ impl LogStore for FaultyStore {
                 });
                 Err(CommitError::Unknown(Self::gone()))
             }
-            _ => Err(CommitError::Duplicate),
+            Fault::Fenced => {
+                self.inner.acquire(batch.partition).await.map_err(CommitError::Failed)?;
+                Err(CommitError::Fenced)
+            }
+            Fault::Duplicate => Err(CommitError::Duplicate),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Clock;
+use futures_util::future::BoxFuture;
 use headwater_core::Error;
 
 fn sequencer(fixture: &Fixture, options: SequencerOptions) -> Sequencer {
@@ -158,26 +159,121 @@ pub async fn shutting_down_writes_what_is_queued_and_refuses_the_rest(
     assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
 }
 
+pub async fn what_is_queued_at_a_shutdown_is_written(make: impl AsyncFn(PartitionCount, Clock) -> Fixture) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let batch = queue(
+        &fixture,
+        [],
+        vec![append("a", Expected::Any, events(2)), append("b", Expected::Any, events(1))],
+    )
+    .await;
+    let mut shutdown = Box::pin(batch.sequencer.shutdown());
+    assert!(futures_util::poll!(&mut shutdown).is_pending());
+    let late = batch.sequencer.append(append("late", Expected::Any, events(1))).await;
+    assert!(matches!(late, Err(Error::Cancelled)), "{late:?}");
+    batch.store.release();
+    shutdown.await;
+    for answer in batch.answers.await {
+        answer.unwrap();
+    }
+    assert_eq!(read_log(&*fixture.store).await.len(), 4);
+}
+
+/// Requests that wait in a queue and will share a batch.
+struct Queued {
+    store: Arc<FaultyStore>,
+    sequencer: Sequencer,
+    answers: BoxFuture<'static, Vec<Result<Appended>>>,
+}
+
+/// Queues `requests`, in order, behind a commit of one event that is held. `script`: how the commits after it fail.
+async fn queue(
+    fixture: &Fixture,
+    script: impl IntoIterator<Item = Option<Fault>>,
+    requests: Vec<Append>,
+) -> Queued {
+    let store =
+        Arc::new(FaultyStore::scripted(Arc::clone(&fixture.store), std::iter::once(None).chain(script)));
+    let options =
+        SequencerOptions { pause: std::time::Duration::from_micros(10), ..SequencerOptions::default() };
+    let sequencer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, options);
+    let handle = sequencer.clone();
+    let mut held =
+        Box::pin(async move { handle.append(append("held", Expected::Any, events(1))).await.unwrap() });
+    assert!(futures_util::poll!(&mut held).is_pending());
+    store.held_commits(1).await;
+    let mut answers: BoxFuture<'static, _> = {
+        let sequencer = sequencer.clone();
+        Box::pin(async move {
+            let appends = requests.into_iter().map(|request| sequencer.append(request));
+            futures_util::future::join(held, futures_util::future::join_all(appends)).await.1
+        })
+    };
+    // Polled once, an append is in the queue.
+    assert!(futures_util::poll!(&mut answers).is_pending());
+    Queued { store, sequencer, answers }
+}
+
+pub async fn a_commit_of_unknown_fate_is_settled(make: impl AsyncFn(PartitionCount, Clock) -> Fixture) {
+    use Fault::{Duplicate, Failed, Fenced, Late, Lost, Unanswered};
+    for script in [
+        vec![Lost],
+        vec![Unanswered],
+        vec![Late],
+        vec![Unanswered, Lost, Lost, Lost, Lost, Lost, Lost],
+        vec![Unanswered, Failed],
+        vec![Unanswered, Duplicate],
+        vec![Lost, Failed],
+        vec![Lost, Fenced],
+        vec![Late, Failed],
+    ] {
+        let fixture = make(PartitionCount::ONE, Clock::system()).await;
+        let requests = vec![append("a", at(0), events(2)), append("a", at(2), events(1))];
+        let batch = queue(&fixture, script.iter().copied().map(Some), requests.clone()).await;
+        batch.store.release();
+        let answers = batch.answers.await;
+        batch.sequencer.shutdown().await;
+        let read = read_log(&*fixture.store).await;
+        assert_eq!(read.len(), 4, "{script:?}: each event once");
+        for (request, answer) in requests.iter().zip(answers) {
+            assert_is_there(&read, request, &answer.unwrap_or_else(|error| panic!("{script:?}: {error}")));
+        }
+    }
+}
+
+pub async fn a_refusal_that_rests_on_a_failed_commit_is_not_given(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let first = append("a", Expected::NoStream, events(1));
+    let second = append("a", Expected::NoStream, events(1));
+    let repeat = first.clone();
+    let other = append("b", Expected::Exists, events(1));
+    let batch = queue(&fixture, [Some(Fault::Failed)], vec![first, second.clone(), repeat, other]).await;
+    batch.store.release();
+    let answers = batch.answers.await;
+    let [first, refused, repeat, other] = &answers[..] else { panic!("{answers:?}") };
+    for answer in [first, refused, repeat] {
+        assert!(matches!(answer, Err(Error::Unavailable { .. })), "the first was not stored: {answer:?}");
+    }
+    assert!(
+        matches!(other, Err(Error::WrongVersion { .. })),
+        "this one has nothing to do with it: {other:?}"
+    );
+    assert_eq!(batch.sequencer.append(second).await.unwrap().version, Version::new(1));
+}
+
 pub async fn appends_that_come_during_a_commit_share_the_next(
     make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
 ) {
     let fixture = make(PartitionCount::ONE, Clock::system()).await;
-    let store = Arc::new(FaultyStore::held(Arc::clone(&fixture.store)));
-    let sequencer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, SequencerOptions::default());
-    let mut appends: Vec<_> = (0..64)
-        .map(|number| sequencer.append(append(&format!("s{number}"), Expected::Any, events(1))))
-        .collect();
-    // Polled once, an append is in the queue. The first alone gets to the store, which does not go on.
-    assert!(futures_util::poll!(&mut appends[0]).is_pending());
-    store.held_commits(1).await;
-    for append in &mut appends[1..] {
-        assert!(futures_util::poll!(append).is_pending());
-    }
-    store.release();
-    for appended in futures_util::future::join_all(appends).await {
+    let requests = (0..63).map(|number| append(&format!("s{number}"), Expected::Any, events(1))).collect();
+    let batch = queue(&fixture, [], requests).await;
+    batch.store.release();
+    for appended in batch.answers.await {
         appended.unwrap();
     }
-    let stats = sequencer.stats();
+    let stats = batch.sequencer.stats();
     assert_eq!((stats.requests, stats.events, stats.batches, stats.largest_batch), (64, 64, 2, 63));
     assert_eq!(read_log(&*fixture.store).await.len(), 64);
 }
@@ -189,28 +285,18 @@ pub async fn what_is_found_for_one_request_counts_for_its_neighbours(
     let there = append("x", Expected::Any, events(3));
     sequencer(&fixture, SequencerOptions::default()).append(there.clone()).await.unwrap();
     let [p, q, r] = &there.events[..] else { panic!() };
-
-    // A writer that remembers none of that, and three requests in one batch.
-    let store = Arc::new(FaultyStore::held(Arc::clone(&fixture.store)));
-    let sequencer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, SequencerOptions::default());
-    let mut before = sequencer.append(append("y", Expected::Any, events(1)));
-    assert!(futures_util::poll!(&mut before).is_pending());
-    store.held_commits(1).await;
     let (a, b) = (event("A", "1"), event("B", "1"));
-    let mut requests = [
+    // A writer that remembers none of that, and three requests in one batch.
+    let requests = vec![
         // Looks new, until the next one is searched for and `p` is found.
         append("z", Expected::Any, vec![a, b.clone(), p.clone()]),
         append("w", Expected::Any, vec![b, p.clone(), q.clone()]),
         // Its stream id is there only if the first is written; and its id is taken.
         append("z", Expected::Exists, vec![r.clone()]),
-    ]
-    .map(|request| sequencer.append(request));
-    for append in &mut requests {
-        assert!(futures_util::poll!(append).is_pending());
-    }
-    store.release();
-    before.await.unwrap();
-    for answer in futures_util::future::join_all(requests).await {
+    ];
+    let batch = queue(&fixture, [], requests).await;
+    batch.store.release();
+    for answer in batch.answers.await {
         assert!(matches!(answer, Err(Error::AlreadyExists { .. })), "{answer:?}");
     }
     assert_eq!(read_log(&*fixture.store).await.len(), 4);

@@ -151,9 +151,12 @@ pub async fn a_token_ahead_of_the_head_waits(make: impl AsyncFn(PartitionCount) 
 
 pub async fn a_dropped_call_loses_nothing(make: impl AsyncFn(PartitionCount) -> LogFixture) {
     let log = make(count(3)).await;
+    for number in 0..100 {
+        put(&log, &stream(&format!("s{}", number % 11))).await;
+    }
     let writer = Arc::clone(&log.writer);
     let load = tokio::spawn(async move {
-        for number in 0..200 {
+        for number in 0..100 {
             writer.append(append(&format!("s{}", number % 11), Expected::Any, events(1))).await.unwrap();
         }
     });
@@ -166,7 +169,7 @@ pub async fn a_dropped_call_loses_nothing(make: impl AsyncFn(PartitionCount) -> 
         // Given up after a few polls, most often in the middle.
         let mut tries = polls % 4;
         let batch = {
-            let next = subscription.next_batch(5, MUCH);
+            let next = subscription.next_batch(50, MUCH);
             tokio::pin!(next);
             std::future::poll_fn(|context| match next.as_mut().poll(context) {
                 std::task::Poll::Ready(batch) => std::task::Poll::Ready(Some(batch)),

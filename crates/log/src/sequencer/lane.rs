@@ -183,7 +183,7 @@ impl Lane {
     }
 
     async fn round(&mut self, requests: &[Request], facts: &mut Facts) -> Result<Round> {
-        let (epoch, head) = self.acquired(requests, facts).await?;
+        let (epoch, head) = self.acquired().await?;
         self.load_versions(requests, facts).await?;
         self.remember_ids(requests, facts);
         let mut planned = plan(requests, self.partition, head, facts);
@@ -224,15 +224,13 @@ impl Lane {
         }
     }
 
-    /// Epoch and head. When the partition has to be acquired, which fences every earlier batch, what the requests have
-    /// stored by now is looked up: what is not there then never will be.
-    async fn acquired(&mut self, requests: &[Request], facts: &mut Facts) -> Result<(Epoch, Position)> {
+    /// Epoch and head. Acquiring fences every earlier batch: what of it is not there by then never will be, and what is there is met as
+    /// taken ids, or when a refusal is searched for.
+    async fn acquired(&mut self) -> Result<(Epoch, Position)> {
         if let Some(place) = self.place {
             return Ok(place);
         }
         let head = self.store.acquire(self.partition).await?;
-        let all: Vec<usize> = (0..requests.len()).collect();
-        self.find(requests, &all, facts).await?;
         let place = (head.epoch, head.position);
         self.place = Some(place);
         Ok(place)
@@ -313,10 +311,9 @@ impl Lane {
                     add(&self.counters.fenced, 1);
                     return Outcome::Lost(Error::unavailable("another writer has taken over the partition"));
                 }
-                // Once a try is in doubt, only acquiring settles what it did: it may still be running.
-                Err(CommitError::Duplicate) if unknown.is_none() => return Outcome::Taken,
+                Err(CommitError::Duplicate) => return Outcome::Taken,
                 Err(CommitError::Failed(error)) if unknown.is_none() => return Outcome::Failed(error),
-                Err(CommitError::Duplicate) => {}
+                // This try stored nothing, but an earlier one may have, or be under way: only acquiring settles that.
                 Err(CommitError::Failed(error)) => unknown = Some(error),
                 Err(CommitError::Unknown(error)) => {
                     add(&self.counters.unknown, 1);
