@@ -61,7 +61,7 @@ pub(crate) async fn run<R: Reactor>(reactor: &R, server: &str) -> anyhow::Result
     let event_types = R::CAUSES.iter().chain(R::ANSWERS).map(EventType::new).collect::<Result<_, _>>()?;
     let filter = Filter { event_types, ..Filter::default() };
     let subscribe = Subscribe { filter, ..Subscribe::default() };
-    println!("{}: subscribed to {} at {}", R::NAME, R::CAUSES.join(", "), store.address());
+    println!("subscribed to {} at {}", R::CAUSES.join(", "), store.address());
     let mut batches = pin!(store.subscribe(subscribe));
     let mut waiting = VecDeque::new();
     let mut live = false;
@@ -99,11 +99,11 @@ async fn answer<R: Reactor>(reactor: &R, store: &Client, cause: &RecordedEvent) 
         let order = match fold(&history.events) {
             Ok(Some(order)) => order,
             Ok(None) => {
-                eprintln!("{}: {order_stream} does not begin with an order; left alone", R::NAME);
+                eprintln!("{order_stream} does not begin with an order; left alone");
                 return Ok(());
             }
             Err(error) => {
-                eprintln!("{}: {order_stream} is left alone: {error}", R::NAME);
+                eprintln!("{order_stream} is left alone: {error}");
                 return Ok(());
             }
         };
@@ -115,12 +115,7 @@ async fn answer<R: Reactor>(reactor: &R, store: &Client, cause: &RecordedEvent) 
         };
         match store.append(&append).await {
             Ok(_) => {
-                println!(
-                    "{}: {} ─▶ {} of {order_stream}",
-                    R::NAME,
-                    cause.event_type,
-                    append.events[0].event_type
-                );
+                println!("{} ─▶ {} of {order_stream}", cause.event_type, append.events[0].event_type);
                 return Ok(());
             }
             // Something has happened to the order meanwhile: look again.

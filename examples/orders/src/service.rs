@@ -45,7 +45,7 @@ pub(crate) async fn run(listener: TcpListener, server: &str, query_server: &str)
         .route("/api/orders", post(place_order))
         .route("/api/orders/{order_id}", get(show_order))
         .with_state(service);
-    println!("service: listening on http://{}", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, routes).await?)
 }
 

@@ -50,8 +50,7 @@ impl Shop {
     /// Starts the HTTP service and waits until it serves.
     pub(crate) async fn start_http(&self) -> Result<(Process, Http)> {
         let mut process = self.start("service")?;
-        let url = process
-            .line("its address", |line| line.strip_prefix("service: listening on ").map(str::to_owned));
+        let url = process.line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned));
         let url = url.await?;
         Ok((process, Http { client: Client::new(), url }))
     }
