@@ -116,7 +116,7 @@ impl Feed {
     pub async fn next_batch(&mut self, max_events: usize, max_bytes: usize) -> Result<FeedBatch> {
         loop {
             if self.position < self.head {
-                return self.from_log(max_events, max_bytes).await;
+                return self.read_log(max_events, max_bytes).await;
             }
             // In this order: what is stored after the head was read is delivered to a consumer that was there before.
             let joined = self.join().await?;
@@ -124,13 +124,13 @@ impl Feed {
                 self.look().await?;
                 continue;
             }
-            if let Some(batch) = self.from_bus().await? {
+            if let Some(batch) = self.take_from_bus().await? {
                 return Ok(batch);
             }
         }
     }
 
-    async fn from_log(&mut self, max_events: usize, max_bytes: usize) -> Result<FeedBatch> {
+    async fn read_log(&mut self, max_events: usize, max_bytes: usize) -> Result<FeedBatch> {
         let page = self
             .reader
             .read_partition(ReadPartition {
@@ -178,7 +178,7 @@ impl Feed {
     }
 
     /// What the bus delivers next, or `None` when that is only news of a hole, a repeat, a failure, or silence.
-    async fn from_bus(&mut self) -> Result<Option<FeedBatch>> {
+    async fn take_from_bus(&mut self) -> Result<Option<FeedBatch>> {
         let look_at = self.checked.map_or_else(Instant::now, |checked| checked + self.options.silence);
         let Some(consumer) = &mut self.consumer else {
             // Without the bus, the log is asked as often as the bus would be tried.

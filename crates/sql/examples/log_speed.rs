@@ -27,14 +27,21 @@ struct Load {
 #[tokio::main]
 async fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3.0);
-    let base = Load { name: "1 client, single events", tasks: 1, batch: 1, streams: 1_000, random_ids: false };
+    let base =
+        Load { name: "1 client, single events", tasks: 1, batch: 1, streams: 1_000, random_ids: false };
     for load in [
         base,
         Load { name: "64 clients, single events", tasks: 64, ..base },
         Load { name: "64 clients, single events, random ids", tasks: 64, random_ids: true, ..base },
         Load { name: "64 clients, single events, new streams", tasks: 64, streams: usize::MAX, ..base },
         Load { name: "8 clients, batches of 100", tasks: 8, batch: 100, ..base },
-        Load { name: "8 clients, batches of 100, random ids", tasks: 8, batch: 100, random_ids: true, ..base },
+        Load {
+            name: "8 clients, batches of 100, random ids",
+            tasks: 8,
+            batch: 100,
+            random_ids: true,
+            ..base
+        },
     ] {
         run(load, Duration::from_secs_f64(seconds)).await;
     }
@@ -71,7 +78,10 @@ async fn run(load: Load, time: Duration) {
         let start = Instant::now();
         let read = read(&log, page).await;
         assert_eq!(read, stats.events, "everything is there");
-        println!("    read by pages of {page:<5} {:>31.0} events/s", read as f64 / start.elapsed().as_secs_f64());
+        println!(
+            "    read by pages of {page:<5} {:>31.0} events/s",
+            read as f64 / start.elapsed().as_secs_f64()
+        );
     }
     sequencer.shutdown().await;
     log.close().await;

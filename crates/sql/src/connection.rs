@@ -150,6 +150,7 @@ pub(crate) fn damaged(path: &Path, what: &str) -> Error {
 }
 
 /// What SQLite's error means for the caller: `doing` says what was attempted on the file.
+#[allow(clippy::needless_pass_by_value, reason = "it ends an error's way, in `map_err`")]
 pub(crate) fn explain(doing: &str, path: &Path, error: rusqlite::Error) -> Error {
     let message = |remedy: &str| format!("{doing} \"{}\": {error}{remedy}", path.display());
     match error.sqlite_error_code() {

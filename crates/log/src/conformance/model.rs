@@ -18,11 +18,11 @@ pub enum Step {
 pub fn step(numbers: &[[u8; 5]]) -> Step {
     match numbers {
         [] => Step::Reopen,
-        numbers => Step::Burst(numbers.iter().map(request).collect()),
+        numbers => Step::Burst(numbers.iter().copied().map(request).collect()),
     }
 }
 
-fn request([id, expected, first, length, content]: &[u8; 5]) -> Append {
+fn request([id, expected, first, length, content]: [u8; 5]) -> Append {
     let expected = match expected % 8 {
         0..=2 => Expected::Any,
         3 => Expected::NoStream,
@@ -30,9 +30,9 @@ fn request([id, expected, first, length, content]: &[u8; 5]) -> Append {
         _ => at(u64::from(expected / 8 % 12)),
     };
     // Few ids and few stream ids, so that requests often repeat others, wholly or in part.
-    let events = (0..1 + u128::from(length % 3)).map(|offset| NewEvent {
-        id: Uuid::from_u128(1 + (u128::from(*first) + offset) % 96),
-        ..event("Modelled", &format!("{}", if content % 16 == 0 { 1 } else { 0 }))
+    let events = (0..=u128::from(length % 3)).map(|offset| NewEvent {
+        id: Uuid::from_u128(1 + (u128::from(first) + offset) % 96),
+        ..event("Modelled", &u8::from(content % 16 == 0).to_string())
     });
     append(&format!("s{}", id % 5), expected, events.collect())
 }

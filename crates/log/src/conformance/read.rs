@@ -4,6 +4,8 @@ use super::*;
 use crate::{Direction, ReadAll, ReadStream, end, read_all};
 use headwater_core::Positions;
 
+const MUCH: usize = 1 << 20;
+
 pub async fn an_append_is_seen_by_the_reads_that_follow(make: impl AsyncFn(PartitionCount) -> LogFixture) {
     let log = make(count(3)).await;
     for number in 0..50 {
@@ -77,7 +79,6 @@ pub async fn a_partition_is_read_by_pages(make: impl AsyncFn(PartitionCount) -> 
         let positions: Vec<u64> = page.events.iter().map(|event| event.position.get()).collect();
         (positions, page.reached.get())
     };
-    const MUCH: usize = 1 << 20;
     assert_eq!(read(0, None, 3, MUCH).await, (vec![1, 2, 3], 3));
     assert_eq!(read(3, None, 3, MUCH).await, (vec![4, 5, 6], 6));
     assert_eq!(read(23, None, 100, MUCH).await, (vec![24, 25], 25));

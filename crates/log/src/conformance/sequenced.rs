@@ -285,12 +285,12 @@ pub async fn what_is_found_for_one_request_counts_for_its_neighbours(
     let there = append("x", Expected::Any, events(3));
     sequencer(&fixture, SequencerOptions::default()).append(there.clone()).await.unwrap();
     let [p, q, r] = &there.events[..] else { panic!() };
-    let (a, b) = (event("A", "1"), event("B", "1"));
+    let (new, shared) = (event("A", "1"), event("B", "1"));
     // A writer that remembers none of that, and three requests in one batch.
     let requests = vec![
         // Looks new, until the next one is searched for and `p` is found.
-        append("z", Expected::Any, vec![a, b.clone(), p.clone()]),
-        append("w", Expected::Any, vec![b, p.clone(), q.clone()]),
+        append("z", Expected::Any, vec![new, shared.clone(), p.clone()]),
+        append("w", Expected::Any, vec![shared, p.clone(), q.clone()]),
         // Its stream id is there only if the first is written; and its id is taken.
         append("z", Expected::Exists, vec![r.clone()]),
     ];

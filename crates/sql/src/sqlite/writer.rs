@@ -210,17 +210,17 @@ impl Writer {
         let busy =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
-        if !matches!(busy, Ok(false)) {
-            // Somebody reads for long (a sqlite3 shell): ask again when it has grown by half, not after each commit.
-            tracing::warn!(
-                file = %self.path.display(),
-                bytes = size,
-                "the write-ahead log cannot be emptied, because a long read or a full disk is in the way; it goes on growing"
-            );
-            self.wal_limit = size + size / 2;
-        } else {
+        if matches!(busy, Ok(false)) {
             self.wal_limit = Self::WAL_LIMIT;
+            return;
         }
+        // Somebody reads for long (a sqlite3 shell): ask again when it has grown by half, not after each commit.
+        self.wal_limit = size + size / 2;
+        tracing::warn!(
+            file = %self.path.display(),
+            bytes = size,
+            "the write-ahead log cannot be emptied, because a long read or a full disk is in the way; it goes on growing"
+        );
     }
 }
 
