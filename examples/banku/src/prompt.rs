@@ -15,24 +15,24 @@ use crate::command;
 pub(crate) async fn run(bank: &mut Bank) -> anyhow::Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut out = std::io::stdout();
     let mut all_done = true;
     loop {
         if interactive {
-            print!("-> ");
-            std::io::stdout().flush()?;
+            write!(out, "-> ")?;
         }
+        out.flush()?;
         let Some(line) = lines.next_line().await? else { break };
         match answer(bank, &line).await {
-            Ok(answer) => print!("{answer}"),
+            Ok(answer) => write!(out, "{answer}")?,
             Err(failure) => {
                 all_done = false;
                 eprintln!("{failure}");
             }
         }
-        std::io::stdout().flush()?;
     }
     if interactive {
-        println!();
+        writeln!(out)?;
     }
     Ok(if interactive || all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

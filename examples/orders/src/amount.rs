@@ -7,13 +7,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-/// Digits after the point at most: what the smallest currency units of the world need.
-const MAX_SCALE: u32 = 4;
-
-/// The largest price or sum. With it the sum of the longest order still has less than the 28 digits that a decimal holds.
+/// The largest price or sum: leaves 15 of the 28 digits that a decimal holds to what follows the point.
 const MAX: u64 = 1_000_000_000_000;
 
-/// An amount of money: 0 to 1,000,000,000,000 with at most 4 digits after the point.
+/// An amount of money: 0 to 1,000,000,000,000, with as many digits after the point as its writer gave.
 ///
 /// ```text
 /// JSON  59.70  ◀──▶  Amount  ◀── "59.70"   (text is read too, for writers whose numbers are floats)
@@ -23,7 +20,7 @@ pub(crate) struct Amount(Decimal);
 
 /// Text or a number that is no [`Amount`].
 #[derive(Debug, thiserror::Error)]
-#[error("{text} is no amount; give a number from 0 to {MAX} with at most {MAX_SCALE} digits after the point")]
+#[error("{text} is no amount; give a number from 0 to {MAX}")]
 pub(crate) struct WrongAmount {
     text: String,
 }
@@ -47,10 +44,14 @@ impl Amount {
         Self::check(self.0.checked_add(other.0), || format!("{self} + {other}"))
     }
 
+    /// How many digits after the point matter.
+    pub(crate) fn scale(self) -> u32 {
+        self.0.normalize().scale()
+    }
+
     fn check(decimal: Option<Decimal>, text: impl Fn() -> String) -> Result<Self, WrongAmount> {
         decimal
             .filter(|it| !it.is_sign_negative() && *it <= Decimal::from(MAX))
-            .filter(|it| it.scale() <= MAX_SCALE || it.normalize().scale() <= MAX_SCALE)
             .map(Self)
             .ok_or_else(|| WrongAmount { text: text() })
     }
@@ -107,11 +108,12 @@ mod tests {
         check("0", "0");
         check("999999999999.9999", "999999999999.9999");
         check("12.340000", "12.340000");
+        check("59.699999999999996", "59.699999999999996");
     }
 
     #[test]
     fn other_json_is_refused() {
-        for json in ["-1", "0.00001", "1000000000000.01", "1e13", "\"ten\"", "\"\"", "null", "true", "[1]"] {
+        for json in ["-1", "1000000000000.01", "1e13", "\"ten\"", "\"\"", "null", "true", "[1]"] {
             let error = serde_json::from_str::<Amount>(json).unwrap_err().to_string();
             assert!(error.contains("is no amount"), "{json}: {error}");
         }

@@ -13,6 +13,9 @@ pub(crate) const MAX_ITEMS: usize = 100;
 /// Pieces of one line at most.
 const MAX_QUANTITY: u32 = 10_000;
 
+/// Digits after the point of a price at most: what the smallest currency units of the world need.
+const MAX_SCALE: u32 = 4;
+
 /// Longest code, name or id of somebody else, in bytes.
 const MAX_TEXT: usize = 200;
 
@@ -51,6 +54,11 @@ impl NewOrder {
                     field("quantity"),
                     format!("{}; give 1 to {MAX_QUANTITY}", item.quantity),
                 ));
+            }
+            if item.unit_price.scale() > MAX_SCALE {
+                let price = item.unit_price;
+                let message = format!("{price}; give at most {MAX_SCALE} digits after the point");
+                return Err(Error::invalid(field("unit_price"), message));
             }
             amount = item
                 .unit_price
@@ -184,6 +192,12 @@ mod tests {
         );
         check("", &[("1", 0)], Err("order_items[0].quantity: 0; give 1 to 10000"));
         check("", &[("1", 1), ("1", 10_001)], Err("order_items[1].quantity: 10001; give 1 to 10000"));
+        check("", &[("1.0000", 1)], Ok("1.0000"));
+        check(
+            "",
+            &[("0.00001", 1)],
+            Err("order_items[0].unit_price: 0.00001; give at most 4 digits after the point"),
+        );
         check("", &[], Err("order_items: 0 lines; give 1 to 100"));
     }
 

@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::choreography::Log;
 use crate::shop::{STREAM, Shop, options};
 
-/// What the article's order service puts into `event_data`.
+/// What the article's order service puts into `event_data`: it computes amounts as floats, and 3 × 19.9 is a little less than 59.7.
 fn event_data(order_id: &str) -> String {
     format!(
-        r#"{{"order_id":"{order_id}","customer_id":"customer-adam","status":"Pending","created_on":1534204800,"restaurant_id":"luigi","amount":59.8,"order_items":[{{"code":"PIZZA-01","name":"Pizza Margherita","unit_price":19.9,"quantity":3}},{{"code":"MINT-01","name":"Mint","unit_price":0.1,"quantity":1}}]}}"#
+        r#"{{"order_id":"{order_id}","customer_id":"customer-adam","status":"Pending","created_on":1534204800,"restaurant_id":"luigi","amount":59.699999999999996,"order_items":[{{"code":"PIZZA-01","name":"Pizza Margherita","unit_price":19.9,"quantity":3}}]}}"#
     )
 }
 
@@ -59,9 +59,8 @@ async fn an_order_of_the_articles_client_is_paid_approved_and_in_the_read_model(
     let token = log.token().context("a token")?;
     let found: Value = http.get(&format!("/api/orders/{order_id}?min_token={token}")).await?.json().await?;
     assert_eq!(found["status"], "Approved", "{found}");
-    assert_eq!(found["amount"], "59.8");
+    assert_eq!(found["amount"], "59.699999999999996", "kept as it was written");
     assert_eq!(found["order_items"][0]["unit_price"], "19.9");
-    assert_eq!(found["order_items"].as_array().map(Vec::len), Some(2));
 
     let wrong = Event { event_id: Uuid::new_v4().to_string(), event_data: json!({}).to_string(), ..event };
     let refused = store.create_event(CreateEventRequest { event: Some(wrong) }).await.unwrap_err();
