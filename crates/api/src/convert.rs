@@ -34,12 +34,11 @@ fn new_event_to_wire(event: &NewEvent) -> v1::NewEvent {
         data: event.data.clone(),
         metadata: metadata_to_wire(&event.metadata),
         content_type: content_type_to_wire(&event.content_type),
-        // Version 1 is what events are made with: it stands for whatever the event stream declares.
-        schema_version: if event.schema_version == 1 { 0 } else { event.schema_version },
+        schema_version: event.schema_version.given().unwrap_or(0),
     }
 }
 
-/// The append that a request asks for. Limits are for the log to check, and schema version 0 is for the event stream to set.
+/// The append that a request asks for. Limits are for the log to check.
 ///
 /// # Errors
 /// `Invalid` with the path of the field.
@@ -67,7 +66,7 @@ fn new_event_from_wire(event: v1::NewEvent) -> Result<NewEvent> {
     Ok(NewEvent {
         id: if event.id.is_empty() { Uuid::now_v7() } else { event_id(&event.id)? },
         event_type: EventType::new(event.r#type)?,
-        schema_version: event.schema_version,
+        schema_version: (event.schema_version > 0).then_some(event.schema_version).into(),
         content_type: content_type_from_wire(event.content_type),
         data: event.data,
         metadata: Metadata::new(event.metadata)?,
@@ -344,11 +343,13 @@ pub(crate) fn log_id_from_wire(text: &str) -> Result<LogId> {
 
 #[cfg(test)]
 mod tests {
+    use headwater_core::SchemaVersion;
+
     use super::*;
 
     fn new_event() -> NewEvent {
         NewEvent {
-            schema_version: 3,
+            schema_version: SchemaVersion::Given(1),
             metadata: Metadata::new(Bytes::from_static(br#"{ "n": 1.0 }"#)).unwrap(),
             ..NewEvent::json(EventType::new("Erstellt-\u{fc}").unwrap(), &b"{ \"a\" : 1.50 }"[..])
         }
@@ -359,8 +360,12 @@ mod tests {
         for expected in
             [Expected::Any, Expected::NoStream, Expected::Exists, Expected::Version(Version::new(7))]
         {
-            let plain =
-                NewEvent { content_type: "text/plain".into(), metadata: Metadata::empty(), ..new_event() };
+            let plain = NewEvent {
+                schema_version: SchemaVersion::default(),
+                content_type: "text/plain".into(),
+                metadata: Metadata::empty(),
+                ..new_event()
+            };
             let append = Append {
                 stream_id: StreamId::new("order/1").unwrap(),
                 expected,

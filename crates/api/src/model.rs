@@ -98,8 +98,6 @@ impl<'de> Deserialize<'de> for ExpectedBody {
 
 /// Reads the body of an append to `stream_id`. Data and metadata are slices of `body`, as they were written.
 ///
-/// Schema version 0 is for the event stream to set.
-///
 /// # Errors
 /// `Invalid` with line and column where it is not JSON or not of this shape, or with the path of the field.
 pub fn parse_append(stream_id: StreamId, body: &Bytes) -> Result<Append> {
@@ -155,7 +153,7 @@ fn new_event(event: &NewEventBody<'_>, body: &Bytes) -> Result<NewEvent> {
             None => Uuid::now_v7(),
         },
         event_type: EventType::new(&event.event_type)?,
-        schema_version: event.schema_version.unwrap_or(0),
+        schema_version: event.schema_version.into(),
         content_type: event.content_type.as_deref().unwrap_or(NewEvent::JSON).to_owned(),
         data,
         metadata: event
@@ -412,7 +410,7 @@ mod tests {
             version: Version::new(1),
             partition: Partition::ZERO,
             position: Position::MAX,
-            schema_version: event.schema_version,
+            schema_version: event.schema_version.get(),
             content_type: event.content_type,
             data: event.data,
             metadata: event.metadata,

@@ -161,7 +161,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{EventType, Metadata};
+    use crate::{EventType, Metadata, SchemaVersion};
 
     fn append(events: Vec<NewEvent>) -> Append {
         Append { stream_id: StreamId::new("order-1").unwrap(), expected: Expected::Any, events }
@@ -195,7 +195,7 @@ mod tests {
         );
         let twin = event(1);
         check(&append(vec![twin.clone(), twin]), "events[1].id");
-        check(&append(vec![NewEvent { schema_version: 0, ..event(1) }]), "events[0].schema_version");
+        check(&append(vec![NewEvent { schema_version: SchemaVersion::Given(0), ..event(1) }]), "events[0].schema_version");
     }
 
     #[test]

@@ -6,6 +6,47 @@ use uuid::Uuid;
 use crate::name::check_name;
 use crate::{Error, EventType, Metadata, Partition, Position, Result, StreamId, Version};
 
+/// The version of the shape of an event's data, from 1, and whether its writer said it.
+///
+/// What the writer did not say is no part of the event's content: the event stream may declare another version before a request
+/// whose answer was lost is sent again, and it is the same request all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaVersion {
+    /// The writer said it.
+    Given(u32),
+    /// The writer did not say: what the event stream declares for the type when it takes the event, or 1.
+    Assumed(u32),
+}
+
+impl SchemaVersion {
+    /// The version.
+    pub const fn get(self) -> u32 {
+        match self {
+            Self::Given(version) | Self::Assumed(version) => version,
+        }
+    }
+
+    /// What the writer said, if anything.
+    pub const fn given(self) -> Option<u32> {
+        match self {
+            Self::Given(version) => Some(version),
+            Self::Assumed(_) => None,
+        }
+    }
+}
+
+impl Default for SchemaVersion {
+    fn default() -> Self {
+        Self::Assumed(1)
+    }
+}
+
+impl From<Option<u32>> for SchemaVersion {
+    fn from(given: Option<u32>) -> Self {
+        given.map_or_else(Self::default, Self::Given)
+    }
+}
+
 /// An event as a writer gives it, before a log has numbered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
@@ -13,8 +54,8 @@ pub struct NewEvent {
     pub id: Uuid,
     /// What happened.
     pub event_type: EventType,
-    /// The version of the data's shape, from 1.
-    pub schema_version: u32,
+    /// The version of the data's shape.
+    pub schema_version: SchemaVersion,
     /// Media type of `data`; see [`NewEvent::JSON`].
     pub content_type: String,
     /// The payload, kept as it came.
@@ -27,12 +68,12 @@ impl NewEvent {
     /// The media type of data that says none.
     pub const JSON: &str = "application/json";
 
-    /// A JSON event of schema version 1 with a new time-ordered id and no metadata.
+    /// A JSON event that says no schema version, with a new time-ordered id and no metadata.
     pub fn json(event_type: EventType, data: impl Into<Bytes>) -> Self {
         Self {
             id: Uuid::now_v7(),
             event_type,
-            schema_version: 1,
+            schema_version: SchemaVersion::default(),
             content_type: Self::JSON.to_owned(),
             data: data.into(),
             metadata: Metadata::empty(),
@@ -47,10 +88,11 @@ impl NewEvent {
     /// Checks what the types cannot: the content type, that JSON is JSON, the schema version.
     pub(crate) fn check(&self) -> Result<()> {
         check_name("content_type", "content type", &self.content_type)?;
-        if self.schema_version == 0 || self.schema_version > i32::MAX as u32 {
+        let schema_version = self.schema_version.get();
+        if schema_version == 0 || schema_version > i32::MAX as u32 {
             return Err(Error::invalid(
                 "schema_version",
-                format!("{} is no schema version; give 1 to {}", self.schema_version, i32::MAX),
+                format!("{schema_version} is no schema version; give 1 to {}, or none", i32::MAX),
             ));
         }
         if self.id.is_nil() {
@@ -67,7 +109,8 @@ impl NewEvent {
         Ok(())
     }
 
-    /// What must be equal for a repeated id to count as the same event: all but the metadata.
+    /// What must be equal for a repeated id to count as the same event: all but the metadata, and but a schema version that the
+    /// writer did not say, which counts as 1.
     pub fn content_digest(&self, stream_id: &StreamId) -> ContentDigest {
         let mut hasher = Sha256::new();
         for part in
@@ -76,7 +119,7 @@ impl NewEvent {
             hasher.update((part.len() as u32).to_be_bytes());
             hasher.update(part);
         }
-        hasher.update(self.schema_version.to_be_bytes());
+        hasher.update(self.schema_version.given().unwrap_or(1).to_be_bytes());
         hasher.update(&self.data);
         let digest: [u8; 32] = hasher.finalize().into();
         let mut half = [0; 16];
@@ -93,7 +136,7 @@ fn is_json(content_type: &str) -> bool {
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 
-/// A digest of an event's content: stream id, type, schema version, content type and data. The first half of a SHA-256.
+/// A digest of an event's content: stream id, type, schema version as the writer said it, content type and data. The first half of a SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentDigest(pub [u8; 16]);
 
@@ -163,9 +206,13 @@ mod tests {
                 .content_digest(&stream),
             digest
         );
+        // Nor a version that somebody else than the writer has put in.
+        for schema_version in [SchemaVersion::Assumed(2), SchemaVersion::Given(1)] {
+            assert_eq!(NewEvent { schema_version, ..event() }.content_digest(&stream), digest);
+        }
         for other in [
             NewEvent { event_type: EventType::new("OrderRejected").unwrap(), ..event() },
-            NewEvent { schema_version: 2, ..event() },
+            NewEvent { schema_version: SchemaVersion::Given(2), ..event() },
             NewEvent { content_type: "text/plain".into(), ..event() },
             NewEvent { data: Bytes::from_static(b"{\"a\":2}"), ..event() },
         ] {

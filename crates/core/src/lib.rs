@@ -19,7 +19,7 @@ mod token;
 
 pub use append::{Append, AppendLimits, Appended, Expected};
 pub use error::{Error, Result};
-pub use event::{ContentDigest, NewEvent, RecordedEvent};
+pub use event::{ContentDigest, NewEvent, RecordedEvent, SchemaVersion};
 pub use metadata::Metadata;
 pub use name::{EventType, StreamId};
 pub use partition::{Partition, PartitionCount, Position, Version, murmur2};

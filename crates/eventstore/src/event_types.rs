@@ -5,7 +5,7 @@ mod upcast;
 
 use std::collections::HashMap;
 
-use headwater_core::{Append, Error, RecordedEvent, Result};
+use headwater_core::{Append, Error, RecordedEvent, Result, SchemaVersion};
 use headwater_resources::event_stream::EventTypeSpec;
 
 use schema::Schema;
@@ -42,28 +42,31 @@ impl EventTypes {
         Ok(Self(types))
     }
 
-    /// Lets an append pass whose events meet what is declared, and gives each event that says none its schema version.
+    /// Lets an append pass whose events meet what is declared, and gives each event that says none its schema
+    /// version.
     ///
     /// # Errors
     /// `Invalid` with the path of the first event that does not, and what is wrong within its data.
     pub(crate) fn admit(&self, append: &mut Append) -> Result<()> {
         for (index, event) in append.events.iter_mut().enumerate() {
             let Some(declared) = self.0.get(event.event_type.as_str()) else {
-                event.schema_version = event.schema_version.max(1);
                 continue;
             };
             let at = |field: &str| format!("events[{index}].{field}");
-            if event.schema_version == 0 {
-                event.schema_version = declared.schema_version;
-            }
-            if event.schema_version != declared.schema_version {
-                return Err(Error::invalid(
-                    at("schema_version"),
-                    format!(
-                        "{} is declared in schema version {}, and the event says {}; write the declared one, or say none",
-                        event.event_type, declared.schema_version, event.schema_version
-                    ),
-                ));
+            match event.schema_version {
+                SchemaVersion::Assumed(_) => {
+                    event.schema_version = SchemaVersion::Assumed(declared.schema_version);
+                }
+                SchemaVersion::Given(given) if given != declared.schema_version => {
+                    return Err(Error::invalid(
+                        at("schema_version"),
+                        format!(
+                            "{} is declared in schema version {}, and the event says {given}; write the declared one, or say none",
+                            event.event_type, declared.schema_version
+                        ),
+                    ));
+                }
+                SchemaVersion::Given(_) => {}
             }
             if let Some(schema) = &declared.schema {
                 schema

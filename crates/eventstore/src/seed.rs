@@ -14,7 +14,8 @@ use futures_util::{Stream, TryStreamExt};
 use headwater_api::errors::to_status;
 use headwater_api::seed;
 use headwater_core::{
-    Append, Error, EventType, Expected, Metadata, NewEvent, RecordedEvent, Result, StreamId,
+    Append, Error, EventType, Expected, Metadata, NewEvent, RecordedEvent, Result, SchemaVersion,
+    StreamId,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -167,7 +168,7 @@ fn append_event(event: seed::Event) -> Result<Append> {
         id,
         event_type: EventType::new(&event.event_type)
             .map_err(|error| crate::paging::renamed(error, "event_type"))?,
-        schema_version: 0,
+        schema_version: SchemaVersion::default(),
         content_type: if json { NewEvent::JSON } else { "text/plain; charset=utf-8" }.to_owned(),
         data: Bytes::from(event.event_data),
         metadata,

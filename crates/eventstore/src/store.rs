@@ -1,7 +1,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use headwater_core::{Append, Appended, Positions, RecordedEvent, Result, Token};
+use headwater_core::{
+    Append, Appended, Error, Expected, Positions, RecordedEvent, Result, Token, Version,
+};
 use headwater_log::{LogReader, LogWriter};
 use headwater_runtime::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -53,10 +55,20 @@ impl Store {
         let events = append.events.len();
         let result = match self.event_types().admit(&mut append) {
             Ok(()) => self.writer.append(append).await,
-            Err(error) => Err(error),
+            Err(refusal) => self.repeated(append, refusal).await,
         };
         self.counters.appended(api, events, started.elapsed(), result.as_ref().err());
         result
+    }
+
+    /// What is declared now refuses `append`; but events that are stored already were taken by what was declared then, and a writer
+    /// whose answer was lost must get it. A repeat is answered whatever is expected, and nothing else is at the last version of all.
+    async fn repeated(&self, mut append: Append, refusal: Error) -> Result<Appended> {
+        append.expected = Expected::Version(Version::MAX);
+        match self.writer.append(append).await {
+            Err(Error::WrongVersion { .. } | Error::Invalid { .. }) => Err(refusal),
+            answer => answer,
+        }
     }
 
     /// The place `positions` in this log.

@@ -233,7 +233,7 @@ fn recorded(
         version: new.version,
         partition,
         position,
-        schema_version: new.event.schema_version,
+        schema_version: new.event.schema_version.get(),
         content_type: new.event.content_type.clone(),
         data: new.event.data.clone(),
         metadata: new.event.metadata.clone(),

@@ -64,9 +64,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TYPE", default_value = NewEvent::JSON, requires = "stream_id")]
     content_type: String,
 
-    /// The version of the data's shape.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "stream_id")]
-    schema_version: u32,
+    /// The version of the data's shape. By default the one that the event stream declares for the type, or 1.
+    #[arg(long, value_name = "NUMBER", requires = "stream_id")]
+    schema_version: Option<u32>,
 
     /// The name of a load from standard input: repeating it with the same lines stores nothing twice.
     #[arg(long, value_name = "NAME", conflicts_with = "stream_id")]
@@ -128,7 +128,7 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
                 events: vec![NewEvent {
                     id: arguments.id.unwrap_or_else(Uuid::now_v7),
                     event_type: event_type.clone(),
-                    schema_version: arguments.schema_version,
+                    schema_version: arguments.schema_version.into(),
                     content_type: arguments.content_type.clone(),
                     data: data.read().context("--data")?,
                     metadata: match &arguments.metadata {

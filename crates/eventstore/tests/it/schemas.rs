@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 use headwater_api::{Read, ReadStream};
-use headwater_core::{Error, Expected, NewEvent};
+use headwater_core::{Error, Expected, NewEvent, SchemaVersion};
 use headwater_eventstore::EventTypes;
 use serde_json::json;
 
@@ -47,9 +47,56 @@ async fn data_that_breaks_the_schema_is_refused_over_every_api() {
 async fn another_schema_version_than_the_declared_one_is_refused() {
     let server = Server::start().await;
     server.declare(declared());
-    let newer = NewEvent { schema_version: 3, ..event("Paid", r#"{"amount":"1","currency":"EUR"}"#) };
+    let newer = NewEvent { schema_version: SchemaVersion::Given(3), ..event("Paid", r#"{"amount":"1","currency":"EUR"}"#) };
     let error =
         server.client().append(&append("a", Expected::Any, vec![newer])).await.unwrap_err().to_string();
+    assert!(error.starts_with("events[0].schema_version: Paid is declared in schema version 2"), "{error}");
+}
+
+/// A client whose answer was lost sends the same again, whatever has been declared in between.
+#[tokio::test]
+async fn a_repeat_is_answered_whatever_is_declared_by_then() {
+    let server = Server::start().await;
+    server.declare(json!([{"name": "Paid", "schemaVersion": 1}]));
+    let client = server.client();
+    let said = NewEvent { schema_version: SchemaVersion::Given(1), ..event("Paid", "{}") };
+    let requests = [
+        append("a", Expected::NoStream, vec![event("Paid", "{}")]),
+        append("b", Expected::NoStream, vec![said]),
+    ];
+    let mut first = Vec::new();
+    for request in &requests {
+        first.push(client.append(request).await.unwrap());
+    }
+    let newer = json!([{"name": "Paid", "schemaVersion": 2, "upcast": [{"from": 1, "set": {"currency": "'EUR'"}}]}]);
+    for declared in [declared(), newer, json!([])] {
+        server.declare(declared.clone());
+        for (request, first) in requests.iter().zip(&first) {
+            assert_eq!(&client.append(request).await.unwrap(), first, "{declared}");
+        }
+    }
+    server.declare(declared());
+    // Other content under the same id is no repeat, nor are the same ids and one more.
+    let mut other = requests[0].clone();
+    other.events[0].data = "[]".into();
+    let error = client.append(&other).await.unwrap_err();
+    assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
+    let mut more = requests[0].clone();
+    more.events.push(event("Paid", "{}"));
+    assert!(client.append(&more).await.is_err());
+    for id in ["a", "b"] {
+        let events = client.read_stream(&ReadStream::all(stream(id))).await.unwrap().events;
+        assert_eq!(events.iter().map(|event| event.schema_version).collect::<Vec<_>>(), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_version_that_was_said_is_never_another() {
+    let server = Server::start().await;
+    server.declare(declared());
+    let client = server.client();
+    let said = NewEvent { schema_version: SchemaVersion::Given(1), ..event("Paid", r#"{"amount":"1"}"#) };
+    let error = client.append(&append("a", Expected::Any, vec![said])).await.unwrap_err().to_string();
     assert!(error.starts_with("events[0].schema_version: Paid is declared in schema version 2"), "{error}");
 }
 

@@ -1,7 +1,7 @@
 //! The promises of a [`LogWriter`].
 
 use super::*;
-use headwater_core::{AppendLimits, Error};
+use headwater_core::{AppendLimits, Error, SchemaVersion};
 
 pub async fn what_is_appended_is_read_back_as_it_was(make: impl AsyncFn(PartitionCount) -> LogFixture) {
     let log = make(PartitionCount::ONE).await;
@@ -10,7 +10,7 @@ pub async fn what_is_appended_is_read_back_as_it_was(make: impl AsyncFn(Partitio
         event("OrderCreated", "{ \"spaced\" : 1.50 , \"spaced\": \"\\u00e9\" }"),
         with_metadata(event("Wïdget 🏦", "null"), "{\"correlation_id\": \"c\", \"n\" : 1.0}"),
         NewEvent {
-            schema_version: 7,
+            schema_version: SchemaVersion::Given(7),
             content_type: "application/vnd.order+json; v=1".into(),
             ..event("A", "[]")
         },
@@ -43,7 +43,7 @@ pub async fn what_is_appended_is_read_back_as_it_was(make: impl AsyncFn(Partitio
                 version: Version::new(number),
                 partition: Partition::ZERO,
                 position: Position::new(number),
-                schema_version: new.schema_version,
+                schema_version: new.schema_version.get(),
                 content_type: new.content_type.clone(),
                 data: new.data.clone(),
                 metadata: new.metadata.clone(),
@@ -134,7 +134,7 @@ pub async fn ids_that_are_taken_are_refused(make: impl AsyncFn(PartitionCount) -
     );
     let [one, two] = &first.events[..] else { panic!() };
     let other_type = NewEvent { event_type: EventType::new("Other").unwrap(), ..one.clone() };
-    let other_schema = NewEvent { schema_version: 2, ..one.clone() };
+    let other_schema = NewEvent { schema_version: SchemaVersion::Given(2), ..one.clone() };
     let other_content_type = NewEvent { content_type: "text/plain".into(), ..one.clone() };
     let other_data = NewEvent { data: Bytes::from_static(b" 0"), ..one.clone() };
     for (case, id, events) in [

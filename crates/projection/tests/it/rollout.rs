@@ -48,7 +48,7 @@ async fn add(log: &Log, stream: &str, n: i64) -> Token {
         headwater_core::EventType::new("Add").unwrap(),
         format!(r#"{{"n":{n}}}"#),
     );
-    event.schema_version = 3;
+    event.schema_version = headwater_core::SchemaVersion::Given(3);
     log.append_all(stream, vec![event]).await
 }
 
@@ -281,7 +281,7 @@ async fn older_data_is_brought_up_to_date_before_rules_see_it() {
     let service = start(&log, store.clone(), times(1)).await;
     for (version, data) in [(1, r#"{"number":1}"#), (2, r#"{"n":2}"#), (3, r#"{"n":3}"#)] {
         let mut event = headwater_core::NewEvent::json(headwater_core::EventType::new("Add").unwrap(), data);
-        event.schema_version = version;
+        event.schema_version = headwater_core::SchemaVersion::Given(version);
         log.append_all("a", vec![event]).await;
     }
     caught_up(&log, &service).await;

@@ -53,7 +53,7 @@ pub(super) fn insert(
         stream_id.as_str(),
         version.get() as i64,
         event.event_type.as_str(),
-        event.schema_version,
+        event.schema_version.get(),
         content_type,
         recorded_at,
         digest.0.as_slice(),

@@ -73,7 +73,7 @@ pub(super) fn parse(text: &[u8], number: u64, load: LoadId) -> Result<Line> {
     let mut event = NewEvent {
         id: fields.id.unwrap_or_else(|| load.event_id(number)),
         event_type: EventType::new(&fields.event_type)?,
-        schema_version: fields.schema_version.unwrap_or(1),
+        schema_version: fields.schema_version.into(),
         content_type,
         data: Bytes::copy_from_slice(fields.data.get().as_bytes()),
         metadata: match fields.metadata {
@@ -113,7 +113,7 @@ pub(super) fn one(line: &Line) -> Append {
 
 #[cfg(test)]
 mod tests {
-    use headwater_core::Version;
+    use headwater_core::{SchemaVersion, Version};
 
     use super::*;
 
@@ -129,7 +129,7 @@ mod tests {
         let line = read(r#"{"stream_id":"a","type":"b","data":1,"id":"6c26ee4b-9a4c-4a58-a1f5-3a8b6f1ac7e2","metadata":{"c":2},"expected":3,"schema_version":2}"#)
             .unwrap();
         assert_eq!(line.expected, Expected::Version(Version::new(3)));
-        assert_eq!(line.event.schema_version, 2);
+        assert_eq!(line.event.schema_version, SchemaVersion::Given(2));
         assert_eq!(line.event.metadata.as_bytes().as_ref(), br#"{"c":2}"#);
         let line = read(
             r#"{"stream_id":"a","type":"b","data":"x","content_type":"text/plain","expected":"no_stream"}"#,
@@ -169,7 +169,7 @@ mod tests {
             "\"any\", \"no_stream\", \"exists\", or a version",
         );
         check(r#"{"stream_id":"a","type":"b","data":1,"metadata":[]}"#, "metadata: not a JSON object");
-        check(r#"{"stream_id":"a","type":"b","data":1,"id":"x"}"#, "column 46: UUID parsing failed");
+        check(r#"{"stream_id":"a","type":"b","data":1,"id":"x"}"#, "column 45: UUID parsing failed");
         check(
             r#"{"stream_id":"a","type":"b","data":1,"schema_version":0}"#,
             "schema_version: 0 is no schema version",
