@@ -113,11 +113,11 @@ impl Views {
     }
 
     async fn get<R: DeserializeOwned>(&self, url: &Url) -> headwater_core::Result<R> {
-        let failed = |error: reqwest::Error| match error.is_decode() {
-            true => Error::internal(format!("{} is no query API: {error}", self.projection)),
-            false => {
-                Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
+        let failed = |error: reqwest::Error| {
+            if error.is_decode() {
+                return Error::internal(format!("{} is no query API: {error}", self.projection));
             }
+            Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
         };
         let answer = self.http.get(url.clone()).send().await.map_err(failed)?;
         if answer.status() == StatusCode::OK {

@@ -69,11 +69,11 @@ impl Views {
                 .extend_pairs(query)
                 .extend_pairs(min_token.map(|token| ("min_token", token)));
         }
-        let failed = |error: reqwest::Error| match error.is_decode() {
-            true => Error::internal(format!("{} is no query API: {error}", self.projection)),
-            false => {
-                Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
+        let failed = |error: reqwest::Error| {
+            if error.is_decode() {
+                return Error::internal(format!("{} is no query API: {error}", self.projection));
             }
+            Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
         };
         let answer = self.http.get(url).send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
