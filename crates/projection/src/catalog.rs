@@ -33,12 +33,9 @@ impl Catalog {
 
     /// Answers for `service` from now on, under its name.
     pub fn add(&self, service: ProjectionService) {
-        let entry = Entry { service: service.clone(), active: Arc::default() };
-        self.0
-            .projections
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(service.name().to_owned(), entry);
+        let name = service.name().to_owned();
+        let entry = Entry { service, active: Arc::default() };
+        self.0.projections.write().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
     }
 
     /// Answers for the projection `name` no more, and gives it back.

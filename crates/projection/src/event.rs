@@ -57,11 +57,10 @@ impl<'e> EventView<'e> {
     /// # Errors
     /// Why it has no data that rules can read: where in the definition, and what is wrong.
     pub(crate) fn new(event: &'e RecordedEvent, upcasts: &Upcasts) -> Result<Self, (String, String)> {
-        let data = match event.is_json() {
-            true => {
-                Some(Value::parse_json(&event.data).map_err(|error| ("data".to_owned(), error.to_string()))?)
-            }
-            false => None,
+        let data = if event.is_json() {
+            Some(Value::parse_json(&event.data).map_err(|error| ("data".to_owned(), error.to_string()))?)
+        } else {
+            None
         };
         let view = Self {
             event,

@@ -7,21 +7,24 @@
 //!                              rows to write, events set aside, how far
 //! ```
 
+mod change;
+mod rows;
+
 use std::collections::{HashMap, HashSet};
 
 use headwater_core::{Position, RecordedEvent, StreamId};
-use headwater_expr::{Decimal, EvaluationError, Expression, Object, Value, Variables};
-use headwater_resources::projection::{ErrorPolicy, RuleType};
-use headwater_view::{
-    Cell, Key, LoadedRow, Park, ParkChange, ParkVersion, ParkedEvent, Row, RowState, RowVersion, RowWrite,
-    Stamp, TableSchema, Writers,
-};
+use headwater_expr::{EvaluationError, Expression, Object, Value, Variables};
+use headwater_resources::projection::ErrorPolicy;
+use headwater_view::{Cell, Key, Park, ParkChange, ParkVersion, ParkedEvent, TableSchema};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::convert::{RowView, to_cell};
+use crate::convert::to_cell;
 use crate::event::EventView;
 use crate::plan::{Plan, Rule};
+
+use change::change;
+pub(crate) use rows::Rows;
 
 /// Why a rule could not be folded over an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -121,80 +124,6 @@ struct Op {
     /// Which element of the rule's `forEach`.
     item: Option<usize>,
     slot: usize,
-}
-
-/// The rows that a fold touches.
-#[derive(Debug)]
-pub(crate) struct Rows {
-    slots: Vec<Slot>,
-    by_key: Vec<HashMap<Key, usize>>,
-    /// Slots from here on have not been loaded.
-    unloaded: usize,
-}
-
-#[derive(Debug)]
-struct Slot {
-    table: usize,
-    key: Key,
-    version: Option<RowVersion>,
-    state: Option<RowState>,
-    touched: bool,
-}
-
-impl Rows {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        Self { slots: Vec::new(), by_key: plan.tables.iter().map(|_| HashMap::new()).collect(), unloaded: 0 }
-    }
-
-    fn slot(&mut self, table: usize, key: Key) -> usize {
-        if let Some(slot) = self.by_key[table].get(&key) {
-            return *slot;
-        }
-        let slot = self.slots.len();
-        self.by_key[table].insert(key.clone(), slot);
-        self.slots.push(Slot { table, key, version: None, state: None, touched: false });
-        slot
-    }
-
-    /// The keys that have to be loaded before the fold, by table.
-    pub(crate) fn wanted(&self) -> Vec<(usize, Vec<Key>)> {
-        let mut wanted: Vec<(usize, Vec<Key>)> =
-            (0..self.by_key.len()).map(|table| (table, Vec::new())).collect();
-        for slot in &self.slots[self.unloaded..] {
-            wanted[slot.table].1.push(slot.key.clone());
-        }
-        wanted.retain(|(_, keys)| !keys.is_empty());
-        wanted
-    }
-
-    /// Takes what was loaded for [`wanted`](Self::wanted).
-    pub(crate) fn fill(&mut self, wanted: &[(usize, Vec<Key>)], loaded: Vec<Vec<LoadedRow>>) {
-        for ((table, keys), rows) in wanted.iter().zip(loaded) {
-            for (key, row) in keys.iter().zip(rows) {
-                let slot = self.by_key[*table].get(key).copied();
-                if let (Some(slot), Some((state, version))) = (slot, row) {
-                    let slot = &mut self.slots[slot];
-                    slot.state = Some(state);
-                    slot.version = Some(version);
-                }
-            }
-        }
-        self.unloaded = self.slots.len();
-    }
-
-    /// The rows that the fold wrote.
-    pub(crate) fn into_writes(self) -> Vec<RowWrite> {
-        self.slots
-            .into_iter()
-            .filter(|slot| slot.touched)
-            .map(|slot| RowWrite {
-                table: slot.table,
-                key: slot.key,
-                expected: slot.version,
-                state: slot.state,
-            })
-            .collect()
-    }
 }
 
 /// Reads the events that the plan has rules for.
@@ -463,160 +392,6 @@ fn run(plan: &Plan, view: &EventView<'_>, op: Op, rows: &mut Rows) -> Result<(),
     }
 }
 
-fn change<'a>(
-    plan: &Plan,
-    rule: &'a Rule,
-    view: &'a EventView<'_>,
-    variables: Variables<'a>,
-    slot: &mut Slot,
-) -> Result<(), RuleError> {
-    let schema = &plan.tables[rule.table];
-    let event = view.event;
-    let is_there = matches!(slot.state, Some(RowState::Live(_)));
-    let writes = is_there || matches!(rule.kind, RuleType::Upsert | RuleType::Increment);
-    if writes || rule.reads_row {
-        check_writer(rule, schema, slot, event)?;
-    }
-    let Some(cells) = assigned(rule, schema, variables, slot)? else { return Ok(()) };
-    if !writes {
-        return Ok(());
-    }
-    slot.touched = true;
-    if rule.kind == RuleType::Delete {
-        slot.state = (schema.writers == Writers::OneStream)
-            .then(|| RowState::Deleted { writer: event.stream_id.clone() });
-        return Ok(());
-    }
-    if !is_there {
-        let stamps = if schema.writers == Writers::ManyStreams {
-            vec![None; schema.columns.len()]
-        } else {
-            Vec::new()
-        };
-        let writer = (schema.writers == Writers::OneStream).then(|| event.stream_id.clone());
-        slot.state = Some(RowState::Live(Row { cells: schema.new_row(&slot.key), writer, stamps }));
-    }
-    if let Some(RowState::Live(row)) = &mut slot.state {
-        assign(rule, row, cells, event);
-    }
-    Ok(())
-}
-
-/// The values that the rule assigns, if its condition on the row holds. All that can fail happens here, before anything changes.
-fn assigned<'a>(
-    rule: &'a Rule,
-    schema: &TableSchema,
-    mut variables: Variables<'a>,
-    slot: &Slot,
-) -> Result<Option<Vec<(usize, Cell)>>, RuleError> {
-    let row = match &slot.state {
-        Some(RowState::Live(row)) => Some(row),
-        _ => None,
-    };
-    let view = if rule.reads_row { row.map(|row| RowView::new(schema, &row.cells)) } else { None };
-    let values = |variables: &Variables<'_>| {
-        if !passes(rule, variables, true)? {
-            return Ok(None);
-        }
-        if row.is_none() && rule.kind == RuleType::Update {
-            return Ok(Some(Vec::new()));
-        }
-        let member = if rule.kind == RuleType::Increment { "by" } else { "set" };
-        let mut cells = Vec::with_capacity(rule.assign.len());
-        for (column, expression) in &rule.assign {
-            let mut cell = cell_of(rule, member, schema, *column, expression, variables)?;
-            if rule.kind == RuleType::Increment {
-                let present = row.map_or(&schema.columns[*column].default, |row| &row.cells[*column]);
-                cell = sum(present, &cell).map_err(|why| {
-                    let place = format!("by.{}", schema.columns[*column].name);
-                    RuleError::new(rule, &place, format!("`{}` {why}", expression.source()))
-                })?;
-            }
-            cells.push((*column, cell));
-        }
-        Ok(Some(cells))
-    };
-    if !rule.reads_row {
-        return values(&variables);
-    }
-    let row_value = view.as_ref().map(|view| view as &dyn Object);
-    // The row lives shorter than the other variables.
-    let mut with_row: Variables<'_> = std::mem::take(&mut variables);
-    with_row.set("row", row_value);
-    values(&with_row)
-}
-
-/// In a table whose rows belong to one stream id each, the row must belong to the event's.
-fn check_writer(
-    rule: &Rule,
-    schema: &TableSchema,
-    slot: &Slot,
-    event: &RecordedEvent,
-) -> Result<(), RuleError> {
-    let owner = match &slot.state {
-        Some(RowState::Live(row)) => row.writer.as_ref(),
-        Some(RowState::Deleted { writer }) => Some(writer),
-        None => None,
-    };
-    match owner {
-        Some(owner) if schema.writers == Writers::OneStream && *owner != event.stream_id => {
-            Err(RuleError::new(
-                rule,
-                &format!("row {} of table {}", slot.key, schema.name),
-                format!(
-                    "it is written from stream \"{owner}\", and now also from \"{}\": with several partitions the result would depend on which \
-                 comes first; declare `writers: ManyStreams` for the table, or put what belongs together in one stream",
-                    event.stream_id
-                ),
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn assign(rule: &Rule, row: &mut Row, cells: Vec<(usize, Cell)>, event: &RecordedEvent) {
-    let stamp =
-        Stamp { recorded_at: event.recorded_at, partition: event.partition, position: event.position.get() };
-    for (column, cell) in cells {
-        if rule.kind != RuleType::Increment
-            && let Some(last) = row.stamps.get_mut(column)
-        {
-            if last.is_some_and(|last| last > stamp) {
-                continue;
-            }
-            *last = Some(stamp);
-        }
-        row.cells[column] = cell;
-    }
-}
-
-/// The exact sum. Nothing counts as 0, and adding nothing is an error: it would hide a missing amount.
-fn sum(present: &Cell, by: &Cell) -> Result<Cell, String> {
-    match (present, by) {
-        (_, Cell::Null) => {
-            Err("gives null, which cannot be added; use has(…) in `when`, or a value for what is missing"
-                .to_owned())
-        }
-        (Cell::Null, by) => Ok(by.clone()),
-        (Cell::Integer(a), Cell::Integer(b)) => a.checked_add(*b).map(Cell::Integer).ok_or_else(|| {
-            format!("adds {b} to {a}, which does not fit in 64 bits; make the column Decimal")
-        }),
-        (Cell::Decimal(a), Cell::Decimal(b)) => exact_sum(*a, *b)
-            .map(Cell::Decimal)
-            .ok_or_else(|| format!("adds {b} to {a}, whose sum has more digits than an exact decimal holds")),
-        _ => Err("adds what is no number".to_owned()),
-    }
-}
-
-/// The sum, unless it had to be rounded: then it would depend on the order of additions.
-fn exact_sum(a: Decimal, b: Decimal) -> Option<Decimal> {
-    let sum = a.checked_add(b)?;
-    if sum.scale() >= a.scale().max(b.scale()) {
-        return Some(sum);
-    }
-    (sum.checked_sub(a) == Some(b) && sum.checked_sub(b) == Some(a)).then_some(sum)
-}
-
 /// The place up to which a page took effect: all that it looked at, or up to before the event that halted it.
 pub(crate) fn reached(
     events: &[RecordedEvent],
@@ -628,3 +403,6 @@ pub(crate) fn reached(
         Some(event) => Position::new(event.position.get().saturating_sub(1)),
     }
 }
+
+#[cfg(test)]
+mod tests;

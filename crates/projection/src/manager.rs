@@ -1,11 +1,14 @@
 //! The task that keeps a projection's revisions as its spec wants them, and a worker for each partition of each of them.
 
+mod commands;
+mod publish;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use headwater_core::{Error, Partition, Positions, Result, RetryPolicy, StreamId};
+use headwater_core::{Partition, Result, RetryPolicy, StreamId};
 use headwater_log::LogDescriptor;
 use headwater_resources::projection::{ErrorPolicy, Promotion, QueryState};
 use headwater_resources::shared::WorkState;
@@ -22,7 +25,7 @@ use crate::definition::Definition;
 use crate::desired::Desired;
 use crate::plan::{Plan, faults_error};
 use crate::rollout::{Next, next};
-use crate::status::{Pace, ProjectionStatus, RevisionStatus, lag, token};
+use crate::status::{ProjectionStatus, lag};
 use crate::worker::{Activity, RevisionWork, Shared, Worker, WorkerStatus};
 
 /// The shortest time between two looks at how workers have moved: often enough for people and promotions, rarely enough to cost nothing.
@@ -270,7 +273,7 @@ impl Manager {
                         self.builds.insert(revision, build);
                     }
                     Err(error) => {
-                        self.message = Some(format!("revision {revision} cannot be folded: {error}"))
+                        self.message = Some(format!("revision {revision} cannot be folded: {error}"));
                     }
                 }
             }
@@ -348,204 +351,6 @@ impl Manager {
             .map(|(head, at)| head.position.get().saturating_sub(at.position.get()))
             .sum();
         Ok(behind <= u64::from(max_lag))
-    }
-
-    async fn command(&mut self, command: Command) -> Result<()> {
-        match command {
-            Command::Reconcile(desired) => self.reconcile(*desired),
-            Command::Pause(paused) => {
-                self.paused = paused;
-                // Also the way to have halted partitions try again.
-                self.shared.decided.notify_waiters();
-                Ok(())
-            }
-            Command::Promote => self.promote().await,
-            Command::Rollback => self.rollback().await,
-            Command::Rebuild => self.rebuild().await,
-        }
-    }
-
-    fn reconcile(&mut self, desired: Desired) -> Result<()> {
-        let partitions = self.shared.reader.descriptor().partitions;
-        Plan::compile(&desired.definition, partitions).map_err(|faults| faults_error(&faults))?;
-        self.policy.send_replace(desired.policy);
-        self.query.send_replace(if desired.state == WorkState::Stopped {
-            QueryState::Disabled
-        } else {
-            desired.query
-        });
-        if self.desired.as_ref().is_some_and(|known| known.state != desired.state) {
-            self.paused = false;
-        }
-        self.desired = Some(desired);
-        // A changed policy may let a halted partition go on.
-        self.shared.decided.notify_waiters();
-        Ok(())
-    }
-
-    fn desired(&self) -> Result<Desired> {
-        self.desired
-            .clone()
-            .ok_or_else(|| Error::failed_precondition("the projection has not been declared yet"))
-    }
-
-    async fn promote(&mut self) -> Result<()> {
-        let desired = self.desired()?;
-        let rollout = self.store.rollout().await?;
-        let wanted = |revision: &Revision| {
-            rollout.record(*revision).is_some_and(|record| record.digest == desired.digest)
-        };
-        let previous = rollout.previous.map(|previous| previous.revision).filter(wanted);
-        let revision = rollout.candidate.or(previous).ok_or_else(|| {
-            Error::failed_precondition(
-                "promoting: there is no candidate, and the previous revision is not what the spec says; change the spec or rebuild",
-            )
-        })?;
-        if !self.is_caught_up(revision, desired.rollout.max_lag).await? {
-            return Err(Error::failed_precondition(format!(
-                "promoting revision {revision}: it has not caught up to within {} events yet; wait, or raise rollout.maxLag",
-                desired.rollout.max_lag
-            )));
-        }
-        self.change(&rollout, &promotion(revision, &desired, None)).await
-    }
-
-    async fn rollback(&mut self) -> Result<()> {
-        let desired = self.desired()?;
-        let mut rollout = self.store.rollout().await?;
-        let (Some(previous), Some(active)) = (rollout.previous, rollout.active_record().cloned()) else {
-            return Err(Error::failed_precondition(
-                "rolling back: there is no previous revision; revert the spec, which builds it again",
-            ));
-        };
-        // A build of what is rolled back from would bring it back.
-        if let Some(candidate) = rollout.candidate.filter(|candidate| {
-            rollout.record(*candidate).is_some_and(|record| record.digest == active.digest)
-        }) {
-            if let Some(build) = self.builds.remove(&candidate) {
-                build.end().await;
-            }
-            rollout = self.store.change(rollout.version, &Change::Drop { revision: candidate }).await?;
-        }
-        self.change(&rollout, &promotion(previous.revision, &desired, Some(active.digest))).await
-    }
-
-    async fn rebuild(&mut self) -> Result<()> {
-        let desired = self.desired()?;
-        let mut rollout = self.store.rollout().await?;
-        if let Some(candidate) = rollout.candidate {
-            if let Some(build) = self.builds.remove(&candidate) {
-                build.end().await;
-            }
-            rollout = self.store.change(rollout.version, &Change::Drop { revision: candidate }).await?;
-        }
-        let new = self.new_revision(&desired).await?;
-        self.change(&rollout, &Change::Create(new)).await
-    }
-
-    async fn publish(&mut self) -> Result<()> {
-        let rollout = self.store.rollout().await?;
-        let now = Timestamp::now();
-        for build in self.builds.values_mut().filter(|build| build.first.is_none()) {
-            let statuses = build.statuses();
-            if statuses.iter().all(|status| status.progress.is_some()) {
-                build.first = Some(
-                    statuses.iter().filter_map(|status| status.progress).map(|at| at.position.get()).sum(),
-                );
-            }
-        }
-        let mut statuses = HashMap::new();
-        for record in &rollout.revisions {
-            statuses.insert(record.revision, self.statuses(&rollout, record).await?);
-        }
-        let show = |revision: Option<Revision>| {
-            let record = rollout.record(revision?)?;
-            let pace = self.pace(record.revision, &rollout.start);
-            Some(RevisionStatus::new(record, rollout.previous, statuses.get(&record.revision)?, pace, now))
-        };
-        let active = show(rollout.active);
-        let candidate = show(rollout.candidate);
-        let log_id = self.shared.reader.descriptor().log_id;
-        let status = ProjectionStatus {
-            name: self.shared.name.clone(),
-            state: self.state().to_owned(),
-            digest: self.desired.as_ref().map(|desired| desired.digest.clone()).unwrap_or_default(),
-            rollout: self.summary(&rollout, candidate.as_ref()),
-            message: self.message.clone(),
-            token: rollout
-                .active
-                .and_then(|active| statuses.get(&active))
-                .map(|workers| token(log_id, workers).to_string()),
-            lag: active.as_ref().and_then(|active| active.lag),
-            parked: active.as_ref().map_or(0, |active| active.parked),
-            previous: show(rollout.previous.map(|previous| previous.revision)),
-            held_digest: rollout.held_digest,
-            active,
-            candidate,
-        };
-        self.status.send_if_modified(|known| {
-            let is_new = **known != status;
-            if is_new {
-                *known = Arc::new(status);
-            }
-            is_new
-        });
-        Ok(())
-    }
-
-    /// How far the revision is: as its workers say, or as the store does where there are none.
-    async fn statuses(&self, rollout: &Rollout, record: &RevisionRecord) -> Result<Vec<WorkerStatus>> {
-        let mut statuses = match self.builds.get(&record.revision) {
-            Some(build) => build.statuses(),
-            None => Vec::new(),
-        };
-        let partitions = rollout.log.map_or(0, |(_, partitions)| partitions.get());
-        if statuses.len() != partitions || statuses.iter().any(|status| status.progress.is_none()) {
-            let activity = |number: usize| {
-                statuses.get(number).map_or(Activity::Ended, |status| status.activity.clone())
-            };
-            let progress = self.store.progress(record.revision).await?;
-            let heads = self.shared.reader.heads().await?;
-            statuses = progress
-                .into_iter()
-                .zip(heads)
-                .enumerate()
-                .map(|(number, (progress, head))| WorkerStatus {
-                    progress: Some(progress),
-                    head: Some(head.position),
-                    activity: activity(number),
-                })
-                .collect();
-        }
-        Ok(statuses)
-    }
-
-    fn pace(&self, revision: Revision, start: &Positions) -> Option<Pace> {
-        let build = self.builds.get(&revision)?;
-        let start = start.iter().map(|(_, position)| position.get()).sum();
-        Some(Pace { start, first: build.first?, elapsed: build.started.elapsed() })
-    }
-
-    fn state(&self) -> &'static str {
-        match self.desired.as_ref().map(|desired| desired.state) {
-            Some(WorkState::Stopped) => "Stopped",
-            Some(WorkState::Paused) => "Paused",
-            _ if self.paused => "Paused",
-            _ => "Running",
-        }
-    }
-
-    fn summary(&self, rollout: &Rollout, candidate: Option<&RevisionStatus>) -> String {
-        match (self.blocked, candidate) {
-            (Some("Replaying") | None, Some(candidate)) => match candidate.percent {
-                Some(percent) => format!("Replaying {percent}%"),
-                None => "Replaying".to_owned(),
-            },
-            (Some(blocked), _) => blocked.to_owned(),
-            (None, None) if rollout.held_digest.is_some() => "RolledBack".to_owned(),
-            (None, None) if rollout.active.is_none() => "Pending".to_owned(),
-            (None, None) => "Current".to_owned(),
-        }
     }
 }
 

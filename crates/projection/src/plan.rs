@@ -87,8 +87,9 @@ pub(crate) fn faults_error(faults: &[Fault]) -> Error {
     match faults {
         [] => Error::internal("a definition was refused without a fault"),
         [first, rest @ ..] => {
-            let more: String = rest.iter().map(|fault| format!("\n{fault}")).collect();
-            Error::invalid(first.path.clone(), format!("{}{more}", first.message))
+            let all: Vec<String> =
+                [first.message.clone()].into_iter().chain(rest.iter().map(ToString::to_string)).collect();
+            Error::invalid(first.path.clone(), all.join("\n"))
         }
     }
 }
@@ -421,7 +422,7 @@ fn compile_key(
         let column = &schema.columns[*column];
         match rule.key.get(&column.name) {
             Some(source) => {
-                key.extend(faults.compile_for(&format!("{path}.key.{}", column.name), source, scope, column))
+                key.extend(faults.compile_for(&format!("{path}.key.{}", column.name), source, scope, column));
             }
             None => faults.add(
                 &format!("{path}.key"),
@@ -435,3 +436,6 @@ fn compile_key(
     }
     key
 }
+
+#[cfg(test)]
+mod tests;

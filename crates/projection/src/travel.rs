@@ -55,7 +55,7 @@ impl Default for TravelOptions {
             max_events: 1_000_000,
             at_once: 1,
             kept: 4,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             scratch: Arc::new(|| Ok(Arc::new(MemoryView::new()))),
         }
     }

@@ -29,6 +29,7 @@ use crate::connection::{self, Format, Synchronous};
 
 mod batch;
 mod cells;
+mod parked;
 mod query;
 mod rollout;
 mod table;
@@ -58,6 +59,8 @@ pub struct SqliteView(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
+    /// Whether the files go with the store.
+    is_temporary: bool,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     reading: Semaphore,
@@ -71,7 +74,18 @@ impl SqliteView {
     /// # Errors
     /// `Corrupt` when the file is something else, damaged, or written by a newer version; `Unavailable` when it cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        Self::make(path.as_ref().to_owned(), false)
+    }
+
+    /// A store in a file of its own in `directory`, which goes when the last handle is dropped. Blocks while it is made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn temporary(directory: impl AsRef<Path>) -> Result<Self> {
+        Self::make(directory.as_ref().join(format!("scratch-{}.sqlite", uuid::Uuid::new_v4())), true)
+    }
+
+    fn make(path: PathBuf, is_temporary: bool) -> Result<Self> {
         let writer = connection::open(&path, Synchronous::Normal, FORMAT)?;
         let settings = || {
             table::prepare(&writer)?;
@@ -81,6 +95,7 @@ impl SqliteView {
         settings().map_err(|error| connection::explain("opening", &path, error))?;
         Ok(Self(Arc::new(Inner {
             path,
+            is_temporary,
             writer: Mutex::new(writer),
             readers: Mutex::default(),
             reading: Semaphore::new(READERS),
@@ -187,6 +202,23 @@ impl Inner {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.is_temporary {
+            return;
+        }
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = self.path.clone().into_os_string();
+            file.push(suffix);
+            if let Err(error) = std::fs::remove_file(&file)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(file = %file.display(), %error, "a temporary read model could not be removed");
+            }
+        }
+    }
+}
+
 /// Runs what blocks on a thread for it.
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
@@ -262,7 +294,7 @@ impl ViewAdmin for SqliteView {
     ) -> Result<Vec<ParkedStream>> {
         let after = after.cloned();
         self.read(move |inner, snapshot| {
-            batch::parked(inner, snapshot, revision, after.as_ref(), limit, events)
+            parked::parked(inner, snapshot, revision, after.as_ref(), limit, events)
         })
         .await
     }
@@ -274,7 +306,7 @@ impl ViewAdmin for SqliteView {
         events: usize,
     ) -> Result<Option<ParkedStream>> {
         let stream_id = stream_id.clone();
-        self.read(move |inner, snapshot| batch::parked_stream(inner, snapshot, revision, &stream_id, events))
+        self.read(move |inner, snapshot| parked::parked_stream(inner, snapshot, revision, &stream_id, events))
             .await
     }
 }

@@ -91,7 +91,7 @@ impl State {
         let partitions = self.rollout.log.map(|(_, partitions)| partitions);
         Ok(partitions
             .into_iter()
-            .flat_map(|count| count.partitions())
+            .flat_map(headwater_core::PartitionCount::partitions)
             .map(|p| self.progress_of(tables, p))
             .collect())
     }

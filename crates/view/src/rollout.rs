@@ -166,7 +166,7 @@ impl Rollout {
         match change {
             Change::Create(new) => next.create(new, whole(now))?,
             Change::Promote { revision, keep_until, hold } => {
-                next.promote(*revision, whole(*keep_until), hold.clone())?
+                next.promote(*revision, whole(*keep_until), hold.clone())?;
             }
             Change::Drop { revision } => next.remove(*revision)?,
             Change::ReleaseHold => next.held_digest = None,

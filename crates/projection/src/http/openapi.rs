@@ -19,8 +19,8 @@ pub(super) async fn document(State(catalog): State<Catalog>) -> Result<Json<Valu
             let path = format!("/v1/projections/{projection}/{}", table.name);
             schemas.insert(name.clone(), row_schema(table));
             paths.insert(path.clone(), json!({ "get": list_operation(&name, table) }));
-            let key: String = key_names(table).map(|column| format!("/{{{column}}}")).collect();
-            paths.insert(format!("{path}{key}"), json!({ "get": row_operation(&name, table) }));
+            let key: Vec<String> = key_names(table).map(|column| format!("{{{column}}}")).collect();
+            paths.insert(format!("{path}/{}", key.join("/")), json!({ "get": row_operation(&name, table) }));
         }
     }
     schemas.insert("Problem".to_owned(), problem_schema());

@@ -18,7 +18,7 @@ const MAX_LIMIT: usize = 1_000;
 /// How long a query waits that says nothing.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits at most.
-const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+const MAX_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Parameters that are not columns.
 const KNOWN: [&str; 6] = ["order_by", "limit", "after", "min_token", "timeout", "as_of"];

@@ -69,19 +69,17 @@ pub(super) async fn row(
     })
     .await?;
     let schema = &found.record.tables[found.query.table];
-    match found.answer.rows.first() {
-        Some(cells) => Ok(respond(&found, &Row { schema, cells })?),
-        None => {
-            let missing = Error::not_found(format!(
-                "table \"{table}\" of projection \"{projection}\" has no row \"{}\"; a row that was just written may not be there yet: \
-                 give min_token",
-                segments.join("/")
-            ));
-            let mut response = Problem::from(missing).into_response();
-            set_headers(&mut response, &found);
-            Ok(response)
-        }
+    if let Some(cells) = found.answer.rows.first() {
+        return Ok(respond(&found, &Row { schema, cells })?);
     }
+    let missing = Error::not_found(format!(
+        "table \"{table}\" of projection \"{projection}\" has no row \"{}\"; a row that was just written may not be there yet: \
+         give min_token",
+        segments.join("/")
+    ));
+    let mut response = Problem::from(missing).into_response();
+    set_headers(&mut response, &found);
+    Ok(response)
 }
 
 /// An answer and what it is about.

@@ -255,3 +255,26 @@ async fn the_document_describes_the_tables() {
     assert_eq!(summary.is(200).body["projections"][0]["tables"][1]["key"], json!(["order_id", "line"]));
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn projections_are_measured() {
+    let log = Log::new(1);
+    let sink = Sink::memory();
+    let service = start(&log, sink.open(), desired(orders::MANIFEST)).await;
+    let catalog = Catalog::default();
+    catalog.add(service.clone());
+    orders::create(&log, "a", "\"a lot\"").await;
+    caught_up(&log, &service).await;
+    until(&service, "the parked event is in the status", |status| status.parked == 1).await;
+    let metrics = headwater_runtime::Metrics::default();
+    headwater_projection::register_metrics(&metrics, catalog);
+    let text = metrics.render().unwrap();
+    for line in [
+        "headwater_projection_parked_events{projection=\"test\",role=\"active\"} 1\n",
+        "headwater_projection_lag_events{projection=\"test\",role=\"active\"} 0\n",
+        "headwater_projection_lag_seconds{projection=\"test\",role=\"active\"} 0\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    service.stop().await;
+}

@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use headwater_core::{Error, Partition, Position, Positions, Result, StreamId, Token};
 use headwater_view::{
-    Advance, ApplyError, Batch, Cell, Decisions, Key, Load, LoadedRow, Park, ParkChange, ParkVersion,
-    ParkedEvent, ParkedStream, PartitionState, Progress, Revision, Row, RowState, RowVersion, RowWrite,
-    Writers, Written,
+    Advance, ApplyError, Batch, Cell, Decisions, Key, Load, LoadedRow, ParkChange, ParkVersion,
+    PartitionState, Progress, Revision, Row, RowState, RowVersion, RowWrite, Writers, Written,
 };
 use jiff::Timestamp;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -14,7 +13,7 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::table::TableSql;
-use super::{Inner, cells, rollout};
+use super::{Inner, cells, parked, rollout};
 
 /// Where a partition stands that no batch has moved.
 fn start(inner: &Inner, snapshot: &Transaction<'_>) -> Result<(u32, Positions)> {
@@ -43,18 +42,16 @@ fn checkpoint(
                 .optional()
         })
         .map_err(explain)?;
-    Ok(match found {
-        Some((position, recorded_at, parked, skipped)) => Progress {
-            partition,
-            position: Position::new(position as u64),
-            recorded_at: recorded_at.map(rollout::moment).transpose()?,
-            parked: parked as u64,
-            skipped: skipped as u64,
-        },
-        None => {
-            let position = start(inner, snapshot)?.1.get(partition);
-            Progress { partition, position, recorded_at: None, parked: 0, skipped: 0 }
-        }
+    let Some((position, recorded_at, parked, skipped)) = found else {
+        let position = start(inner, snapshot)?.1.get(partition);
+        return Ok(Progress { partition, position, recorded_at: None, parked: 0, skipped: 0 });
+    };
+    Ok(Progress {
+        partition,
+        position: Position::new(position as u64),
+        recorded_at: recorded_at.map(rollout::moment).transpose()?,
+        parked: parked as u64,
+        skipped: skipped as u64,
     })
 }
 
@@ -62,11 +59,9 @@ fn gone(revision: Revision) -> Error {
     Error::not_found(format!("there is no revision {revision}"))
 }
 
-fn require(inner: &Inner, snapshot: &Transaction<'_>, revision: Revision) -> Result<()> {
-    match rollout::exists(snapshot, revision).map_err(|error| inner.explain("reading", error))? {
-        true => Ok(()),
-        false => Err(gone(revision)),
-    }
+pub(super) fn require(inner: &Inner, snapshot: &Transaction<'_>, revision: Revision) -> Result<()> {
+    let is_there = rollout::exists(snapshot, revision).map_err(|error| inner.explain("reading", error))?;
+    if is_there { Ok(()) } else { Err(gone(revision)) }
 }
 
 pub(super) fn progress(
@@ -137,7 +132,7 @@ fn table_at(tables: &[TableSql], number: usize) -> Result<&TableSql> {
     tables.get(number).ok_or_else(|| Error::internal(format!("the revision has no table number {number}")))
 }
 
-fn bind_key<'a>(key: &'a Key) -> impl Iterator<Item = ToSqlOutput<'a>> {
+fn bind_key(key: &Key) -> impl Iterator<Item = ToSqlOutput<'_>> {
     key.cells().iter().map(cells::bind)
 }
 
@@ -204,7 +199,7 @@ pub(super) fn apply(
         touched(partition)?;
     }
     for write in &batch.parks {
-        let change = park(transaction, revision, write, version).map_err(explain)?;
+        let change = parked::park(transaction, revision, write, version).map_err(explain)?;
         let change = change.ok_or_else(|| ApplyError::Conflict {
             what: format!("the list of parked events of stream \"{}\"", write.stream_id),
         })?;
@@ -414,154 +409,6 @@ fn bind_expected(
         statement.raw_bind_parameter(first + number, value)?;
     }
     statement.raw_bind_parameter(first + key.cells().len(), expected.0 as i64)
-}
-
-/// Makes a change of parked events and answers by how many their number changed. `None`: the entry is another than expected.
-fn park(
-    transaction: &Transaction<'_>,
-    revision: Revision,
-    park: &Park,
-    version: u64,
-) -> rusqlite::Result<Option<i64>> {
-    let found: Option<i64> = transaction
-        .prepare_cached("SELECT version FROM hw_parked_streams WHERE revision = ?1 AND stream_id = ?2")?
-        .query_row(params![revision.0, park.stream_id.as_str()], |row| row.get(0))
-        .optional()?;
-    if found.map(|version| ParkVersion(version as u64)) != park.expected {
-        return Ok(None);
-    }
-    match &park.change {
-        ParkChange::Append { events, reason } => {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO hw_parked_streams (revision, stream_id, partition, version, count, reason, since) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                     ON CONFLICT (revision, stream_id) DO UPDATE SET version = excluded.version, count = count + excluded.count",
-                )?
-                .execute(params![
-                    revision.0,
-                    park.stream_id.as_str(),
-                    park.partition.get(),
-                    version as i64,
-                    events.len() as i64,
-                    reason,
-                    Timestamp::now().as_microsecond()
-                ])?;
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO hw_parked_events (revision, stream_id, position, event_id, event_type) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?;
-            for event in events {
-                insert.execute(params![
-                    revision.0,
-                    park.stream_id.as_str(),
-                    event.position.get() as i64,
-                    event.id.into_bytes(),
-                    event.event_type
-                ])?;
-            }
-            Ok(Some(events.len() as i64))
-        }
-        ParkChange::Release { through, reason, .. } => {
-            let released = transaction
-                .prepare_cached(
-                    "DELETE FROM hw_parked_events WHERE revision = ?1 AND stream_id = ?2 AND position <= ?3",
-                )?
-                .execute(params![revision.0, park.stream_id.as_str(), through.get() as i64])?
-                as i64;
-            transaction
-                .prepare_cached(
-                    "UPDATE hw_parked_streams SET version = ?3, count = count - ?4, reason = ?5 WHERE revision = ?1 AND stream_id = ?2",
-                )?
-                .execute(params![revision.0, park.stream_id.as_str(), version as i64, released, reason])?;
-            transaction
-                .prepare_cached(
-                    "DELETE FROM hw_parked_streams WHERE revision = ?1 AND stream_id = ?2 AND count = 0",
-                )?
-                .execute(params![revision.0, park.stream_id.as_str()])?;
-            Ok(Some(-released))
-        }
-    }
-}
-
-pub(super) fn parked(
-    inner: &Inner,
-    snapshot: &Transaction<'_>,
-    revision: Revision,
-    after: Option<&StreamId>,
-    limit: usize,
-    events: usize,
-) -> Result<Vec<ParkedStream>> {
-    require(inner, snapshot, revision)?;
-    // No stream id is empty, so all come after the empty text.
-    let after = after.map_or("", StreamId::as_str);
-    let ids = snapshot
-        .prepare_cached("SELECT stream_id FROM hw_parked_streams WHERE revision = ?1 AND stream_id > ?2 ORDER BY stream_id LIMIT ?3")
-        .and_then(|mut statement| {
-            statement
-                .query_map(params![revision.0, after, limit as i64], |row| row.get::<_, String>(0))?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })
-        .map_err(|error| inner.explain("reading", error))?;
-    let mut streams = Vec::with_capacity(ids.len());
-    for id in ids {
-        streams.extend(parked_stream(inner, snapshot, revision, &StreamId::new(id)?, events)?);
-    }
-    Ok(streams)
-}
-
-pub(super) fn parked_stream(
-    inner: &Inner,
-    snapshot: &Transaction<'_>,
-    revision: Revision,
-    stream_id: &StreamId,
-    events: usize,
-) -> Result<Option<ParkedStream>> {
-    require(inner, snapshot, revision)?;
-    let explain = |error| inner.explain("reading", error);
-    let entry = snapshot
-        .prepare_cached(
-            "SELECT partition, version, count, reason, since FROM hw_parked_streams WHERE revision = ?1 AND stream_id = ?2",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![revision.0, stream_id.as_str()], |row| {
-                    Ok((
-                        row.get::<_, u16>(0)?,
-                        row.get::<_, i64>(1)?,
-                        row.get::<_, i64>(2)?,
-                        row.get::<_, String>(3)?,
-                        row.get::<_, i64>(4)?,
-                    ))
-                })
-                .optional()
-        })
-        .map_err(explain)?;
-    let Some((partition, version, count, reason, since)) = entry else { return Ok(None) };
-    let events = snapshot
-        .prepare_cached(
-            "SELECT position, event_id, event_type FROM hw_parked_events WHERE revision = ?1 AND stream_id = ?2 ORDER BY position LIMIT ?3",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_map(params![revision.0, stream_id.as_str(), events as i64], |row| {
-                    Ok(ParkedEvent {
-                        position: Position::new(row.get::<_, i64>(0)? as u64),
-                        id: Uuid::from_bytes(row.get(1)?),
-                        event_type: row.get(2)?,
-                    })
-                })?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })
-        .map_err(explain)?;
-    Ok(Some(ParkedStream {
-        stream_id: stream_id.clone(),
-        partition: Partition::new(partition),
-        version: ParkVersion(version as u64),
-        reason,
-        since: rollout::moment(since)?,
-        count: count as u64,
-        events,
-    }))
 }
 
 /// The cells of a row as `columns` order them.

@@ -69,7 +69,7 @@ impl TableSql {
             .chain(["_hw_version".to_owned()])
             .chain(extra.iter().map(|(name, _)| (*name).to_owned()))
             .collect();
-        let extra_names = extra.iter().map(|(name, _)| format!(", {name}")).collect::<String>();
+        let extra_names = join(extra, "", |(name, _)| format!(", {name}"));
         let live = if schema.writers == Writers::OneStream { "_hw_live" } else { "1" };
         Self {
             select: format!("SELECT _hw_version, {columns}{extra_names} FROM {physical} WHERE {}", key(0)),

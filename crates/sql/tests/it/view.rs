@@ -147,6 +147,19 @@ mod files {
     }
 
     #[tokio::test]
+    async fn a_temporary_store_goes_with_its_last_handle() {
+        let directory = Directory::new();
+        let files = || std::fs::read_dir(directory.0.path()).unwrap().count();
+        let store = SqliteView::temporary(directory.0.path()).unwrap();
+        store.rollout().await.unwrap();
+        let other = store.clone();
+        drop(store);
+        assert!(files() > 0);
+        drop(other);
+        assert_eq!(files(), 0);
+    }
+
+    #[tokio::test]
     async fn a_directory_that_is_not_there_is_named() {
         let directory = Directory::new();
         let error = SqliteView::open(directory.0.path().join("none/view.sqlite")).err().unwrap();

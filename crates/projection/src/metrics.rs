@@ -1,0 +1,80 @@
+//! What is to be measured of projections, read from their statuses whenever metrics are asked for.
+
+use std::fmt;
+
+use headwater_runtime::Metrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use crate::catalog::Catalog;
+use crate::status::{ProjectionStatus, RevisionStatus};
+
+/// Has `metrics` show the projections of `catalog`: `headwater_projection_…`, by projection, and by the role of the revision
+/// (`active`, `candidate`, `previous`).
+pub fn register(metrics: &Metrics, catalog: Catalog) {
+    metrics.register_collector(Box::new(Projections(catalog)));
+}
+
+struct Projections(Catalog);
+
+impl fmt::Debug for Projections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Projections")
+    }
+}
+
+/// A number of a revision: name, help, unit, and how to read it.
+type Reading = (&'static str, &'static str, Option<Unit>, fn(&RevisionStatus) -> Option<i64>);
+
+const READINGS: [Reading; 6] = [
+    ("projection_lag_events", "Events not yet folded", None, |it| it.lag.map(|lag| lag.events as i64)),
+    ("projection_lag", "Age of the last folded event while there are more", Some(Unit::Seconds), |it| {
+        it.lag.map(|lag| lag.seconds as i64)
+    }),
+    ("projection_parked_events", "Events set aside", None, |it| Some(it.parked as i64)),
+    ("projection_skipped_events", "Events left out", None, |it| Some(it.skipped as i64)),
+    ("projection_halted_partitions", "Partitions that a failing rule has halted", None, |it| {
+        count(it, "Halted")
+    }),
+    ("projection_failing_partitions", "Partitions whose log or sink fails", None, |it| count(it, "Failing")),
+];
+
+fn count(revision: &RevisionStatus, state: &str) -> Option<i64> {
+    Some(revision.partitions.iter().filter(|partition| partition.state == state).count() as i64)
+}
+
+fn roles(status: &ProjectionStatus) -> impl Iterator<Item = (&'static str, &RevisionStatus)> {
+    let roles =
+        [("active", &status.active), ("candidate", &status.candidate), ("previous", &status.previous)];
+    roles.into_iter().filter_map(|(role, revision)| Some((role, revision.as_ref()?)))
+}
+
+impl Collector for Projections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let statuses: Vec<_> = self
+            .0
+            .projections()
+            .iter()
+            .map(|service| (service.name().to_owned(), service.status()))
+            .collect();
+        for (name, help, unit, read) in &READINGS {
+            let mut family = encoder.encode_descriptor(
+                name,
+                help,
+                unit.as_ref(),
+                prometheus_client::metrics::MetricType::Gauge,
+            )?;
+            for (projection, status) in &statuses {
+                for (role, revision) in roles(status) {
+                    if let Some(number) = read(revision) {
+                        let labels = [("projection", projection.as_str()), ("role", role)];
+                        ConstGauge::new(number).encode(family.encode_family(&labels)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
