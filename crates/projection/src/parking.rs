@@ -174,7 +174,8 @@ async fn release_chunk(
                 reason: failure_reason.unwrap_or_else(|| entry.reason.clone()),
             },
         }],
-        skips: new_skips.into_iter().filter(|skip| skip.position <= through).collect(),
+        // Also those behind an event that still fails: what a person decided holds when their turn comes.
+        skips: new_skips,
         durability: Durability::Durable,
         ..Batch::new(revision, state.decisions)
     };

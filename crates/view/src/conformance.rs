@@ -174,18 +174,18 @@ fn write(id: &str, amount: &str, expected: Option<RowVersion>) -> RowWrite {
     RowWrite { table: 0, key: key([text(id)]), expected, state: Some(RowState::Live(order(id, amount, "s"))) }
 }
 
-fn advance(partition: Partition, from: u64, to: u64) -> Option<Advance> {
-    Some(Advance {
+fn advance(partition: Partition, from: u64, to: u64) -> Advance {
+    Advance {
         partition,
         from: Position::new(from),
         to: Position::new(to),
         recorded_at: Some(at(to as i64)),
         skipped: 0,
-    })
+    }
 }
 
 fn batch(revision: Revision, partition: Partition, from: u64, to: u64, rows: Vec<RowWrite>) -> Batch {
-    Batch { advance: advance(partition, from, to), rows, ..Batch::new(revision, Decisions(0)) }
+    Batch { advance: Some(advance(partition, from, to)), rows, ..Batch::new(revision, Decisions(0)) }
 }
 
 async fn load(store: &dyn ViewStore, revision: Revision, table: usize, keys: Vec<Key>) -> Vec<LoadedRow> {

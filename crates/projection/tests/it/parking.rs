@@ -209,3 +209,21 @@ async fn replays_and_workers_meet_without_loss() {
     assert_eq!(counts(&*view).await, pairs(&[("a", "200")]));
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_about_a_later_event_holds_when_its_turn_comes() {
+    let log = Log::new(1);
+    let store = Sink::memory().open();
+    let service =
+        start(&log, store.clone(), desired(&manifest(1, "Park", "100 / event.data.n", "true"))).await;
+    set(&log, "a", 0).await;
+    set(&log, "a", 1).await;
+    let later = set(&log, "a", 2).await;
+    caught_up(&log, &service).await;
+    let released = service.skip_event(later).await.unwrap();
+    assert_eq!((released[0].folded, released[0].skipped, released[0].remaining), (0, 0, 3));
+    let released = service.skip(&StreamId::new("a").unwrap(), &SkipWhat::First).await.unwrap();
+    assert_eq!((released[0].folded, released[0].skipped, released[0].remaining), (1, 2, 0));
+    assert_eq!(counts(&*store).await, pairs(&[("a", "1")]));
+    service.stop().await;
+}
