@@ -6,6 +6,32 @@
 //! eventstore ──────────────▶ LogWriter ◀── Sequencer ──▶ LogStore ◀── memory · sql
 //!                                          (group commit)
 //! ```
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use headwater_core::{Append, EventType, Expected, NewEvent, PartitionCount, StreamId};
+//! use headwater_log::{Filter, LogWriter, MemoryStore, Sequencer, SequencerOptions, StartFrom, Subscription};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> headwater_core::Result<()> {
+//! let store = Arc::new(MemoryStore::new(PartitionCount::ONE));
+//! let log = Sequencer::start(store.clone(), SequencerOptions::default());
+//!
+//! let created = NewEvent::json(EventType::new("OrderCreated")?, r#"{"amount": "12.50"}"#);
+//! let request =
+//!     Append { stream_id: StreamId::new("order-1")?, expected: Expected::NoStream, events: vec![created] };
+//! let appended = log.append(request.clone()).await?;
+//! assert_eq!(log.append(request).await?, appended, "the same ids: the first result");
+//!
+//! let mut subscription = Subscription::open(store, &StartFrom::Beginning, Filter::default()).await?;
+//! let batch = subscription.next_batch(100, 1 << 20).await?;
+//! assert_eq!(batch.events.len(), 1);
+//! assert_eq!(batch.token, appended.token());
+//! log.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod backoff;
 mod clock;

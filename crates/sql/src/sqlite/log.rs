@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use headwater_core::{Error, LogId, Partition, PartitionCount, Position, Result, StreamId, Version};
+use headwater_core::{
+    Error, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version,
+};
 use headwater_log::{
     Batch, Clock, CommitError, Committed, Direction, Epoch, Filter, Head, Heads, LogDescriptor, LogReader,
     LogStore, PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
@@ -20,9 +22,9 @@ use crate::connection::{self, Synchronous, damaged, explain};
 
 /// Page cache of the writing connection. Index pages of the last few thousand streams fit.
 const WRITER_CACHE_KIB: u32 = 8 << 10;
-/// Pages of write-ahead log after which a commit also writes them back into the file: some 16 MiB. Larger means fewer
+/// Pages of write-ahead log after which a commit also writes them back into the file: some 32 MiB. Larger means fewer
 /// pages written twice; smaller means shorter pauses and a smaller file beside the data.
-const CHECKPOINT_PAGES: u32 = 4_000;
+const CHECKPOINT_PAGES: u32 = 8_000;
 /// Page cache of each reading connection: the operating system caches the file anyway.
 const READER_CACHE_KIB: u32 = 1 << 10;
 /// Reading connections at most.
@@ -333,11 +335,21 @@ fn read_stream(connection: &Connection, path: &Path, request: &ReadStream) -> Re
     let mut rows =
         statement.query(params![request.stream_id.as_str(), from.get() as i64, to.get() as i64, limit])?;
     let mut decoder = Decoder::new(path);
-    let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
-        events.extend(decoder.event(row, &Filter::default())?.1);
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    let mut bytes = 0;
+    while (bytes < request.max_bytes || events.is_empty())
+        && let Some(row) = rows.next()?
+    {
+        let (_, event) = decoder.event(row, &Filter::default())?;
+        bytes += event.as_ref().map_or(0, size);
+        events.extend(event);
     }
     Ok(StreamPage { events, version })
+}
+
+/// What an event counts for against a limit of bytes.
+fn size(event: &RecordedEvent) -> usize {
+    event.data.len() + event.metadata.as_bytes().len()
 }
 
 fn read_partition(
@@ -366,7 +378,7 @@ fn read_partition(
         };
         page.reached = position;
         if let Some(event) = event {
-            bytes += event.data.len() + event.metadata.as_bytes().len();
+            bytes += size(&event);
             page.events.push(event);
         }
     }

@@ -16,7 +16,7 @@ use crate::connection::{BUSY_TIMEOUT, damaged, explain};
 /// Events of one transaction: the last batch to join may go over. More would let the first wait for the last.
 const GROUP_EVENTS: usize = 4_000;
 
-/// Size of the write-ahead log above which readers are waited for, so that it can be emptied: four times what a checkpoint
+/// Size of the write-ahead log above which readers are waited for, so that it can be emptied: twice what a checkpoint
 /// leaves to it, so that this is needed only when reads overlap without end.
 const WAL_BYTES: u64 = 64 << 20;
 
@@ -100,12 +100,15 @@ impl Writer {
             .prepare_cached("BEGIN IMMEDIATE")
             .and_then(|mut begin| begin.execute([]))
             .map_err(failed)?;
-        let result = self.apply_all(group);
-        let result = result.map_err(failed).and_then(|effects| {
+        let result = self.apply_all(group).map_err(failed).and_then(|effects| {
+            // What failed alone, or what all failed, is rolled back as a whole.
+            if effects.iter().all(Result::is_err) {
+                return Ok(effects);
+            }
             let commit = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
             commit.map(|_| effects).map_err(|cause| self.commit_failed(cause))
         });
-        if result.is_err() && !self.connection.is_autocommit() {
+        if !self.connection.is_autocommit() {
             // Should this fail too, the next BEGIN says so.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
@@ -121,26 +124,30 @@ impl Writer {
         }
     }
 
+    /// Alone, a command has the transaction for itself; only neighbours need savepoints, which copy every page before it changes.
     fn apply_all(&self, group: &[Command]) -> rusqlite::Result<Vec<Effect>> {
         if let [only] = group {
-            // Alone, the transaction is its savepoint; an effect that failed half-way must not be committed.
-            return self.within_savepoint(only).map(|effect| vec![effect]);
+            return Ok(vec![self.apply(only)?]);
         }
-        group.iter().map(|command| self.within_savepoint(command)).collect()
+        let run = |sql: &str| self.connection.prepare_cached(sql)?.execute([]);
+        let mut effects = Vec::with_capacity(group.len());
+        for command in group {
+            run("SAVEPOINT command")?;
+            let effect = self.apply(command)?;
+            if effect.is_err() {
+                run("ROLLBACK TO command")?;
+            }
+            run("RELEASE command")?;
+            effects.push(effect);
+        }
+        Ok(effects)
     }
 
-    fn within_savepoint(&self, command: &Command) -> rusqlite::Result<Effect> {
-        let run = |sql: &str| self.connection.prepare_cached(sql)?.execute([]);
-        run("SAVEPOINT command")?;
-        let effect = match command {
-            Command::Commit(batch, _) => self.append(batch)?,
-            Command::Acquire(partition, _) => Ok((*partition, self.acquire(*partition)?)),
-        };
-        if effect.is_err() {
-            run("ROLLBACK TO command")?;
+    fn apply(&self, command: &Command) -> rusqlite::Result<Effect> {
+        match command {
+            Command::Commit(batch, _) => self.append(batch),
+            Command::Acquire(partition, _) => Ok(Ok((*partition, self.acquire(*partition)?))),
         }
-        run("RELEASE command")?;
-        Ok(effect)
     }
 
     fn acquire(&self, partition: Partition) -> rusqlite::Result<Head> {
