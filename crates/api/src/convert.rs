@@ -44,11 +44,17 @@ fn new_event_to_wire(event: &NewEvent) -> v1::NewEvent {
 /// `Invalid` with the path of the field.
 pub fn append_from_wire(request: v1::AppendRequest) -> Result<Append> {
     use v1::expected::Expected as Wire;
-    let expected = match request.expected.and_then(|expected| expected.expected) {
-        None | Some(Wire::Any(())) => Expected::Any,
-        Some(Wire::NoStream(())) => Expected::NoStream,
-        Some(Wire::Exists(())) => Expected::Exists,
-        Some(Wire::Version(version)) => Expected::Version(version_from(version, "expected.version")?),
+    let expected = match request.expected {
+        None => Expected::Any,
+        Some(v1::Expected { expected: None }) => {
+            return Err(unknown("expected", "any, no_stream, exists or version, or leave it out for any"));
+        }
+        Some(v1::Expected { expected: Some(expected) }) => match expected {
+            Wire::Any(()) => Expected::Any,
+            Wire::NoStream(()) => Expected::NoStream,
+            Wire::Exists(()) => Expected::Exists,
+            Wire::Version(version) => Expected::Version(version_from(version, "expected.version")?),
+        },
     };
     let stream_id = StreamId::new(request.stream_id)?;
     let events = request
@@ -60,6 +66,16 @@ pub fn append_from_wire(request: v1::AppendRequest) -> Result<Append> {
         })
         .collect::<Result<_>>()?;
     Ok(Append { stream_id, expected, events })
+}
+
+/// A choice that is there, but nothing that is known is chosen: what a newer client may say must not be taken for a default.
+fn unknown(field: &str, choices: &str) -> Error {
+    Error::invalid(
+        field,
+        format!(
+            "it says nothing that this server knows; give {choices}; a newer client may need a newer server"
+        ),
+    )
 }
 
 fn new_event_from_wire(event: v1::NewEvent) -> Result<NewEvent> {
@@ -198,7 +214,7 @@ fn number(number: u64, field: &str) -> Result<u64> {
 }
 
 /// A partition's number, which is still to be checked against the log's.
-fn partition_from(partition: u32) -> Result<Partition> {
+pub(crate) fn partition_from(partition: u32) -> Result<Partition> {
     u16::try_from(partition)
         .map(Partition::new)
         .map_err(|_| Error::invalid("partition", format!("there is no partition {partition}")))
@@ -249,8 +265,8 @@ pub fn filter_from<'a>(types: impl Iterator<Item = &'a str>, prefix: Option<&str
         ));
     }
     let stream_id_prefix = prefix.filter(|prefix| !prefix.is_empty()).map(str::to_owned);
-    if let Some(prefix) = &stream_id_prefix {
-        // What begins no stream id is a mistake.
+    if let Some(prefix) = stream_id_prefix.as_ref().filter(|prefix| !matches!(prefix.as_str(), "." | "..")) {
+        // What begins no stream id is a mistake. Dots alone name none, and yet begin some.
         StreamId::new(prefix).map_err(|error| match error {
             Error::Invalid { message, .. } => Error::invalid("stream_id_prefix", message),
             other => other,
@@ -277,13 +293,15 @@ pub fn start_to_wire(start: &StartFrom) -> v1::Start {
 /// `Invalid` with the path of the field.
 pub fn start_from_wire(start: Option<v1::Start>) -> Result<StartFrom> {
     use v1::start::At;
-    Ok(match start.and_then(|start| start.at) {
-        None | Some(At::Beginning(())) => StartFrom::Beginning,
-        Some(At::End(())) => StartFrom::End,
-        Some(At::Token(token)) => {
-            StartFrom::After(token.parse::<Token>().map_err(|error| error.within("from"))?)
-        }
-        Some(At::Time(time)) => StartFrom::Time(time_from_wire(time, "from.time")?),
+    let Some(start) = start else { return Ok(StartFrom::Beginning) };
+    let at = start
+        .at
+        .ok_or_else(|| unknown("from", "beginning, end, token or time, or leave it out for the beginning"))?;
+    Ok(match at {
+        At::Beginning(()) => StartFrom::Beginning,
+        At::End(()) => StartFrom::End,
+        At::Token(token) => StartFrom::After(token.parse::<Token>().map_err(|error| error.within("from"))?),
+        At::Time(time) => StartFrom::Time(time_from_wire(time, "from.time")?),
     })
 }
 
@@ -419,6 +437,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_client_may_mean_is_not_taken_for_a_default() {
+        let mut request = append_to_wire(&Append {
+            stream_id: StreamId::new("order-1").unwrap(),
+            expected: Expected::NoStream,
+            events: vec![new_event()],
+        });
+        request.expected = Some(v1::Expected { expected: None });
+        let error = append_from_wire(request.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("expected: it says nothing that this server knows"), "{error}");
+        request.expected = None;
+        assert_eq!(append_from_wire(request).unwrap().expected, Expected::Any);
+        let error = start_from_wire(Some(v1::Start { at: None })).unwrap_err().to_string();
+        assert!(error.starts_with("from: it says nothing that this server knows"), "{error}");
+        assert_eq!(start_from_wire(None).unwrap(), StartFrom::Beginning);
+    }
+
+    #[test]
     fn starts_filters_and_times_come_back_as_they_went() {
         let token = Token::new(LogId::generate(), headwater_core::Positions::default());
         for time in ["1969-12-31T23:59:58.25Z", "2026-01-02T03:04:05.678901Z"] {
@@ -437,6 +472,7 @@ mod tests {
         };
         assert_eq!(filter_from_wire(Some(filter_to_wire(&filter))).unwrap(), filter);
         assert_eq!(filter_from_wire(None).unwrap(), Filter::default());
+        assert!(filter_from([].into_iter(), Some(".")).is_ok());
         let many = v1::Filter { types: vec!["A".into(); 257], ..v1::Filter::default() };
         assert!(filter_from_wire(Some(many)).unwrap_err().to_string().starts_with("filter.types: 257 types"));
         assert!(direction_from_wire(7).is_err());

@@ -195,7 +195,10 @@ mod tests {
         );
         let twin = event(1);
         check(&append(vec![twin.clone(), twin]), "events[1].id");
-        check(&append(vec![NewEvent { schema_version: SchemaVersion::Given(0), ..event(1) }]), "events[0].schema_version");
+        check(
+            &append(vec![NewEvent { schema_version: SchemaVersion::Given(0), ..event(1) }]),
+            "events[0].schema_version",
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::json::check_json;
 use crate::name::check_name;
 use crate::{Error, EventType, Metadata, Partition, Position, Result, StreamId, Version};
 
@@ -102,8 +103,8 @@ impl NewEvent {
             ));
         }
         if self.is_json() {
-            serde_json::from_slice::<&serde_json::value::RawValue>(&self.data).map_err(|error| {
-                Error::invalid("data", format!("not JSON: {error}; send JSON, or say another content type"))
+            check_json(&self.data).map_err(|fault| {
+                Error::invalid("data", format!("{fault}; send other bytes than JSON with their content type"))
             })?;
         }
         Ok(())
@@ -187,6 +188,8 @@ mod tests {
         assert!(event().check().is_ok());
         let broken = NewEvent { data: Bytes::from_static(b"{\"a\":"), ..event() };
         assert!(broken.check().unwrap_err().to_string().starts_with("data: not JSON"));
+        let half = NewEvent { data: Bytes::from_static(br#"{"a":"\ud800"}"#), ..event() };
+        assert!(half.check().unwrap_err().to_string().starts_with("data: the escape \\ud800"));
         assert!(
             NewEvent { content_type: "application/vnd.order+json; v=1".into(), ..broken.clone() }
                 .check()

@@ -11,6 +11,7 @@
 mod append;
 mod error;
 mod event;
+mod json;
 mod metadata;
 mod name;
 mod partition;

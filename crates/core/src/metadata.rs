@@ -1,6 +1,6 @@
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
+use crate::json::check_json;
 use crate::{Error, Result};
 
 /// The metadata of an event: the text of a JSON object, kept as it came.
@@ -23,13 +23,13 @@ impl Metadata {
         if bytes.is_empty() {
             return Ok(Self::empty());
         }
-        match serde_json::from_slice::<&RawValue>(&bytes) {
+        match check_json(&bytes) {
             Ok(raw) if raw.get().starts_with('{') => Ok(Self(bytes)),
             Ok(_) => Err(Error::invalid(
                 "metadata",
                 "not a JSON object; give an object, for example {\"correlation_id\": \"…\"}",
             )),
-            Err(error) => Err(Error::invalid("metadata", format!("not JSON: {error}; give a JSON object"))),
+            Err(fault) => Err(Error::invalid("metadata", format!("{fault}; give a JSON object"))),
         }
     }
 
@@ -89,6 +89,7 @@ mod tests {
         check("[]", Some("not a JSON object"));
         check("{", Some("not JSON"));
         check("{\"a\":1}x", Some("not JSON"));
+        check("{\"a\":\"\\udc00\"}", Some("half of a surrogate pair"));
     }
 
     #[test]

@@ -33,8 +33,19 @@ pub(crate) fn check_name(field: &str, what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// A step in a path: clients of HTTP take `.` and `..` out of a URL, also percent-encoded, and would ask for something else.
+fn check_not_dots(stream_id: &str) -> Result<()> {
+    if matches!(stream_id, "." | "..") {
+        return Err(Error::invalid(
+            "stream_id",
+            format!("{stream_id:?} is a step in a URL's path and cannot name a stream; give another name"),
+        ));
+    }
+    Ok(())
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $field:literal, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $what:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -43,10 +54,11 @@ macro_rules! name {
             /// Checks and takes `text`.
             ///
             /// # Errors
-            /// [`Error::Invalid`] when it is empty, over 255 bytes, or has a control character.
+            /// [`Error::Invalid`] when it is empty, over 255 bytes, has a control character, or is a name that the type excludes.
             pub fn new(text: impl AsRef<str>) -> Result<Self> {
                 let text = text.as_ref();
                 check_name($field, $what, text)?;
+                $check(text)?;
                 Ok(Self(Arc::from(text)))
             }
 
@@ -94,16 +106,19 @@ macro_rules! name {
 }
 
 name!(
-    /// Names the events of one aggregate, for example `order-010c16c3`: 1 to 255 bytes of UTF-8 without control characters.
+    /// Names the events of one aggregate, for example `order-010c16c3`: 1 to 255 bytes of UTF-8 without control characters, and
+    /// neither `.` nor `..`.
     StreamId,
     "stream_id",
-    "stream id"
+    "stream id",
+    check_not_dots
 );
 name!(
     /// What happened, for example `OrderCreated`: 1 to 255 bytes of UTF-8 without control characters.
     EventType,
     "type",
-    "event type"
+    "event type",
+    |_| Ok::<(), Error>(())
 );
 
 #[cfg(test)]
@@ -129,5 +144,10 @@ mod tests {
         check(b"", Some("is empty"));
         check(b"a\nb", Some("U+000A"));
         check(b"a\xffb", Some("not UTF-8 from byte 1"));
+        check(b".", Some("a step in a URL's path"));
+        check(b"..", Some("a step in a URL's path"));
+        check(b"...", None);
+        check(b".hidden", None);
+        assert!(EventType::new("..").is_ok());
     }
 }
