@@ -3,6 +3,7 @@
 use futures_util::TryStreamExt;
 use headwater_api::seed::event_store_client::EventStoreClient;
 use headwater_api::seed::{CreateEventRequest, Event, GetEventsRequest};
+use headwater_core::Metadata;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -69,7 +70,10 @@ async fn the_articles_three_events_are_stored_once_and_given_back_as_they_came()
     let page = server.get(&format!("/v1/streams/order-{ORDER}/events")).await;
     assert!(page.text.contains(&format!("\"data\":{}", article()[0].event_data)), "{}", page.text);
     assert_eq!(page.json()["events"][1]["type"], "order-payment-debited");
-    assert_eq!(page.json()["events"][1]["metadata"]["channel"], "ORDERS.order-payment-debited");
+    assert_eq!(
+        page.json()["events"][1]["metadata"]["headwater.dev/article-channel"],
+        "ORDERS.order-payment-debited"
+    );
 }
 
 #[tokio::test]
@@ -119,8 +123,17 @@ async fn failures_are_errors() {
         ),
         (
             Some(Event { event_data: format!("\"{}\"", "x".repeat(1 << 20)), ..good.clone() }),
-            "events[0].data: 1048578 bytes",
+            "event.event_data: 1048578 bytes",
         ),
+        (
+            Some(Event { event_id: uuid::Uuid::nil().to_string(), ..good.clone() }),
+            "event.event_id: the nil UUID",
+        ),
+        (
+            Some(Event { aggregate_id: "1".repeat(300), ..good.clone() }),
+            "event.aggregate_id: the stream id has 306 bytes",
+        ),
+        (Some(Event { stream: "x".repeat(65 << 10), ..good.clone() }), "event: "),
     ] {
         let status = client.create_event(CreateEventRequest { event }).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -138,6 +151,41 @@ async fn events_of_the_other_apis_are_given_too() {
     let events = get(&mut client, "", "7").await;
     assert_eq!((events[0].aggregate_type.as_str(), events[0].event_type.as_str()), ("order", "A"));
     assert_eq!(get(&mut client, "", "plain").await[0].aggregate_type, "");
+}
+
+/// What writers put into metadata for themselves is theirs, whatever they call it.
+#[tokio::test]
+async fn metadata_of_others_changes_no_field() {
+    let server = Server::start().await;
+    let mut client = EventStoreClient::new(server.channel().await);
+    let mut event = crate::support::event("A", "{}");
+    let id = event.id.to_string();
+    let metadata = br#"{"event_id":"mine","channel":"sales","aggregate_type":"x","headwater.dev/article-event-id":"mine"}"#;
+    event.metadata = Metadata::new(bytes::Bytes::from_static(metadata)).unwrap();
+    let append = crate::support::append("order-7", headwater_core::Expected::Any, vec![event]);
+    server.client().append(&append).await.unwrap();
+    for (event_id, aggregate_id) in [("", "7"), (id.as_str(), "")] {
+        let events = get(&mut client, event_id, aggregate_id).await;
+        assert_eq!((events[0].event_id.as_str(), events[0].stream.as_str()), (id.as_str(), ""));
+    }
+    assert_eq!(get(&mut client, "mine", "").await, []);
+}
+
+/// What is listed at all is small enough for a client that sets no limits.
+#[tokio::test]
+async fn a_list_is_never_larger_than_clients_take() {
+    let server = Server::start().await;
+    let mut client = EventStoreClient::new(server.channel().await);
+    let (event_type, data) = ("T".repeat(255), format!("\"{}\"", "x".repeat(200)));
+    for _ in 0..9 {
+        let events = (0..1_000).map(|_| crate::support::event(&event_type, &data)).collect();
+        let append = crate::support::append("order-9", headwater_core::Expected::Any, events);
+        server.client().append(&append).await.unwrap();
+        let request = GetEventsRequest { event_id: String::new(), aggregate_id: "9".into() };
+        if let Err(status) = client.get_events(request).await {
+            assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        }
+    }
 }
 
 #[tokio::test]
