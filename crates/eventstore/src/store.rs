@@ -1,12 +1,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use headwater_core::{
-    Append, Appended, Error, Expected, Positions, RecordedEvent, Result, Token, Version,
-};
+use headwater_core::{Append, Appended, Error, Expected, Positions, RecordedEvent, Result, Token, Version};
 use headwater_log::{LogReader, LogWriter};
 use headwater_runtime::Metrics;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::EventTypes;
 use crate::metrics::{Api, Counters};
@@ -28,6 +27,8 @@ pub(crate) struct Store {
     pub(crate) counters: Counters,
     /// Ends what would not end by itself.
     pub(crate) shutdown: CancellationToken,
+    /// Appends under way, which are waited for at the end.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Store {
@@ -38,6 +39,7 @@ impl Store {
             event_types: RwLock::default(),
             counters: Counters::new(metrics),
             shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -51,6 +53,7 @@ impl Store {
 
     /// Appends what meets the schemas, and counts it.
     pub(crate) async fn append(&self, api: Api, mut append: Append) -> Result<Appended> {
+        let _under_way = self.tasks.token();
         let started = Instant::now();
         let events = append.events.len();
         let result = match self.event_types().admit(&mut append) {
@@ -77,14 +80,31 @@ impl Store {
     }
 
     /// Events as a reader gets them.
-    pub(crate) fn give(&self, mut events: Vec<RecordedEvent>, upcast: bool) -> Result<Vec<RecordedEvent>> {
+    pub(crate) fn give(&self, events: Vec<RecordedEvent>, upcast: bool) -> Result<Vec<RecordedEvent>> {
+        match self.give_until(events, upcast) {
+            (events, None) => Ok(events),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Events as a reader gets them, up to the first that cannot be brought up to date, and why that cannot.
+    pub(crate) fn give_until(
+        &self,
+        mut events: Vec<RecordedEvent>,
+        upcast: bool,
+    ) -> (Vec<RecordedEvent>, Option<Error>) {
+        let mut failed = None;
         if upcast {
             let event_types = self.event_types();
-            for event in &mut events {
-                event_types.upcast(event)?;
+            for index in 0..events.len() {
+                if let Err(error) = event_types.upcast(&mut events[index]) {
+                    events.truncate(index);
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         self.counters.read(events.len());
-        Ok(events)
+        (events, failed)
     }
 }
