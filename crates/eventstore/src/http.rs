@@ -37,11 +37,14 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
         .route("/v1/head", get(read::head))
         .route("/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(unknown)
-        .method_not_allowed_fallback(async |method: Method, OriginalUri(uri): OriginalUri| {
-            Problem::method_not_allowed(&method, uri.path())
-        })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(store)
+}
+
+/// The answer of a route that is asked with a method that it does not take.
+pub(crate) async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::method_not_allowed(&method, uri.path())
 }
 
 /// No route: in the words of whoever asks.

@@ -5,8 +5,29 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What a shell reports for a process that SIGINT ended: 128 and the signal's number.
-const INTERRUPTED: i32 = 130;
+/// A signal that ends the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Interrupt,
+    Terminate,
+}
+
+impl Ending {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    /// What a shell reports for a process that the signal ended: 128 and the signal's number.
+    const fn code(self) -> i32 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
 
 /// A token that the first SIGINT or SIGTERM cancels: stop taking work, finish what is begun, end. The second exits at once.
 ///
@@ -21,20 +42,20 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        let name = either(&mut interrupt, &mut terminate).await;
+        let name = either(&mut interrupt, &mut terminate).await.name();
         tracing::info!("{name}: shutting down; once more exits at once");
         cancelled.cancel();
-        let name = either(&mut interrupt, &mut terminate).await;
-        tracing::warn!("{name} again: exiting at once");
-        std::process::exit(INTERRUPTED);
+        let again = either(&mut interrupt, &mut terminate).await;
+        tracing::warn!("{} again: exiting at once", again.name());
+        std::process::exit(again.code());
     });
     Ok(token)
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> Ending {
     tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => Ending::Interrupt,
+        _ = terminate.recv() => Ending::Terminate,
     }
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The file is locked for one process, so the heads in memory are the truth for its readers: they are published
-//! after the sync, and every page is bounded by them.
+//! after the sync, and every page of a partition is bounded by them. A page of one stream id needs no bound: what its
+//! reader finds is committed, and versions have no gaps.
 
 mod lock;
 mod log;

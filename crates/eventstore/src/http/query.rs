@@ -23,9 +23,10 @@ impl Parameters {
         let meant = uri.query().is_some_and(|query| query.to_ascii_uppercase().contains("%EF%BF%BD"));
         for (index, (name, value)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(Error::invalid(
                     name,
-                    format!("there is no such parameter here; there are {}", known.join(", ")),
+                    format!("there is no such parameter here; there are {known}"),
                 ));
             }
             if name != "type" && pairs[..index].iter().any(|(before, _)| before == name) {
