@@ -107,6 +107,8 @@ pub struct ReadStream {
     pub direction: Direction,
     /// Events at most.
     pub limit: Option<u64>,
+    /// Bytes of data and metadata at most, roughly; at least one event is read.
+    pub max_bytes: Option<u64>,
     /// Give data in the newest declared shape.
     pub upcast: bool,
 }
@@ -114,7 +116,14 @@ pub struct ReadStream {
 impl ReadStream {
     /// All events of `stream_id`, from the first on.
     pub const fn all(stream_id: StreamId) -> Self {
-        Self { stream_id, from: None, direction: Direction::Forwards, limit: None, upcast: false }
+        Self {
+            stream_id,
+            from: None,
+            direction: Direction::Forwards,
+            limit: None,
+            max_bytes: None,
+            upcast: false,
+        }
     }
 }
 
@@ -277,21 +286,19 @@ impl Client {
         })
     }
 
-    /// Reads events of one stream id, all of them into memory: give a limit where they may be many.
+    /// Reads events of one stream id, all of them into memory: give a limit where they may be many or large.
     ///
     /// # Errors
     /// As [`LogReader`](headwater_log::LogReader).
     pub async fn read_stream(&self, request: &ReadStream) -> Result<StreamBatch> {
         let wire = v1::ReadStreamRequest {
             stream_id: request.stream_id.to_string(),
-            from_version: request.from.map_or(0, |from| from.min(Version::MAX).get()),
+            from_version: request.from.map(|from| from.min(Version::MAX).get()),
             direction: convert::direction_to_wire(request.direction).into(),
-            limit: request.limit.unwrap_or(0),
+            limit: request.limit,
+            max_bytes: request.max_bytes,
             upcast: request.upcast,
         };
-        // Backwards from version 0 there is nothing, but on the wire 0 is "from the last".
-        let nothing = request.limit == Some(0)
-            || (request.direction == Direction::Backwards && request.from == Some(Version::ZERO));
         let (events, version) = self
             .call(|mut grpc| {
                 let wire = wire.clone();
@@ -300,9 +307,6 @@ impl Client {
                     let (mut events, mut version) = (Vec::new(), 0);
                     while let Some(batch) = batches.message().await? {
                         version = batch.version;
-                        if nothing {
-                            break;
-                        }
                         events.extend(batch.events);
                     }
                     Ok((events, version))
@@ -343,7 +347,7 @@ impl Client {
             .await?;
         Ok(StreamHead {
             stream_id: stream_id.clone(),
-            partition: Partition::new(head.partition as u16),
+            partition: convert::partition_from(head.partition).map_err(|error| convert::senseless(&error))?,
             version: Version::new(head.version),
             position: Position::new(head.position),
             recorded_at: convert::time_from_micros(head.recorded_at_micros)?,
@@ -380,7 +384,8 @@ impl Client {
             .iter()
             .map(|head| {
                 Ok(PartitionHead {
-                    partition: Partition::new(head.partition as u16),
+                    partition: convert::partition_from(head.partition)
+                        .map_err(|error| convert::senseless(&error))?,
                     position: Position::new(head.position),
                     recorded_at: head.recorded_at_micros.map(convert::time_from_micros).transpose()?,
                     epoch: head.epoch,

@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for ExpectedBody {
     }
 }
 
-/// Reads the body of an append to `stream_id`. Data and metadata are slices of `body`, as they were written.
+/// Reads the body of an append to `stream_id`. Data and metadata are as they were written: slices of `body`, where they are most of it.
 ///
 /// # Errors
 /// `Invalid` with line and column where it is not JSON or not of this shape, or with the path of the field.
@@ -121,7 +121,15 @@ pub fn parse_append(stream_id: StreamId, body: &Bytes) -> Result<Append> {
             new_event(event, body).map_err(|error| error.within(&format!("events[{index}]")))
         })
         .collect::<Result<_>>()?;
-    Ok(Append { stream_id, expected: parsed.expected.0, events })
+    let mut append = Append { stream_id, expected: parsed.expected.0, events };
+    // A slice holds all of its body, which may be mostly white space: the queue would count a part of what it keeps.
+    if append.size() < body.len() / 2 {
+        for event in &mut append.events {
+            event.data = Bytes::copy_from_slice(&event.data);
+            event.metadata = Metadata::from_stored(Bytes::copy_from_slice(event.metadata.as_bytes()));
+        }
+    }
+    Ok(append)
 }
 
 fn new_event(event: &NewEventBody<'_>, body: &Bytes) -> Result<NewEvent> {
@@ -147,7 +155,8 @@ fn new_event(event: &NewEventBody<'_>, body: &Bytes) -> Result<NewEvent> {
             ));
         }
     };
-    Ok(NewEvent {
+    let written_as_json = event.data.is_some();
+    let event = NewEvent {
         id: match &event.id {
             Some(id) => convert::event_id(id)?,
             None => Uuid::now_v7(),
@@ -159,7 +168,17 @@ fn new_event(event: &NewEventBody<'_>, body: &Bytes) -> Result<NewEvent> {
         metadata: event
             .metadata
             .map_or_else(|| Ok(Metadata::empty()), |metadata| Metadata::new(raw(metadata)))?,
-    })
+    };
+    if written_as_json && !event.is_json() {
+        return Err(Error::invalid(
+            "data",
+            format!(
+                "it is JSON, but content_type is {}; send the content's bytes in data_base64, or leave content_type out",
+                event.content_type
+            ),
+        ));
+    }
+    Ok(event)
 }
 
 /// What an append answers.
@@ -440,6 +459,16 @@ mod tests {
     }
 
     #[test]
+    fn a_small_event_does_not_keep_a_large_body() {
+        let event = r#"{"type":"A","data":[1],"metadata":{"a":1}}"#;
+        let body = Bytes::from(format!("{{\"events\":[{event}]}}{}", " ".repeat(1 << 20)));
+        let append = parse_append(StreamId::new("order-1").unwrap(), &body).unwrap();
+        assert_eq!(append.events[0].data, "[1]");
+        assert_eq!(append.events[0].metadata.as_bytes(), "{\"a\":1}");
+        assert!(body.is_unique(), "the event holds on to the body");
+    }
+
+    #[test]
     fn other_bytes_travel_as_base64() {
         let append = parse(
             r#"{"events":[{"type":"A","content_type":"application/protobuf","data_base64":"/wA=","schema_version":2}]}"#,
@@ -479,6 +508,10 @@ mod tests {
         check(
             r#"{"events":[{"type":"A","data":1,"data_base64":""}]}"#,
             &["events[0].data_base64: data is there as well"],
+        );
+        check(
+            r#"{"events":[{"type":"A","data":"hello","content_type":"text/plain"}]}"#,
+            &["events[0].data: it is JSON, but content_type is text/plain; send", "data_base64"],
         );
         check(r#"{"events":[{"type":"A","data_base64":"?"}]}"#, &["events[0].data_base64: not base64"]);
         check(

@@ -9,13 +9,13 @@ use futures_util::stream::{BoxStream, try_unfold};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use headwater_api::errors::to_status;
 use headwater_api::{convert, v1};
-use headwater_core::{Error, Positions, RecordedEvent, Result, StreamId};
+use headwater_core::{Error, Positions, RecordedEvent, Result, StreamId, Token};
 use headwater_log::{Direction, EventBatch, Head, ReadStream, StartFrom, Subscription};
 use jiff::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::metrics::{Api, Subscribed};
-use crate::paging::{Pages, Scan, StreamPages, renamed, size};
+use crate::paging::{Pages, Scan, StreamPages, renamed};
 use crate::store::{LONGEST_WAIT, PAGE_BYTES, PAGE_EVENTS, Store};
 
 /// The service over a store.
@@ -57,20 +57,8 @@ impl v1::event_store_server::EventStore for Grpc {
         let store = Arc::clone(&self.0);
         let batches = try_unfold((store, pages), move |(store, mut pages)| async move {
             let Some((events, version)) = pages.next(&store).await? else { return Ok(None) };
-            let events = store.give(events, upcast)?;
-            Ok(Some(((events, version), (store, pages))))
-        });
-        // A page of a stream id is bounded by its number of events; a message, by its bytes.
-        let batches = batches.flat_map(|page| {
-            futures_util::stream::iter(match page {
-                Ok((events, version)) => messages(events)
-                    .into_iter()
-                    .map(|events| {
-                        Ok(v1::ReadStreamResponse { events: to_wire(events), version: version.get() })
-                    })
-                    .collect(),
-                Err(error) => vec![Err(error)],
-            })
+            let events = to_wire(store.give(events, upcast)?);
+            Ok(Some((v1::ReadStreamResponse { events, version: version.get() }, (store, pages))))
         });
         Ok(Response::new(or_status(batches)))
     }
@@ -106,22 +94,22 @@ impl v1::event_store_server::EventStore for Grpc {
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = request.into_inner();
-        let upcast = request.upcast;
         let live = async {
             let from = convert::start_from_wire(request.from)?;
             let filter = convert::filter_from_wire(request.filter)?;
+            let upcast = request.upcast;
             let most = match request.max_batch as usize {
                 0 => PAGE_EVENTS,
                 most => most.min(PAGE_EVENTS),
             };
-            Live::open(&self.0, &from, filter, most).await
+            Live::open(&self.0, &from, "from", filter, most, upcast).await
         }
         .await
         .map_err(|error| to_status(&error))?;
         let batches = try_unfold(live, move |mut live| async move {
             let batch = live.next().await?;
             let response = v1::SubscribeResponse {
-                events: to_wire(live.store.give(batch.events, upcast)?),
+                events: to_wire(batch.events),
                 token: batch.token.to_string(),
                 caught_up: batch.caught_up,
             };
@@ -165,6 +153,7 @@ pub(crate) async fn stream_head(store: &Store, stream_id: &StreamId) -> Result<R
             from: None,
             direction: Direction::Backwards,
             limit: 1,
+            max_bytes: PAGE_BYTES,
         })
         .await?;
     page.events.into_iter().next().ok_or_else(|| {
@@ -231,36 +220,70 @@ async fn wait_at_most<T>(time: Duration, store: &Store, work: impl Future<Output
 
 /// A subscription that ends with the server, and is counted.
 pub(crate) struct Live {
-    pub(crate) store: Arc<Store>,
+    store: Arc<Store>,
     subscription: Subscription,
     most: usize,
+    upcast: bool,
+    /// The place after all that has been given.
+    token: Token,
+    /// Why it ends, when what came before has been given.
+    failed: Option<Error>,
     _counted: Subscribed,
 }
 
 impl Live {
+    /// Begins at `from`, which the request calls `field`.
     pub(crate) async fn open(
         store: &Arc<Store>,
         from: &StartFrom,
+        field: &str,
         filter: headwater_log::Filter,
         most: usize,
+        upcast: bool,
     ) -> Result<Self> {
         let subscription = Subscription::open(Arc::clone(&store.reader), from, filter)
             .await
-            .map_err(|error| renamed(error, "from"))?;
-        let counted = store.counters.subscribed();
-        Ok(Self { store: Arc::clone(store), subscription, most, _counted: counted })
+            .map_err(|error| renamed(error, field))?;
+        Ok(Self {
+            store: Arc::clone(store),
+            token: subscription.token(),
+            subscription,
+            most,
+            upcast,
+            failed: None,
+            _counted: store.counters.subscribed(),
+        })
     }
 
     /// The place after all that has been given.
-    pub(crate) fn token(&self) -> headwater_core::Token {
-        self.subscription.token()
+    pub(crate) const fn token(&self) -> &Token {
+        &self.token
     }
 
+    /// The next events as the reader gets them. One that cannot be brought up to date is the end, but not for those before it.
     pub(crate) async fn next(&mut self) -> Result<EventBatch> {
-        tokio::select! {
-            batch = self.subscription.next_batch(self.most, PAGE_BYTES) => batch,
-            () = self.store.shutdown.cancelled() => Err(Error::Cancelled),
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
+        let mut batch = tokio::select! {
+            batch = self.subscription.next_batch(self.most, PAGE_BYTES) => batch?,
+            () = self.store.shutdown.cancelled() => return Err(Error::Cancelled),
+        };
+        (batch.events, self.failed) = self.store.give_until(batch.events, self.upcast);
+        if self.failed.is_some() {
+            batch.token = self.token.clone();
+            batch.caught_up = false;
+            for event in &batch.events {
+                batch.token.positions.set(event.partition, event.position);
+            }
+        }
+        if batch.events.is_empty()
+            && let Some(error) = self.failed.take()
+        {
+            return Err(error);
+        }
+        self.token.clone_from(&batch.token);
+        Ok(batch)
     }
 }
 
@@ -275,18 +298,19 @@ fn scan(store: &Store, request: v1::ReadRequest) -> Result<Scan> {
         },
         filter: convert::filter_from_wire(request.filter)?,
         partition: request.partition.map(|partition| partitions.check(partition)).transpose()?,
-        limit: (request.limit > 0).then_some(request.limit),
-        max_bytes: (request.max_bytes > 0).then_some(request.max_bytes),
+        limit: request.limit,
+        max_bytes: request.max_bytes,
     })
 }
 
 fn stream_pages(request: v1::ReadStreamRequest) -> Result<StreamPages> {
-    let from = convert::version_from(request.from_version, "from_version")?;
+    let from = request.from_version.map(|from| convert::version_from(from, "from_version")).transpose()?;
     Ok(StreamPages::new(
         StreamId::new(request.stream_id)?,
         convert::direction_from_wire(request.direction)?,
-        (from.get() > 0).then_some(from),
-        (request.limit > 0).then_some(request.limit),
+        from,
+        request.limit,
+        request.max_bytes,
     ))
 }
 
@@ -299,22 +323,4 @@ pub(crate) fn or_status<T: Send + 'static>(
 
 fn to_wire(events: Vec<RecordedEvent>) -> Vec<v1::RecordedEvent> {
     events.into_iter().map(convert::event_to_wire).collect()
-}
-
-/// `events`, in parts of at most a page's bytes; at least one part, and in each at least one event if there are any.
-fn messages(events: Vec<RecordedEvent>) -> Vec<Vec<RecordedEvent>> {
-    let mut parts = vec![Vec::new()];
-    let mut bytes = 0;
-    for event in events {
-        let more = size(std::slice::from_ref(&event)) as usize;
-        if bytes > 0 && bytes + more > PAGE_BYTES {
-            parts.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += more;
-        if let Some(part) = parts.last_mut() {
-            part.push(event);
-        }
-    }
-    parts
 }

@@ -33,10 +33,6 @@ impl Scan {
     }
 }
 
-/// Events a page of one stream id. Fewer than of the log, since the port bounds these pages by their number alone: a hundred of the
-/// largest events are 100 MiB.
-const STREAM_PAGE_EVENTS: u64 = 100;
-
 /// Reads the log page after page, its partitions in turn, up to where it ended when this began.
 pub(crate) struct Pages {
     filter: Filter,
@@ -105,7 +101,7 @@ impl Pages {
     /// The next page; there is at least one. `None`: that was the last.
     pub(crate) async fn next(&mut self, store: &Store) -> Result<Option<Page>> {
         let first = !std::mem::replace(&mut self.begun, true);
-        let nothing_left = self.limit == 0 || self.max_bytes == 0;
+        let nothing_left = self.limit == 0 || (self.max_bytes == 0 && !first);
         let Some((partition, bound)) = self.parts.pop_front().filter(|_| !nothing_left) else {
             return Ok(first.then(|| Page { events: Vec::new(), reached: self.reached.clone() }));
         };
@@ -142,23 +138,22 @@ pub(crate) struct StreamPages {
     direction: Direction,
     from: Option<Version>,
     limit: u64,
+    max_bytes: u64,
     /// The stream id's version, once known.
     version: Option<Version>,
     done: bool,
 }
 
 impl StreamPages {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         stream_id: StreamId,
         direction: Direction,
         from: Option<Version>,
         limit: Option<u64>,
+        max_bytes: Option<u64>,
     ) -> Self {
-        let limit = match limit {
-            Some(limit) => limit,
-            None => u64::MAX,
-        };
-        Self { stream_id, direction, from, limit, version: None, done: false }
+        let (limit, max_bytes) = (limit.unwrap_or(u64::MAX), max_bytes.unwrap_or(u64::MAX));
+        Self { stream_id, direction, from, limit, max_bytes, version: None, done: false }
     }
 
     /// The next page and the stream id's version; there is at least one. `None`: that was the last.
@@ -166,20 +161,21 @@ impl StreamPages {
         if self.done {
             return Ok(None);
         }
-        let limit = self.limit.min(STREAM_PAGE_EVENTS) as usize;
         let mut page = store
             .reader
             .read_stream(ReadStream {
                 stream_id: self.stream_id.clone(),
                 from: self.from,
                 direction: self.direction,
-                limit,
+                limit: self.limit.min(PAGE_EVENTS as u64) as usize,
+                max_bytes: self.max_bytes.min(PAGE_BYTES as u64) as usize,
             })
             .await?;
         let version = *self.version.get_or_insert(page.version);
         // What was appended since is not of this read.
         page.events.retain(|event| event.version <= version);
         self.limit -= page.events.len() as u64;
+        self.max_bytes = self.max_bytes.saturating_sub(size(&page.events));
         self.from = match (page.events.last(), self.direction) {
             (Some(last), Direction::Forwards) if last.version < version => Some(last.version.next()),
             (Some(last), Direction::Backwards) if last.version.get() > 1 => {
@@ -190,7 +186,7 @@ impl StreamPages {
                 None
             }
         };
-        self.done |= self.limit == 0;
+        self.done |= self.limit == 0 || self.max_bytes == 0;
         Ok(Some((page.events, version)))
     }
 }

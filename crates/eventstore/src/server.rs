@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::TryStreamExt;
 use headwater_api::seed::event_store_server::EventStoreServer as ArticleServer;
 use headwater_api::v1::event_store_server::EventStoreServer;
 use headwater_api::{DESCRIPTORS, MAX_MESSAGE_BYTES};
@@ -17,12 +18,17 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::EventTypes;
+use crate::connection::Connection;
 use crate::grpc::Grpc;
 use crate::seed::Article;
 use crate::store::Store;
 
-/// What is finished within this time of a shutdown is answered; connections that are still busy then are cut.
-const GRACE: Duration = Duration::from_secs(10);
+/// Appends that are durable within this time of a shutdown are answered.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// After that, or when there are none, what has been answered is sent for so long; connections that are still busy then are cut.
+/// They are those of clients that do not read.
+const READERS_GRACE: Duration = Duration::from_secs(2);
 
 /// A client may open one stream for each request that it has under way, on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 1_024;
@@ -69,15 +75,18 @@ impl EventStore {
         self.store.set_event_types(event_types);
     }
 
-    /// Serves on `listener` until `shutdown` is cancelled; then ends subscriptions, finishes what is under way, and returns, at the
-    /// latest after 10 seconds. Once for each event store.
+    /// Serves on `listener` until `shutdown` is cancelled; then ends subscriptions, finishes the appends that are under way,
+    /// and returns: at the latest after 10 seconds, and after 2 where only clients that do not read keep it. No connection outlives
+    /// it. Once for each event store.
     ///
     /// # Errors
     /// `Internal` when the transport fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
         let health = HealthReporter::new();
         let router = self.router(&health)?;
-        let stop = self.store.shutdown.clone();
+        let (stop, appends) = (self.store.shutdown.clone(), self.store.tasks.clone());
+        let cut = CancellationToken::new();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -87,22 +96,37 @@ impl EventStore {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .serve_with_incoming_shutdown(
                 router,
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                incoming.map_ok({
+                    let cut = cut.clone();
+                    move |stream| Connection::new(stream, &cut)
+                }),
                 stop.clone().cancelled_owned(),
             );
         let watch = watch_health(health, self.readiness.clone(), stop.clone());
+        let mut serving = std::pin::pin!(async {
+            let (served, ()) = tokio::join!(server, watch);
+            served.map_err(|error| Error::internal(format!("the event store's server failed: {error}")))
+        });
         let overdue = async {
             shutdown.cancelled().await;
             stop.cancel();
-            tokio::time::sleep(GRACE).await;
+            appends.close();
+            if tokio::time::timeout(GRACE, appends.wait()).await.is_err() {
+                tracing::warn!("appends were still under way {GRACE:?} after the shutdown began");
+            }
+            tokio::time::sleep(READERS_GRACE).await;
         };
         tokio::select! {
-            (served, ()) = async { tokio::join!(server, watch) } => served.map_err(|error| {
-                Error::internal(format!("the event store's server failed: {error}"))
-            }),
+            served = &mut serving => {
+                // A call may be gone before what it began.
+                appends.close();
+                let _ = tokio::time::timeout(GRACE, appends.wait()).await;
+                served
+            }
             () = overdue => {
-                tracing::warn!("connections were still busy {GRACE:?} after the shutdown began; cut");
-                Ok(())
+                tracing::warn!("connections were still busy at the end of the shutdown, and are cut");
+                cut.cancel();
+                serving.await
             }
         }
     }
@@ -133,7 +157,10 @@ impl EventStore {
         Ok(routes
             .into_axum_router()
             .reset_fallback()
-            .merge(headwater_runtime::health::router(self.readiness.clone(), self.metrics.clone()))
+            .merge(
+                headwater_runtime::health::router(self.readiness.clone(), self.metrics.clone())
+                    .method_not_allowed_fallback(crate::http::method_not_allowed),
+            )
             .merge(crate::http::router(Arc::clone(&self.store))))
     }
 }
@@ -145,15 +172,20 @@ impl std::fmt::Debug for EventStore {
 }
 
 /// Lets the health service say what readiness says, until the end.
-async fn watch_health(health: HealthReporter, readiness: Readiness, stop: CancellationToken) {
+async fn watch_health(mut health: HealthReporter, readiness: Readiness, stop: CancellationToken) {
+    let services = ["", name::<EventStoreServer<Grpc>>(), name::<ArticleServer<Article>>()];
     let mut waiting = readiness.watch();
     loop {
         let ready = waiting.borrow_and_update().is_empty() && !stop.is_cancelled();
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in ["", name::<EventStoreServer<Grpc>>(), name::<ArticleServer<Article>>()] {
+        for service in services {
             health.set_service_status(service, status).await;
         }
         if stop.is_cancelled() {
+            // A watch ends when its service is gone; until then its connection would be kept.
+            for service in services {
+                health.clear_service_status(service).await;
+            }
             return;
         }
         tokio::select! {

@@ -118,6 +118,7 @@ macro_rules! log_conformance {
             all_events_of_a_request_are_stored_or_none
             an_append_is_seen_by_the_reads_that_follow
             a_stream_is_read_both_ways_by_pages
+            a_page_of_a_stream_is_bounded_by_its_bytes
             a_partition_is_read_by_pages
             filters_leave_out_the_rest
             a_page_has_no_holes_while_writers_append

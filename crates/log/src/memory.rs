@@ -8,6 +8,7 @@ use headwater_core::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::page::size;
 use crate::{
     Batch, Clock, CommitError, Committed, Direction, Epoch, Head, Heads, LogDescriptor, LogReader, LogStore,
     PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
@@ -100,14 +101,22 @@ impl LogReader for MemoryStore {
         let indexes = state.streams.get(&request.stream_id).map_or(&[][..], Vec::as_slice);
         let last = indexes.len() as u64;
         let event = |index: &usize| state.events[partition.index()][*index].event.clone();
+        let mut bytes = 0;
+        let fits = |event: &RecordedEvent| {
+            let fits = bytes == 0 || bytes < request.max_bytes;
+            bytes += size(event);
+            fits
+        };
         let events = match request.direction {
             Direction::Forwards => {
                 let from = request.from.map_or(1, Version::get).max(1) - 1;
-                indexes.iter().skip(from.min(last) as usize).take(request.limit).map(event).collect()
+                let indexes = indexes.iter().skip(from.min(last) as usize);
+                indexes.take(request.limit).map(event).take_while(fits).collect()
             }
             Direction::Backwards => {
                 let from = request.from.map_or(last, Version::get).min(last);
-                indexes[..from as usize].iter().rev().take(request.limit).map(event).collect()
+                let indexes = indexes[..from as usize].iter().rev();
+                indexes.take(request.limit).map(event).take_while(fits).collect()
             }
         };
         Ok(StreamPage { events, version: Version::new(last) })
@@ -130,7 +139,7 @@ impl LogReader for MemoryStore {
             let event = &stored[position as usize].event;
             page.reached = event.position;
             if request.filter.matches(event.event_type.as_str(), event.stream_id.as_str()) {
-                bytes += event.data.len() + event.metadata.as_bytes().len();
+                bytes += size(event);
                 page.events.push(event.clone());
             }
         }

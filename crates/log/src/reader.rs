@@ -69,6 +69,8 @@ pub struct ReadStream {
     pub direction: Direction,
     /// Events at most.
     pub limit: usize,
+    /// Bytes of data and metadata, roughly; at least one event is returned whatever its size. `limit` 0 returns none.
+    pub max_bytes: usize,
 }
 
 /// The answer to [`ReadStream`].

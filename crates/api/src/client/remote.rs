@@ -62,6 +62,7 @@ impl LogReader for RemoteLog {
                 from: request.from,
                 direction: request.direction,
                 limit: Some(request.limit as u64),
+                max_bytes: Some(request.max_bytes as u64),
                 upcast: false,
             })
             .await?;
@@ -70,18 +71,15 @@ impl LogReader for RemoteLog {
 
     async fn read_partition(&self, request: ReadPartition) -> Result<PartitionPage> {
         let partition = request.partition;
-        // Position 0 cannot be said in a token: it is the beginning, and nothing is up to there.
-        if request.up_to == Some(Position::ZERO) || request.limit == 0 {
-            let head = self.client.get_head(HeadAt::Now).await?.token.positions.get(partition);
-            return Ok(PartitionPage { events: Vec::new(), reached: request.after, head });
-        }
+        // Position 0 cannot be said in a token, but that nothing is up to there can be.
+        let limit = if request.up_to == Some(Position::ZERO) { 0 } else { request.limit };
         let read = Read {
             from: StartFrom::After(self.token(partition, request.after)),
             up_to: request.up_to.map(|position| self.token(partition, position)),
             filter: request.filter,
             partition: Some(partition),
-            limit: Some(request.limit as u64),
-            max_bytes: Some(request.max_bytes.max(1) as u64),
+            limit: Some(limit as u64),
+            max_bytes: Some(request.max_bytes as u64),
             upcast: false,
         };
         let mut batches = pin!(self.client.read(read));

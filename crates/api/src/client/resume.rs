@@ -33,8 +33,8 @@ impl Source {
                     up_to: read.up_to.as_ref().map(ToString::to_string).unwrap_or_default(),
                     filter: Some(convert::filter_to_wire(&read.filter)),
                     partition: read.partition.map(|partition| u32::from(partition.get())),
-                    limit: read.limit.unwrap_or(0),
-                    max_bytes: read.max_bytes.unwrap_or(0),
+                    limit: read.limit,
+                    max_bytes: read.max_bytes,
                     upcast: read.upcast,
                 };
                 let batches = grpc.read(request).await?.into_inner();
@@ -93,11 +93,6 @@ impl Source {
     const fn ends(&self) -> bool {
         matches!(self, Self::Read(_))
     }
-
-    /// Whether there is nothing to read from the start: 0 is "all" on the wire.
-    fn is_nothing(&self) -> bool {
-        matches!(self, Self::Read(read) if read.limit == Some(0))
-    }
 }
 
 struct State {
@@ -147,8 +142,7 @@ impl State {
 
 /// The batches of `source`.
 pub(super) fn batches(client: Client, source: Source) -> impl Stream<Item = Result<Batch>> + Send {
-    let done = source.is_nothing();
-    let state = State { client, source, open: None, attempt: 1, done };
+    let state = State { client, source, open: None, attempt: 1, done: false };
     futures_util::stream::unfold(state, |mut state| async move {
         match state.next().await {
             Ok(batch) => Some((Ok(batch?), state)),

@@ -27,6 +27,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events a chunk: small enough that a page of large ones is not held twice.
 const CHUNK_EVENTS: usize = 256;
 
+/// The header with which browsers connect again.
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+
 /// `GET /v1/events/stream`: server-sent events.
 ///
 /// Each event's id is the token after it, so that `Last-Event-ID`, which browsers send by themselves when they connect again, goes on
@@ -39,16 +42,15 @@ pub(super) async fn stream(
     let parameters = Parameters::of(&uri, &["from", "type", "prefix", "upcast"])?;
     let filter = parameters.filter()?;
     let upcast = parameters.upcast()?;
-    let from = match headers.get("last-event-id") {
+    let (field, from) = match headers.get("last-event-id") {
         Some(id) => {
-            let id =
-                id.to_str().map_err(|_| Error::invalid("Last-Event-ID", "it is no text; send a token"))?;
-            start_from("Last-Event-ID", id)?
+            let id = id.to_str().map_err(|_| Error::invalid(LAST_EVENT_ID, "it is no text; send a token"))?;
+            (LAST_EVENT_ID, start_from(LAST_EVENT_ID, id)?)
         }
-        None => parameters.start()?,
+        None => ("from", parameters.start()?),
     };
-    let live = Live::open(&store, &from, filter, CHUNK_EVENTS).await?;
-    let chunks = Chunks { token: live.token(), live, upcast, caught_up: false, ended: false };
+    let live = Live::open(&store, &from, field, filter, CHUNK_EVENTS, upcast).await?;
+    let chunks = Chunks { token: live.token().clone(), live, caught_up: false, ended: false };
     let chunks = unfold(chunks, |mut chunks| async move { Some((chunks.next().await?, chunks)) });
     let first = once(async { Bytes::from_static(b"retry: 1000\n\n") });
     let body = Body::from_stream(first.chain(chunks).map(Ok::<_, Infallible>));
@@ -57,7 +59,6 @@ pub(super) async fn stream(
 
 struct Chunks {
     live: Live,
-    upcast: bool,
     /// The place after all that has been sent.
     token: Token,
     caught_up: bool,
@@ -79,9 +80,8 @@ impl Chunks {
     }
 
     fn chunk(&mut self, batch: EventBatch) -> Result<Bytes> {
-        let events = self.live.store.give(batch.events, self.upcast)?;
         let mut text = String::new();
-        for event in &events {
+        for event in &batch.events {
             self.token.positions.set(event.partition, event.position);
             write_event(&mut text, &self.token, event)?;
         }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::query::Parameters;
 use super::{json, stream_id};
 use crate::grpc::stream_head;
-use crate::paging::{StreamPages, renamed, size};
+use crate::paging::{StreamPages, renamed};
 use crate::store::Store;
 
 /// Events of a page when the request does not say.
@@ -45,21 +45,11 @@ pub(super) async fn stream_events(
     let limit = parameters.limit(DEFAULT_LIMIT, MOST_EVENTS)?;
     let upcast = parameters.upcast()?;
 
-    // Version 0 is before the first: forwards that is the beginning, backwards there is nothing left.
-    let nothing = direction == Direction::Backwards && from == Some(Version::ZERO);
-    let from = from.filter(|version| *version > Version::ZERO);
-    let mut pages =
-        StreamPages::new(stream_id, direction, from, Some(if nothing { 1 } else { limit as u64 }));
+    let mut pages = StreamPages::new(stream_id, direction, from, Some(limit as u64), Some(MOST_BYTES as u64));
     let (mut events, mut version) = (Vec::new(), Version::ZERO);
     while let Some((more, at)) = pages.next(&store).await? {
         version = at;
         events.extend(more);
-        if size(&events) >= MOST_BYTES as u64 {
-            break;
-        }
-    }
-    if nothing {
-        events.clear();
     }
     let events = store.give(events, upcast)?;
     let last = events.last().map(|event| event.version);

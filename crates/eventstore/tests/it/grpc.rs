@@ -1,8 +1,9 @@
 //! Calls as clients make them.
 
+use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -18,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use uuid::Uuid;
 
 use crate::support::{Server, append, at, event, one, stream};
 
@@ -91,6 +93,107 @@ async fn many_appends_of_one_call_keep_the_order_of_each_stream_id() {
     for (index, outcome) in outcomes.into_iter().enumerate() {
         assert_eq!(outcome.unwrap().version.get(), index as u64 / 7 + 1);
     }
+}
+
+/// A client that sends and never reads an outcome holds up itself alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_outcomes_holds_up_nobody_else() {
+    const REQUESTS: u64 = 50_000;
+    let log = Arc::new(MemoryStore::new(PartitionCount::ONE));
+    let options = SequencerOptions { queue_requests: 4, queue_bytes: 4_096, ..SequencerOptions::default() };
+    let writer = Sequencer::start(log.clone(), options);
+    let server = Server::over("127.0.0.1:0", log, Arc::new(writer)).await;
+    let channel = tonic::transport::Endpoint::from_shared(server.url(""))
+        .unwrap()
+        .initial_stream_window_size(1_024)
+        .connect()
+        .await
+        .unwrap();
+    let requests = (0..REQUESTS)
+        .map(|index| headwater_api::convert::append_to_wire(&one(&format!("unread-{index}"), "A")));
+    let outcomes =
+        EventStoreClient::new(channel).append_stream(futures_util::stream::iter(requests)).await.unwrap();
+
+    // Others go on while it is being stopped, and when it stands still.
+    let client = server.client();
+    let (mut others, mut unread) = (0, None);
+    loop {
+        for _ in 0..50 {
+            let append = one("other", "A");
+            let appended = tokio::time::timeout(Duration::from_secs(10), client.append(&append)).await;
+            appended.expect("another client waits for the one that does not read").unwrap();
+            others += 1;
+        }
+        let all = client.get_head(HeadAt::Now).await.unwrap().partitions[0].position.get();
+        if unread == Some(all - others) {
+            break;
+        }
+        unread = Some(all - others);
+    }
+    assert!(unread < Some(REQUESTS), "its outcomes fit into what the transport holds: nothing was tried");
+    drop(outcomes);
+}
+
+/// Fails what says so, once each, as if the store were away for a moment.
+struct Flickering(Sequencer, Mutex<HashSet<Uuid>>);
+
+#[async_trait::async_trait]
+impl LogWriter for Flickering {
+    async fn append(&self, request: Append) -> Result<Appended> {
+        let event = &request.events[0];
+        if event.event_type.as_str() == "Flicker" && self.1.lock().unwrap().insert(event.id) {
+            return Err(Error::unavailable("away for a moment"));
+        }
+        self.0.append(request).await
+    }
+}
+
+#[tokio::test]
+async fn nothing_overtakes_what_failed_for_now_in_the_same_call() {
+    let log = Arc::new(MemoryStore::new(PartitionCount::ONE));
+    let writer = Flickering(Sequencer::start(log.clone(), SequencerOptions::default()), Mutex::default());
+    let server = Server::over("127.0.0.1:0", log, Arc::new(writer)).await;
+    let client = server.client();
+    let requests: Vec<Append> =
+        [("a", "A"), ("a", "Flicker"), ("a", "B"), ("b", "A"), ("a", "C"), ("b", "B")]
+            .map(|(stream_id, event_type)| one(stream_id, event_type))
+            .to_vec();
+    let (send, receive) = tokio::sync::mpsc::channel(16);
+    let mut outcomes = pin!(client.append_stream(tokio_stream::wrappers::ReceiverStream::new(receive)));
+    for request in &requests[..4] {
+        send.send(request.clone()).await.unwrap();
+    }
+    let mut shown = Vec::new();
+    for _ in 0..4 {
+        shown.push(outcomes.next().await.unwrap().map(|appended| appended.version.get()));
+    }
+    // Also what is sent when the failure has been told.
+    for request in &requests[4..] {
+        send.send(request.clone()).await.unwrap();
+    }
+    drop(send);
+    while let Some(outcome) = outcomes.next().await {
+        shown.push(outcome.map(|appended| appended.version.get()));
+    }
+    let shown: Vec<String> = shown
+        .into_iter()
+        .map(|outcome| match outcome {
+            Ok(version) => version.to_string(),
+            Err(error @ Error::Unavailable { .. }) => {
+                error.to_string().split(&[':', ' '][..]).next().unwrap().to_owned()
+            }
+            Err(error) => panic!("{error}"),
+        })
+        .collect();
+    assert_eq!(shown, ["1", "away", "not", "1", "not", "2"]);
+
+    // Sent again, they stand in the order of the requests.
+    for request in &requests {
+        client.append(request).await.unwrap();
+    }
+    let events = client.read_stream(&ReadStream::all(stream("a"))).await.unwrap().events;
+    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(types, ["A", "Flicker", "B", "C"]);
 }
 
 #[tokio::test]
@@ -181,6 +284,42 @@ async fn a_stream_of_large_events_comes_whole() {
     let versions: Vec<u64> =
         client.read_stream(&back).await.unwrap().events.iter().map(|event| event.version.get()).collect();
     assert_eq!(versions, [3, 2]);
+}
+
+/// Zero is a number like any other, and not a way to say nothing.
+#[tokio::test]
+async fn zero_is_not_all() {
+    let server = Server::start().await;
+    server
+        .client()
+        .append(&append("a", Expected::Any, (0..3).map(|_| event("A", "1")).collect()))
+        .await
+        .unwrap();
+    let mut client = EventStoreClient::new(server.channel().await);
+    let backwards = v1::Direction::Backwards.into();
+    let request = v1::ReadStreamRequest { stream_id: "a".into(), ..v1::ReadStreamRequest::default() };
+    for (request, wanted) in [
+        (request.clone(), vec![1, 2, 3]),
+        (v1::ReadStreamRequest { from_version: Some(0), ..request.clone() }, vec![1, 2, 3]),
+        (v1::ReadStreamRequest { direction: backwards, ..request.clone() }, vec![3, 2, 1]),
+        (v1::ReadStreamRequest { from_version: Some(0), direction: backwards, ..request.clone() }, vec![]),
+        (v1::ReadStreamRequest { limit: Some(0), ..request.clone() }, vec![]),
+        (v1::ReadStreamRequest { max_bytes: Some(0), ..request.clone() }, vec![1]),
+    ] {
+        let pages: Vec<v1::ReadStreamResponse> =
+            client.read_stream(request.clone()).await.unwrap().into_inner().try_collect().await.unwrap();
+        assert!(pages.iter().all(|page| page.version == 3), "{request:?}");
+        let versions: Vec<u64> =
+            pages.iter().flat_map(|page| &page.events).map(|event| event.version).collect();
+        assert_eq!(versions, wanted, "{request:?}");
+    }
+    for (limit, max_bytes, wanted) in [(None, None, 3), (Some(0), None, 0), (None, Some(0), 1)] {
+        let request = v1::ReadRequest { limit, max_bytes, ..v1::ReadRequest::default() };
+        let pages: Vec<v1::ReadResponse> =
+            client.read(request).await.unwrap().into_inner().try_collect().await.unwrap();
+        assert_eq!(pages.iter().map(|page| page.events.len()).sum::<usize>(), wanted);
+        assert!(!pages.last().unwrap().token.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -402,6 +541,33 @@ async fn what_is_no_service_is_unimplemented() {
     let status = grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("/headwater.eventstore.v2.EventStore/Append"), "{status:?}");
+}
+
+/// Nobody who only looks on keeps a server from ending, and no connection outlives it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_waits_neither_for_readers_that_do_not_read_nor_for_watches() {
+    let server = Server::start().await;
+    let data = format!("\"{}\"", "x".repeat(1_000_000));
+    for _ in 0..20 {
+        server.client().append(&append("a", Expected::Any, vec![event("A", &data)])).await.unwrap();
+    }
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    let mut unread = reqwest::get(server.url("/v1/events/stream")).await.unwrap();
+    assert!(unread.chunk().await.unwrap().is_some());
+
+    let stopped = tokio::time::timeout(Duration::from_secs(6), server.stop());
+    stopped.await.expect("the server waits for those who only look on");
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 2, "not serving");
+    assert_eq!(watch.message().await.unwrap(), None);
+    let cut = loop {
+        match unread.chunk().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(cut.is_err(), "the connection has outlived the server");
 }
 
 #[tokio::test]

@@ -194,6 +194,12 @@ async fn bad_requests_name_what_is_wrong() {
         (r#"{"events":[{"type":"A","data":1}],"expect":1}"#, "unknown field `expect`"),
         (r#"{"events":[{"type":"A","data":1,"x":1}]}"#, "unknown field `x`"),
         (r#"{"events":[]}"#, "events: there are none"),
+        (
+            r#"{"events":[{"type":"A","data":1,"schema_version":0}]}"#,
+            "schema_version: 0 is no schema version",
+        ),
+        (r#"{"events":[{"type":"A","data":"\ud800"}]}"#, "events[0].data: the escape \\ud800"),
+        (r#"{"events":[{"type":"A","data":1,"metadata":{"a":"\ud800"}}]}"#, "events[0].metadata: the escape"),
         (r#"{"events":[{"type":"A"}]}"#, "events[0].data: it is missing"),
         (r#"{"expected":"3","events":[]}"#, "or a version such as 3"),
     ] {
@@ -202,7 +208,7 @@ async fn bad_requests_name_what_is_wrong() {
     server.post("/v1/streams/a/events?x=1", ONE).await.is_problem(
         400,
         "invalid",
-        "x: there is no such parameter",
+        "x: there is no such parameter here; there are none",
     );
     // Nothing of all this was stored.
     assert_eq!(server.get("/v1/streams/a").await.json()["version"], 1);
@@ -219,6 +225,7 @@ async fn what_the_server_does_not_know_is_a_problem() {
     let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    server.post("/healthz", "{}").await.is_problem(405, "method-not-allowed", "/healthz does not take POST");
     let form = client.post(server.url("/v1/streams/a/events")).header("content-type", "text/plain").body(ONE);
     let answer = Answer::of(form.send().await.unwrap()).await;
     answer.is_problem(415, "unsupported-media-type", "Content-Type \"text/plain\"; send application/json");

@@ -27,6 +27,32 @@ async fn what_is_at_the_limits_is_stored_and_read() {
     assert_eq!(page["events"].as_array().unwrap().len(), 1_000);
 }
 
+/// A page is full by its bytes before it is by its events, and is read on from all the same.
+#[tokio::test]
+async fn pages_are_bounded_by_their_bytes() {
+    let server = Server::start().await;
+    let data = text((1 << 20) - 2);
+    for _ in 0..4 {
+        let events = (0..3).map(|_| event("A", &data)).collect();
+        server.client().append(&append("big", Expected::Any, events)).await.unwrap();
+    }
+    for (path, from, next) in [
+        ("/v1/streams/big/events?limit=1000", "from_version", "0"),
+        ("/v1/events?limit=1000", "from", "beginning"),
+    ] {
+        let (mut pages, mut events, mut next) = (0, 0, next.to_owned());
+        while events < 12 {
+            let page = server.get(&format!("{path}&{from}={next}")).await;
+            assert!(page.text.len() < 6 << 20, "{path}: a page of {} bytes", page.text.len());
+            let page = page.json();
+            events += page["events"].as_array().unwrap().len();
+            next = page["next"].as_str().unwrap().to_owned();
+            pages += 1;
+        }
+        assert_eq!((events, pages), (12, 3), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_over_the_limits_is_refused() {
     let server = Server::start().await;

@@ -47,7 +47,10 @@ async fn data_that_breaks_the_schema_is_refused_over_every_api() {
 async fn another_schema_version_than_the_declared_one_is_refused() {
     let server = Server::start().await;
     server.declare(declared());
-    let newer = NewEvent { schema_version: SchemaVersion::Given(3), ..event("Paid", r#"{"amount":"1","currency":"EUR"}"#) };
+    let newer = NewEvent {
+        schema_version: SchemaVersion::Given(3),
+        ..event("Paid", r#"{"amount":"1","currency":"EUR"}"#)
+    };
     let error =
         server.client().append(&append("a", Expected::Any, vec![newer])).await.unwrap_err().to_string();
     assert!(error.starts_with("events[0].schema_version: Paid is declared in schema version 2"), "{error}");
@@ -68,7 +71,8 @@ async fn a_repeat_is_answered_whatever_is_declared_by_then() {
     for request in &requests {
         first.push(client.append(request).await.unwrap());
     }
-    let newer = json!([{"name": "Paid", "schemaVersion": 2, "upcast": [{"from": 1, "set": {"currency": "'EUR'"}}]}]);
+    let newer =
+        json!([{"name": "Paid", "schemaVersion": 2, "upcast": [{"from": 1, "set": {"currency": "'EUR'"}}]}]);
     for declared in [declared(), newer, json!([])] {
         server.declare(declared.clone());
         for (request, first) in requests.iter().zip(&first) {

@@ -1,6 +1,7 @@
 //! Server-sent events, as an `EventSource` reads them.
 
 use crate::support::{Server, append, event, one};
+use futures_util::StreamExt;
 use headwater_core::Expected;
 
 /// A message of the stream.
@@ -150,10 +151,45 @@ async fn a_shutdown_ends_the_stream() {
     let ((), ()) = tokio::join!(async { while source.next().await.is_some() {} }, server.stop());
 }
 
+/// One event that cannot be brought up to date does not keep back those before it, over either API.
+#[tokio::test]
+async fn what_comes_before_an_event_that_has_no_new_shape_is_given() {
+    let server = Server::start().await;
+    for data in ["{\"amount\":1}", "{\"amount\":2}", "[]", "{\"amount\":3}"] {
+        server.client().append(&append("a", Expected::Any, vec![event("Paid", data)])).await.unwrap();
+    }
+    server.declare(serde_json::json!([
+        {"name": "Paid", "schemaVersion": 2, "upcast": [{"from": 1, "set": {"total": "event.data.amount * 2"}}]}
+    ]));
+    let mut source = Source::open(&server, "?upcast=true", None).await;
+    let given = source.take(2).await;
+    assert_eq!(given, ["{\"amount\":1,\"total\":2}", "{\"amount\":2,\"total\":4}"]);
+    let problem = source.next().await.unwrap();
+    assert_eq!(problem.event, "problem");
+    assert!(problem.data.contains("position 3"), "{}", problem.data);
+    assert_eq!(source.next().await, None);
+    // From the last id the others come as they were written.
+    assert_eq!(Source::open(&server, "", Some(&problem.id)).await.take(2).await[0], "[]");
+
+    let subscribe = headwater_api::Subscribe { upcast: true, ..headwater_api::Subscribe::default() };
+    let mut batches = std::pin::pin!(server.client().subscribe(subscribe));
+    let batch = batches.next().await.unwrap().unwrap();
+    assert_eq!((batch.events.len(), batch.caught_up), (2, false));
+    assert_eq!(batch.token.to_string(), problem.id);
+    let error = batches.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, headwater_core::Error::FailedPrecondition { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_bad_start_is_refused() {
     let server = Server::start().await;
     let request = reqwest::Client::new().get(server.url("/v1/events/stream")).header("Last-Event-ID", "x");
     let answer = crate::support::Answer::of(request.send().await.unwrap()).await;
     answer.is_problem(400, "invalid", "Last-Event-ID: not a token");
+    let other = Server::start().await;
+    let head = other.get("/v1/head").await.json();
+    let token = head["token"].as_str().unwrap();
+    let request = reqwest::Client::new().get(server.url("/v1/events/stream")).header("Last-Event-ID", token);
+    let answer = crate::support::Answer::of(request.send().await.unwrap()).await;
+    answer.is_problem(400, "invalid", "Last-Event-ID: the token is of log");
 }

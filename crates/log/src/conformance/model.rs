@@ -143,7 +143,13 @@ async fn compare(model: &Model, store: &dyn LogStore) {
     assert_eq!(there, wanted);
     for (stream_id, version) in &model.versions {
         for direction in [Direction::Forwards, Direction::Backwards] {
-            let request = ReadStream { stream_id: stream_id.clone(), from: None, direction, limit: 1_000 };
+            let request = ReadStream {
+                stream_id: stream_id.clone(),
+                from: None,
+                direction,
+                limit: 1_000,
+                max_bytes: usize::MAX,
+            };
             let page = store.read_stream(request).await.unwrap();
             assert_eq!(page.version, *version);
             let mut wanted: Vec<_> =

@@ -19,6 +19,7 @@ pub async fn an_append_is_seen_by_the_reads_that_follow(make: impl AsyncFn(Parti
             from: Some(appended.version),
             direction: Direction::Forwards,
             limit: 10,
+            max_bytes: MUCH,
         };
         let by_stream = log.reader.read_stream(read).await.unwrap();
         assert_eq!(
@@ -49,18 +50,55 @@ pub async fn a_stream_is_read_both_ways_by_pages(make: impl AsyncFn(PartitionCou
         (Some(3), Direction::Backwards, 2, vec![3, 2]),
         (Some(1), Direction::Backwards, 2, vec![1]),
         (Some(0), Direction::Backwards, 2, vec![]),
+        (None, Direction::Forwards, 0, vec![]),
+        (None, Direction::Backwards, 0, vec![]),
         (Some(u64::MAX), Direction::Backwards, 1, vec![7]),
     ] {
-        let request = ReadStream { stream_id: stream("a"), from: from.map(Version::new), direction, limit };
+        let request = ReadStream {
+            stream_id: stream("a"),
+            from: from.map(Version::new),
+            direction,
+            limit,
+            max_bytes: MUCH,
+        };
         let read = log.reader.read_stream(request.clone()).await.unwrap();
         let found: Vec<u64> = read.events.iter().map(|event| event.version.get()).collect();
         assert_eq!(found, versions, "{request:?}");
         assert_eq!(read.version, Version::new(7));
         assert!(read.events.iter().all(|event| event.stream_id.as_str() == "a"));
     }
-    let none = ReadStream { stream_id: stream("b"), from: None, direction: Direction::Backwards, limit: 5 };
+    let none = ReadStream {
+        stream_id: stream("b"),
+        from: None,
+        direction: Direction::Backwards,
+        limit: 5,
+        max_bytes: MUCH,
+    };
     let none = log.reader.read_stream(none).await.unwrap();
     assert_eq!((none.events.len(), none.version), (0, Version::ZERO));
+}
+
+pub async fn a_page_of_a_stream_is_bounded_by_its_bytes(make: impl AsyncFn(PartitionCount) -> LogFixture) {
+    let log = make(PartitionCount::ONE).await;
+    // With the two bytes of its metadata, each counts for a thousand.
+    let data = format!("\"{}\"", "x".repeat(996));
+    let events = (0..20).map(|_| event("A", &data)).collect();
+    log.writer.append(append("a", Expected::Any, events)).await.unwrap();
+    for direction in [Direction::Forwards, Direction::Backwards] {
+        for (limit, max_bytes, wanted) in
+            [(20, 1, 1..=1), (20, 0, 1..=1), (20, 5_000, 5..=6), (3, 5_000, 3..=3), (20, usize::MAX, 20..=20)]
+        {
+            let request = ReadStream { stream_id: stream("a"), from: None, direction, limit, max_bytes };
+            let read = log.reader.read_stream(request.clone()).await.unwrap();
+            assert!(wanted.contains(&read.events.len()), "{request:?} gave {}", read.events.len());
+            assert_eq!(read.version, Version::new(20));
+            for (index, event) in read.events.iter().enumerate() {
+                let index = index as u64;
+                let version = if direction == Direction::Forwards { index + 1 } else { 20 - index };
+                assert_eq!(event.version.get(), version, "{request:?}");
+            }
+        }
+    }
 }
 
 pub async fn a_partition_is_read_by_pages(make: impl AsyncFn(PartitionCount) -> LogFixture) {
@@ -162,7 +200,13 @@ pub async fn a_page_has_no_holes_while_writers_append(make: impl AsyncFn(Partiti
         assert_eq!(after, read.reached);
         assert!(read.reached <= read.head, "a page ends at its head");
         let backwards =
-            ReadStream { stream_id: stream("s2"), from: None, direction: Direction::Backwards, limit: 9 };
+            ReadStream {
+                stream_id: stream("s2"),
+                from: None,
+                direction: Direction::Backwards,
+                limit: 9,
+                max_bytes: MUCH,
+            };
         let tail = log.reader.read_stream(backwards).await.unwrap();
         for (index, event) in tail.events.iter().enumerate() {
             assert_eq!(event.version.get(), tail.version.get() - index as u64, "nor one in a stream");
