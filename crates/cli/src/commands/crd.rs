@@ -13,7 +13,7 @@ pub(crate) struct Arguments {}
 pub(crate) fn run(_: &Arguments, console: &Console) -> Result<()> {
     for definition in headwater_resources::crd::definitions() {
         if console.is_json() {
-            console.json(&definition.resource)?;
+            console.json(&definition.resource())?;
         } else {
             let yaml = definition.to_yaml().with_context(|| format!("write {}", definition.file))?;
             console.line(&format!("---\n{}", yaml.trim_end()))?;
