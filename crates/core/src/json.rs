@@ -69,7 +69,7 @@ mod tests {
                     }
                 }
                 Some(fault) => {
-                    assert!(error.as_ref().is_some_and(|error| error.contains(fault)), "{error:?}")
+                    assert!(error.as_ref().is_some_and(|error| error.contains(fault)), "{error:?}");
                 }
             }
         }
