@@ -41,6 +41,7 @@ const READINGS: [Reading; 6] = [
     ("projection_failing_partitions", "Partitions whose log or sink fails", None, |it| count(it, "Failing")),
 ];
 
+#[allow(clippy::unnecessary_wraps, reason = "one shape for all readings")]
 fn count(revision: &RevisionStatus, state: &str) -> Option<i64> {
     Some(revision.partitions.iter().filter(|partition| partition.state == state).count() as i64)
 }

@@ -200,7 +200,7 @@ async fn replays_and_workers_meet_without_loss() {
         }
     };
     let a = StreamId::new("a").unwrap();
-    let (_, released) = tokio::join!(appends, service.skip(&a, &SkipWhat::First));
+    let ((), released) = tokio::join!(appends, service.skip(&a, &SkipWhat::First));
     released.unwrap();
     caught_up(&log, &service).await;
     if !service.parked(None, None, 1, 0).await.unwrap().1.is_empty() {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Longest that anything here may take; only a failing test waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The specs in a manifest of one EventStream and one Projection.
 pub(crate) fn specs(yaml: &str) -> (ProjectionSpec, EventStreamSpec) {
@@ -104,7 +104,7 @@ pub(crate) async fn until(
     let waiting = watch.wait_for(|status| wanted(status));
     match tokio::time::timeout(PATIENCE, waiting).await {
         Ok(status) => status.unwrap().clone(),
-        Err(_) => panic!("not in time: {what}: {:#?}", service.status()),
+        Err(_elapsed) => panic!("not in time: {what}: {:#?}", service.status()),
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn caught_up(log: &Log, service: &ProjectionService) {
     let token = Token::new(log.store.descriptor().log_id, positions);
     match tokio::time::timeout(PATIENCE, service.wait_for(&token)).await {
         Ok(result) => result.unwrap(),
-        Err(_) => panic!("not caught up in time: {:#?}", service.status()),
+        Err(_elapsed) => panic!("not caught up in time: {:#?}", service.status()),
     }
 }
 

@@ -100,7 +100,7 @@ async fn a_travel_has_a_limit_and_goes_on_behind_a_timeout() {
     let (open, opened) = std::sync::mpsc::channel::<()>();
     let opened = Arc::new(std::sync::Mutex::new(opened));
     let options = TravelOptions {
-        patience: Duration::from_secs(600),
+        patience: Duration::from_mins(10),
         scratch: Arc::new(move || {
             opened.lock().unwrap().recv().unwrap();
             Ok(Arc::new(headwater_view::MemoryView::new()))
