@@ -7,7 +7,13 @@
 //! ```
 
 mod demo;
+mod environment;
+mod plan;
 mod screen;
+mod session;
 
-pub(crate) use demo::{Demo, list};
+pub(crate) use demo::Demo;
+pub(crate) use environment::environment;
+pub(crate) use plan::Plan;
 pub(crate) use screen::Screen;
+pub(crate) use session::Session;

@@ -9,6 +9,7 @@
 mod running;
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use crate::play::{Fault, is_name};
 
@@ -19,13 +20,15 @@ pub(crate) use running::{Running, Said};
 pub(crate) struct Program {
     pub(crate) name: String,
     pub(crate) command: String,
+    /// Where it runs.
+    pub(crate) folder: PathBuf,
 }
 
-/// Reads a Procfile.
+/// Reads a Procfile whose programs run in `folder`.
 ///
 /// # Errors
 /// All faults, in the order of their lines.
-pub(crate) fn parse(text: &str) -> Result<Vec<Program>, Vec<Fault>> {
+pub(crate) fn parse(text: &str, folder: &Path) -> Result<Vec<Program>, Vec<Fault>> {
     let (mut programs, mut faults, mut names) = (Vec::new(), Vec::new(), HashSet::new());
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -41,7 +44,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Program>, Vec<Fault>> {
                 format!("{name} stands here twice; give each program a name of its own")
             }
             Some((name, command)) => {
-                programs.push(Program { name: name.to_owned(), command: command.to_owned() });
+                let (name, command) = (name.to_owned(), command.to_owned());
+                programs.push(Program { name, command, folder: folder.to_owned() });
                 continue;
             }
             None => format!("{line:?} is no program; write NAME: COMMAND"),
@@ -57,8 +61,11 @@ mod tests {
 
     #[test]
     fn a_line_is_a_program() {
-        let programs =
-            parse("# services\n\norders: order-service --listen 127.0.0.1:3000\n pay_2 :a:b \n").unwrap();
+        let programs = parse(
+            "# services\n\norders: order-service --listen 127.0.0.1:3000\n pay_2 :a:b \n",
+            Path::new("/shop"),
+        )
+        .unwrap();
         let programs: Vec<_> =
             programs.iter().map(|program| (program.name.as_str(), program.command.as_str())).collect();
         assert_eq!(programs, [("orders", "order-service --listen 127.0.0.1:3000"), ("pay_2", "a:b")]);
@@ -66,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_line() {
-        let faults = parse("a: b\nnothing\na b: c\nd:\na: e\n").unwrap_err();
+        let faults = parse("a: b\nnothing\na b: c\nd:\na: e\n", Path::new("/shop")).unwrap_err();
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(
             faults,

@@ -26,4 +26,4 @@ pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
 pub use listen::Listen;
 pub use load::{LoadError, Loaded, load};
-pub use notice::{Change, Event, Notice, ProjectionAt, Ready, StreamAt};
+pub use notice::{Change, Event, Notice, ProjectionAt, Ready, Severity, StreamAt};

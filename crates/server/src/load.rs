@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use headwater_resources::fault::Fault;
+use headwater_resources::fault::{self, Fault};
 use headwater_resources::manifest::{self, DevFile, Manifests};
 
-use crate::Notice;
+use crate::{Notice, Severity};
 
 /// What lies in the directories, and nothing is wrong with it.
 #[derive(Debug)]
@@ -55,11 +55,19 @@ pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
 
 impl From<&Fault> for Notice {
     fn from(fault: &Fault) -> Self {
-        let mut message = fault.to_string();
-        // The place has members of its own.
-        if let Some(rest) = message.strip_prefix(&fault.file) {
-            message = rest.split_once(": ").map_or(rest, |(_, rest)| rest).to_owned();
+        let parts = [&fault.path, &fault.message].into_iter().filter(|part| !part.is_empty());
+        let mut message = parts.map(String::as_str).collect::<Vec<_>>().join(": ");
+        if !fault.remedy.is_empty() {
+            message = format!("{message}; {}", fault.remedy);
         }
-        Self::Fault { file: fault.file.clone(), line: (fault.line > 0).then_some(fault.line), message }
+        Self::Fault {
+            file: fault.file.clone(),
+            line: (fault.line > 0).then_some(fault.line),
+            severity: match fault.severity {
+                fault::Severity::Error => Severity::Error,
+                fault::Severity::Warning => Severity::Warning,
+            },
+            message,
+        }
     }
 }

@@ -30,6 +30,8 @@ pub enum Notice {
         file: String,
         /// From 1; `None`: the whole file.
         line: Option<usize>,
+        /// Whether it stands in the way.
+        severity: Severity,
         /// What, and what to do.
         message: String,
     },
@@ -68,6 +70,16 @@ pub enum Notice {
         /// The row; `None`: it is gone.
         row: Option<Map<String, Value>>,
     },
+}
+
+/// How bad a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It stands in the way.
+    Error,
+    /// It does not; it is probably not what was meant.
+    Warning,
 }
 
 /// What a saved file changed.

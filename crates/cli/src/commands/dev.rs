@@ -1,21 +1,19 @@
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{Dev, Listen, LoadError, Loaded, Notice, Options, Ready};
+use headwater_server::{Dev, Listen, Options};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::console::Console;
-use crate::dev::{Demo, Screen};
+use crate::dev::{Plan, Screen, Session, environment};
 use crate::failure::Failure;
 use crate::play::is_name;
-use crate::procfile::{self, Program, Running, Said};
+use crate::procfile::Running;
 
 /// Data of a manifest directory, unless --data-dir says otherwise.
 const DATA_DIR: &str = ".headwater";
@@ -76,7 +74,13 @@ pub(crate) struct Arguments {
     log_format: LogFormat,
 
     /// What to log.
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "warn", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "warn,headwater_runtime::shutdown=info",
+        hide_env_values = true
+    )]
     log: String,
 }
 
@@ -116,9 +120,12 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
 
 async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result<()> {
     let shutdown = shutdown::on_signals().context("listen to signals")?;
-    let Plan { loaded, programs, demo } = plan(arguments, console)?;
-    let screen = Screen::new(console, programs.iter().map(|(_, program)| program.name.as_str()));
-    let (sender, notices) = mpsc::channel(UNPRINTED);
+    let Plan { loaded, programs, demo } = Plan::read(
+        &arguments.directories,
+        !arguments.no_procfile,
+        arguments.demo.then_some(arguments.variables.as_slice()),
+        console,
+    )?;
     let options = Options {
         directories: arguments.directories.clone(),
         data_dir: arguments.data_dir.clone().unwrap_or_else(|| arguments.directories[0].join(DATA_DIR)),
@@ -128,254 +135,34 @@ async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result
         tell_changes: arguments.demo,
         begun,
     };
-    let dev = Dev::start(options, loaded, sender).await?;
-    let ready = dev.ready();
+    let screen = Screen::new(console, programs.iter().map(|program| program.name.as_str()));
+    let (notices_sender, notices) = mpsc::channel(UNPRINTED);
     let (said_sender, said) = mpsc::channel(UNPRINTED);
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(dev.run(stop.clone()));
-    let running = start(&programs, &ready, &said_sender).await;
-    drop(said_sender);
-    let mut session = Session {
-        screen: &screen,
-        notices,
-        said,
-        shutdown,
-        failed_programs: Vec::new(),
-        exit: arguments.exit,
-    };
-    let outcome = match running {
-        Ok(running) => session.run(demo.as_ref(), &ready, running, &stop, server).await,
-        Err(error) => {
-            stop.cancel();
-            server.await.context("the server panicked")??;
-            Err(error)
-        }
-    };
-    outcome?;
-    Ok(screen.stopped()?)
-}
+    let mut session = Session::new(&screen, notices, said);
 
-/// What there is to run, and nothing is wrong with it.
-struct Plan {
-    loaded: Loaded,
-    /// Each with the folder that it runs in.
-    programs: Vec<(PathBuf, Program)>,
-    demo: Option<Demo>,
-}
-
-/// Reads everything before anything is started, and shows all faults at once.
-fn plan(arguments: &Arguments, console: &Console) -> Result<Plan> {
-    let mut faults = Vec::new();
-    let loaded = match headwater_server::load(&arguments.directories) {
-        Ok(loaded) => Some(loaded),
-        Err(LoadError::Faults(found)) => {
-            faults.extend(found.iter().map(Notice::from));
-            None
+    let dev = session.showing(Dev::start(options, loaded, notices_sender)).await?;
+    let ready = dev.ready();
+    let (stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
+    let server = tokio::spawn({
+        let (stop, server_ended) = (stop.clone(), server_ended.clone().drop_guard());
+        async move {
+            let _server_ended = server_ended;
+            dev.run(stop).await
         }
-        Err(error) => return Err(Failure::invalid(error.to_string()).into()),
-    };
-    let mut programs = Vec::new();
-    if !arguments.no_procfile {
-        for directory in &arguments.directories {
-            let path = directory.join("Procfile");
-            if !path.exists() {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| Failure::invalid(format!("read {}: {error}", path.display())))?;
-            match procfile::parse(&text) {
-                Ok(found) => programs.extend(found.into_iter().map(|program| (directory.clone(), program))),
-                Err(found) => faults.extend(found.into_iter().map(|fault| notice(&path, fault))),
-            }
-        }
-    }
-    let demo = match arguments.demo {
-        true => Some(Demo::find(&arguments.directories, arguments.variables.clone())?),
-        false => None,
-    };
-    if let (Some(demo), Some(loaded)) = (&demo, &loaded) {
-        let names =
-            loaded.manifests.event_streams.iter().filter_map(|stream| stream.metadata.name.as_deref());
-        if let Err(found) = demo.check(names) {
-            faults.extend(found.into_iter().map(|(path, fault)| notice(&path, fault)));
-        }
-    }
-    match loaded {
-        Some(loaded) if faults.is_empty() => {
-            if loaded.manifests.event_streams.is_empty() {
-                let directories = crate::dev::list(&arguments.directories);
-                return Err(Failure::invalid(format!("there is no EventStream in {directories}"))
-                    .hint("docs/dev.md says what dev reads; examples/ has some")
-                    .into());
-            }
-            Ok(Plan { loaded, programs, demo })
-        }
-        _ => {
-            let screen = Screen::new(console, []);
-            faults.iter().try_for_each(|fault| screen.notice(fault))?;
-            let faults = crate::console::count(faults.len() as u64, "fault");
-            Err(Failure::invalid(format!("{faults}; nothing was started, nothing was changed")).into())
-        }
-    }
-}
-
-fn notice(path: &std::path::Path, fault: crate::play::Fault) -> Notice {
-    Notice::Fault { file: path.display().to_string(), line: Some(fault.line), message: fault.message }
-}
-
-/// Starts the programs of the Procfiles, in their folders.
-async fn start(
-    programs: &[(PathBuf, Program)],
-    ready: &Ready,
-    said: &mpsc::Sender<Said>,
-) -> Result<Vec<Running>> {
-    let environment = environment(ready)?;
-    let mut running = Vec::new();
-    for (folder, program) in programs {
-        match Running::start(std::slice::from_ref(program), folder, &environment, said).await {
-            Ok(started) => running.push(started),
-            Err(error) => {
-                stop_all(running).await;
-                return Err(error);
-            }
-        }
-    }
-    Ok(running)
-}
-
-async fn stop_all(running: Vec<Running>) {
-    futures_util::future::join_all(running.into_iter().map(Running::stop)).await;
-}
-
-/// What programs need to know to find us.
-fn environment(ready: &Ready) -> Result<BTreeMap<String, OsString>> {
-    let mut environment = BTreeMap::from([("HEADWATER_QUERY_SERVER".to_owned(), ready.query.clone().into())]);
-    if let Some(stream) = ready.streams.first() {
-        environment.insert("HEADWATER_SERVER".to_owned(), stream.url.clone().into());
-    }
-    for stream in &ready.streams {
-        let name = stream.name.to_uppercase().replace('-', "_");
-        environment.insert(format!("HEADWATER_SERVER_{name}"), stream.url.clone().into());
-    }
+    });
     let own = std::env::current_exe().context("the path of this program")?;
-    let inherited = std::env::var_os("PATH").unwrap_or_default();
-    let folders = own.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&inherited));
-    environment.insert("PATH".to_owned(), std::env::join_paths(folders).context("the PATH of programs")?);
-    Ok(environment)
-}
-
-/// Everything that goes on once it is ready.
-struct Session<'a> {
-    screen: &'a Screen<'a>,
-    notices: mpsc::Receiver<Notice>,
-    said: mpsc::Receiver<Said>,
-    shutdown: CancellationToken,
-    failed_programs: Vec<String>,
-    exit: bool,
-}
-
-impl Session<'_> {
-    async fn run(
-        &mut self,
-        demo: Option<&Demo>,
-        ready: &Ready,
-        running: Vec<Running>,
-        stop: &CancellationToken,
-        mut server: tokio::task::JoinHandle<headwater_core::Result<()>>,
-    ) -> Result<()> {
-        let shutdown = self.shutdown.clone();
-        let screen = self.screen;
-        let playing = async {
-            match demo {
-                Some(demo) => demo.play(ready, screen).await.map(Some),
-                None => std::future::pending().await,
-            }
-        };
-        let mut playing = std::pin::pin!(playing);
-        let mut played = None;
-        let mut server_ended = None;
-        let mut outcome = Ok(());
-        while played.is_none() || !self.exit {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                ended = &mut server => {
-                    server_ended = Some(ended);
-                    break;
-                }
-                shown = self.show_next() => {
-                    outcome = shown;
-                    // Without a program that the demo needs it can only wait for its time limits.
-                    if outcome.is_err() || (self.exit && !self.failed_programs.is_empty()) {
-                        break;
-                    }
-                }
-                score = &mut playing, if played.is_none() => match score {
-                    Ok(score) => played = Some(score),
-                    Err(error) if self.exit => {
-                        outcome = Err(error);
-                        break;
-                    }
-                    Err(error) => {
-                        played = Some(None);
-                        eprintln!("error: {error:#}");
-                    }
-                },
-            }
+    let environment = environment(&ready, &own, &std::env::var_os("PATH").unwrap_or_default())?;
+    match session.showing(Running::start(&programs, &environment, &said_sender)).await {
+        Ok(running) => {
+            session.run(demo.as_ref(), &ready, &server_ended, &shutdown, arguments.exit).await;
+            // Programs first, while what they speak to still answers.
+            session.showing(running.stop()).await;
         }
-        let mut stopping = std::pin::pin!(stop_all(running));
-        loop {
-            tokio::select! {
-                () = &mut stopping => break,
-                // A reader that has gone away must not keep the programs from ending.
-                shown = self.show_next() => if let Err(error) = shown { outcome = outcome.and(Err(error)) },
-            }
-        }
-        stop.cancel();
-        let ended = match server_ended {
-            Some(ended) => ended,
-            None => loop {
-                tokio::select! {
-                    ended = &mut server => break ended,
-                    shown = self.show_next() => if let Err(error) = shown { outcome = outcome.and(Err(error)) },
-                }
-            },
-        };
-        ended.context("the server panicked")??;
-        outcome?;
-        self.judge(played.flatten())
+        Err(error) => session.fail(error),
     }
-
-    /// Whether a demo that was to end has ended well.
-    fn judge(&self, score: Option<crate::play::Score>) -> Result<()> {
-        if !self.exit {
-            return Ok(());
-        }
-        match score {
-            Some(score) if score.failed > 0 => {
-                let failed = crate::console::count(u64::from(score.failed), "expectation");
-                Err(Failure::failed(format!("the demo failed: {failed} did not hold")).into())
-            }
-            Some(_) if self.failed_programs.is_empty() => Ok(()),
-            Some(_) => {
-                Err(Failure::failed(format!("the demo failed: {}", self.failed_programs.join(", "))).into())
-            }
-            None => Err(Failure::failed("the demo was interrupted").into()),
-        }
-    }
-
-    /// Prints what comes next; pends for ever when nothing can come any more.
-    async fn show_next(&mut self) -> Result<()> {
-        tokio::select! {
-            Some(notice) = self.notices.recv() => Ok(self.screen.notice(&notice)?),
-            Some(said) = self.said.recv() => {
-                if let Said::Ended { name, code, .. } = &said && *code != Some(0) {
-                    self.failed_programs.push(format!("{name} ended with {}", said.fate()));
-                }
-                Ok(self.screen.said(&said)?)
-            }
-            else => std::future::pending().await,
-        }
-    }
+    stop.cancel();
+    session.showing(server).await.context("the server panicked")??;
+    session.end(arguments.exit)
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
     let loaded = match headwater_server::load(&arguments.directories) {
         Ok(loaded) => loaded,
         Err(LoadError::Faults(faults)) => {
-            faults.iter().try_for_each(|fault| screen.notice(&Notice::from(fault)))?;
-            let faults = console::count(faults.len() as u64, "fault");
+            let faults: Vec<_> = faults.iter().map(Notice::from).collect();
+            let faults = screen.faults(&faults)?;
             return Err(Failure::invalid(format!("{faults} in the manifests")).into());
         }
         Err(error) => return Err(Failure::invalid(error.to_string()).into()),

@@ -44,17 +44,15 @@ impl Demo {
     }
 
     /// What is wrong in the file, with `streams` by name; the addresses need not be known for that.
-    pub(crate) fn check<'s>(
-        &self,
-        streams: impl IntoIterator<Item = &'s str>,
-    ) -> Result<(), Vec<(PathBuf, Fault)>> {
+    pub(crate) fn check<'s>(&self, streams: impl IntoIterator<Item = &'s str>) -> Result<(), Vec<Fault>> {
         let mut variables = vec![("server".to_owned(), String::new()), ("query".to_owned(), String::new())];
         variables.extend(streams.into_iter().map(|name| (format!("server-{name}"), String::new())));
-        let faults = self.player(variables).err();
-        match faults {
-            None => Ok(()),
-            Some(faults) => Err(faults.into_iter().map(|fault| (self.path.clone(), fault)).collect()),
-        }
+        self.player(variables).map(drop)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn player(&self, mut variables: Vec<(String, String)>) -> Result<Player, Vec<Fault>> {
@@ -112,6 +110,6 @@ async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn list(paths: &[impl AsRef<Path>]) -> String {
+pub(super) fn list(paths: &[impl AsRef<Path>]) -> String {
     paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,10 +1,10 @@
 use std::io;
 
-use headwater_server::{Change, Event, Notice, Ready};
+use headwater_server::{Change, Event, Notice, Ready, Severity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::console::{Colour, Console};
+use crate::console::{self, Colour, Console};
 use crate::play::Progress;
 use crate::procfile::Said;
 
@@ -46,6 +46,14 @@ impl<'a> Screen<'a> {
         self.console.line(&format!("{label} │ {}", self.console.fit(text, width + 3)))
     }
 
+    /// Shows `faults`, and gives their number in words; warnings do not count.
+    pub(crate) fn faults(&self, faults: &[Notice]) -> io::Result<String> {
+        faults.iter().try_for_each(|fault| self.notice(fault))?;
+        let stands_in_the_way =
+            |fault: &&Notice| matches!(fault, Notice::Fault { severity: Severity::Error, .. });
+        Ok(console::count(faults.iter().filter(stands_in_the_way).count() as u64, "fault"))
+    }
+
     /// Something that the server tells.
     pub(crate) fn notice(&self, notice: &Notice) -> io::Result<()> {
         if self.console.is_json() {
@@ -59,9 +67,13 @@ impl<'a> Screen<'a> {
                 "note",
                 &format!("{resource} ({file}) is of no kind that runs here: ignored"),
             ),
-            Notice::Fault { file, line, message } => {
+            Notice::Fault { file, line, severity, message } => {
+                let (colour, word) = match severity {
+                    Severity::Error => (Colour::Red, "fault"),
+                    Severity::Warning => (Colour::Yellow, "warning"),
+                };
                 let place = line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"));
-                self.labelled(Colour::Red, "fault", &format!("{place}: {message}"))
+                self.labelled(colour, word, &format!("{place}: {message}"))
             }
             Notice::Changed { resource, change, message } => {
                 let (colour, word) = match change {

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -49,22 +48,21 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts `programs` by `sh -c` in `folder`, with `environment` on top of this process's own; what they say goes to `said`.
+    /// Starts `programs` by `sh -c`, with `environment` on top of this process's own; what they say goes to `said`.
     ///
     /// # Errors
     /// When one cannot be started: those before it are stopped.
     pub(crate) async fn start(
         programs: &[Program],
-        folder: &Path,
         environment: &BTreeMap<String, OsString>,
         said: &mpsc::Sender<Said>,
     ) -> Result<Self> {
         let running = Self { tasks: TaskTracker::new(), stop: CancellationToken::new() };
         for program in programs {
-            let started = start(program, folder, environment);
-            match started
-                .with_context(|| format!("start {} of the Procfile in {}", program.name, folder.display()))
-            {
+            let started = start(program, environment).with_context(|| {
+                format!("start {} of the Procfile in {}", program.name, program.folder.display())
+            });
+            match started {
                 Ok(child) => {
                     running.tasks.spawn(watch(
                         child,
@@ -90,14 +88,10 @@ impl Running {
     }
 }
 
-fn start(
-    program: &Program,
-    folder: &Path,
-    environment: &BTreeMap<String, OsString>,
-) -> std::io::Result<Child> {
+fn start(program: &Program, environment: &BTreeMap<String, OsString>) -> std::io::Result<Child> {
     Command::new("sh")
         .args(["-c", &program.command])
-        .current_dir(folder)
+        .current_dir(&program.folder)
         .envs(environment)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -182,9 +176,9 @@ mod tests {
 
     async fn run(command: &str) -> (Running, mpsc::Receiver<Said>) {
         let (sender, said) = mpsc::channel(100);
-        let program = Program { name: "p".to_owned(), command: command.to_owned() };
+        let program = Program { name: "p".to_owned(), command: command.to_owned(), folder: "/".into() };
         let environment = BTreeMap::from([("HEADWATER_SERVER".to_owned(), "http://x:1".into())]);
-        let running = Running::start(&[program], Path::new("/"), &environment, &sender).await.unwrap();
+        let running = Running::start(&[program], &environment, &sender).await.unwrap();
         (running, said)
     }
 
