@@ -43,7 +43,7 @@ pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
         }
     }
     let manifests = manifest::read_directories(directories).map_err(|error| LoadError::Unreadable {
-        directory: directories.first().map(|path| path.as_path()).unwrap_or(Path::new(".")).to_owned(),
+        directory: directories.first().map_or_else(|| Path::new("."), PathBuf::as_path).to_owned(),
         error,
     })?;
     match DevFile::read_directories(directories) {

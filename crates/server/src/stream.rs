@@ -26,7 +26,7 @@ pub(crate) struct RunningStream {
 }
 
 impl RunningStream {
-    /// Opens the log and serves it on `listener`. When it ends by itself, `ended` is cancelled.
+    /// Opens the log and serves it on `listener`. When it ends without being stopped, `ended` is cancelled.
     ///
     /// # Errors
     /// As [`SqliteLog::open`].
@@ -53,8 +53,12 @@ impl RunningStream {
         let served = tokio::spawn({
             let (store, stop) = (store.clone(), stop.clone());
             async move {
-                let _ended = ended.drop_guard();
-                store.serve(listener, stop).await
+                let ended = ended.drop_guard();
+                let served = store.serve(listener, stop.clone()).await;
+                if stop.is_cancelled() {
+                    ended.disarm();
+                }
+                served
             }
         });
         Ok(Self { spec, url, log, sequencer, store, stop, served })

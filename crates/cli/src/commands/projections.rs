@@ -112,7 +112,6 @@ struct Named {
 
 /// What the administration API says of a projection; what is not named here is shown as JSON only.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Status {
     name: String,
     state: String,
@@ -126,7 +125,6 @@ struct Status {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Revision {
     revision: String,
     created_at: String,

@@ -116,6 +116,8 @@ impl<'a> Session<'a> {
     /// Prints what comes next; pends for ever when nothing can come any more.
     async fn show_next(&mut self) -> Result<()> {
         tokio::select! {
+            // What the server tells comes first: a program that it has started speaks after it is ready.
+            biased;
             Some(notice) = self.notices.recv() => Ok(self.screen.notice(&notice)?),
             Some(said) = self.said.recv() => {
                 if let Said::Ended { name, code, .. } = &said && *code != Some(0) {

@@ -39,7 +39,7 @@ async fn it_ends_cleanly_with_either_signal() -> Result<()> {
 #[tokio::test]
 async fn what_is_ready_is_said_first_and_what_is_ignored_after() -> Result<()> {
     let folder = Folder::orders()?;
-    folder.write("more.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\n---\napiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: audit}\n")?;
+    folder.write("more.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\n---\napiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: audit}\nspec: {}\n")?;
     let mut process = folder.start(&[])?;
     let first = process.line("a line", |line| Some(line.to_owned())).await?;
     let ready: serde_json::Value = serde_json::from_str(&first)?;

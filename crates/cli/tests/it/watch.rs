@@ -74,7 +74,7 @@ async fn faults_and_immutable_changes_leave_what_runs_as_it_was() -> Result<()> 
 
 #[tokio::test]
 async fn resources_come_and_go_and_their_data_stays() -> Result<()> {
-    let audit = "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: audit}\n";
+    let audit = "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: audit}\nspec: {}\n";
     let folder = Folder::orders()?;
     let mut process = folder.start(&[])?;
     line(&mut process, "ready").await?;
