@@ -38,7 +38,9 @@ impl DevOptions {
     /// When `dev` served not one event stream.
     pub fn succeeding(mut self, dev: &Dev) -> Result<Self> {
         let address = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let [stream] = &dev.ready.streams[..] else { bail!("dev served {} event streams", dev.ready.streams.len()) };
+        let [stream] = &dev.ready.streams[..] else {
+            bail!("dev served {} event streams", dev.ready.streams.len())
+        };
         self.listen = address(&stream.url);
         self.query_listen = address(&dev.ready.query);
         Ok(self)

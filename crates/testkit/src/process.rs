@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 /// How long a test waits for a program to do what it must, before it fails with all that the program printed.
 /// Generous: it is no measure of speed, and two cores may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Lines that may wait to be read; beyond that the program's pipe fills.
 const LINES: usize = 100_000;

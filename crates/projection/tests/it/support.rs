@@ -104,7 +104,7 @@ pub(crate) async fn until(
     let waiting = watch.wait_for(|status| wanted(status));
     match tokio::time::timeout(PATIENCE, waiting).await {
         Ok(status) => status.unwrap().clone(),
-        Err(_elapsed) => panic!("not in time: {what}: {:#?}", service.status()),
+        Err(tokio::time::error::Elapsed { .. }) => panic!("not in time: {what}: {:#?}", service.status()),
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn caught_up(log: &Log, service: &ProjectionService) {
     let token = Token::new(log.store.descriptor().log_id, positions);
     match tokio::time::timeout(PATIENCE, service.wait_for(&token)).await {
         Ok(result) => result.unwrap(),
-        Err(_elapsed) => panic!("not caught up in time: {:#?}", service.status()),
+        Err(tokio::time::error::Elapsed { .. }) => panic!("not caught up in time: {:#?}", service.status()),
     }
 }
 

@@ -64,8 +64,8 @@ async fn of_64_writers_that_expect_a_version_exactly_one_wins_each() -> Result<(
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    let winners = winners.lock().expect("no writer panicked");
     let (events, _) = dev.http(STREAM)?.all_events().await?;
+    let winners = winners.lock().expect("no writer panicked");
     assert_eq!(events.len(), winners.len());
     for event in events {
         assert_eq!(
@@ -96,7 +96,7 @@ async fn a_projection_that_changes_under_load_loses_and_doubles_nothing() -> Res
                 history.lock().expect("no writer panicked").sends(&id);
                 match http.append(&counter, &json!("any"), &id, "Added", &counters::added(3)).await? {
                     Outcome::Stored(stored) => {
-                        history.lock().expect("no writer panicked").acknowledges(&id, stored)?
+                        history.lock().expect("no writer panicked").acknowledges(&id, stored)?;
                     }
                     other => bail!("{other:?}"),
                 }

@@ -48,6 +48,7 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
         }
     }
     let (events, token) = http.all_events().await?;
+    let rows = http.rows(PROJECTION, "totals", &token).await?;
     let history = history.lock().expect("no writer panicked");
     assert!(
         history.acknowledged() > KILLS * WRITERS,
@@ -55,7 +56,6 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
         history.acknowledged()
     );
     history.check(&events)?;
-    let rows = http.rows(PROJECTION, "totals", &token).await?;
     counters::check_rows(&events, &rows, "total")
 }
 
