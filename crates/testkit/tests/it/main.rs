@@ -3,3 +3,4 @@
 mod concurrency;
 mod kill;
 mod layout;
+mod readme;

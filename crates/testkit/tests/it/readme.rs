@@ -1,0 +1,190 @@
+//! Every command of the README is run, in its order, as it stands there.
+//!
+//! A fenced `sh` block is one script. A comment before it says how it is run, and is invisible to readers:
+//!
+//! ```text
+//! <!-- run: until "TEXT" -->   in the background, from when it has printed TEXT until the next `run: stop`
+//! <!-- run: elsewhere NAME --> by the test NAME of another file, or by continuous integration itself
+//! <!-- run: stop -->           ends what runs in the background
+//! <!-- expect: TEXT -->        after a block: its output has TEXT
+//! ```
+//!
+//! Blocks run in a copy of `examples/`, so that the tour may change manifests; one that calls `cargo` runs in the workspace.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::process::{Process, program};
+use tokio::process::Command;
+
+/// What stands in the README, in order.
+#[derive(Debug, PartialEq)]
+enum Part {
+    Script(String),
+    Background { script: String, until: String },
+    Elsewhere(String),
+    Stop,
+    Expect(String),
+}
+
+fn parts(text: &str) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut mode: Option<String> = None;
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
+            match comment.split_once(": ") {
+                Some(("run", "stop")) => parts.push(Part::Stop),
+                Some(("run", how)) => mode = Some(how.to_owned()),
+                Some(("expect", text)) => parts.push(Part::Expect(text.to_owned())),
+                _ => {}
+            }
+        } else if line.trim_start() == "```sh" {
+            let script: Vec<&str> =
+                lines.by_ref().take_while(|line| line.trim() != "```").map(str::trim_start).collect();
+            let script = script.join("\n");
+            parts.push(match mode.take() {
+                None => Part::Script(script),
+                Some(how) => match how.split_once(' ') {
+                    Some(("until", text)) => {
+                        Part::Background { script, until: text.trim_matches('"').to_owned() }
+                    }
+                    Some(("elsewhere", name)) => Part::Elsewhere(name.to_owned()),
+                    _ => bail!("`run: {how}` is no way to run a block"),
+                },
+            });
+        }
+    }
+    Ok(parts)
+}
+
+struct Tour {
+    workspace: PathBuf,
+    copy: PathBuf,
+    path: String,
+    background: Vec<Process>,
+    last_output: String,
+}
+
+impl Tour {
+    fn command(&self, script: &str) -> Command {
+        let folder = if script.trim_start().starts_with("cargo ") { &self.workspace } else { &self.copy };
+        let mut command = Command::new("bash");
+        command
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(folder)
+            .env("PATH", &self.path)
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    async fn run(&mut self, part: Part) -> Result<()> {
+        match part {
+            Part::Script(script) => {
+                let work = self.command(&script).stdin(Stdio::null()).kill_on_drop(true).output();
+                let output = tokio::time::timeout(Duration::from_secs(180), work)
+                    .await
+                    .context("it did not end within three minutes")??;
+                self.last_output = format!(
+                    "{}{}",
+                    String::from_utf8_lossy(&output.stdout),
+                    String::from_utf8_lossy(&output.stderr)
+                );
+                ensure!(
+                    output.status.success(),
+                    "{}: {}\n{}",
+                    output.status,
+                    self.last_output,
+                    self.background_output()
+                );
+            }
+            Part::Background { script, until } => {
+                let mut process = Process::start(self.command(&script))?;
+                process.line(&format!("{until:?}"), |line| line.contains(&until).then_some(())).await?;
+                self.last_output = process.output();
+                self.background.push(process);
+            }
+            Part::Expect(text) => {
+                ensure!(
+                    self.last_output.contains(&text),
+                    "the output lacks {text:?}; it is:\n{}\n{}",
+                    self.last_output,
+                    self.background_output()
+                );
+            }
+            Part::Stop => {
+                for process in self.background.drain(..) {
+                    let status = process.terminate().await?;
+                    ensure!(status.success(), "what ran in the background ended with {status}");
+                }
+            }
+            Part::Elsewhere(_) => {}
+        }
+        Ok(())
+    }
+
+    fn background_output(&self) -> String {
+        self.background
+            .iter()
+            .map(|process| format!("\n── what runs in the background printed:\n{}", process.output()))
+            .collect()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_name() == ".headwater" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()))?;
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_of_the_readme_works() -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let folder = tempfile::tempdir()?;
+    copy_folder(&workspace.join("examples"), &folder.path().join("examples"))?;
+    let binaries = program("headwater")?.parent().context("a folder")?.to_owned();
+    let mut tour = Tour {
+        copy: folder.path().to_owned(),
+        path: format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default()),
+        background: Vec::new(),
+        last_output: String::new(),
+        workspace,
+    };
+    let readme = std::fs::read_to_string(tour.workspace.join("README.md"))?;
+    let parts = parts(&readme)?;
+    ensure!(parts.iter().any(|part| matches!(part, Part::Script(_))), "the README has no commands");
+    for part in parts {
+        let shown = format!("{part:?}");
+        tour.run(part).await.with_context(|| format!("README: {shown}"))?;
+    }
+    ensure!(tour.background.is_empty(), "the README never ends what it starts in the background");
+    Ok(())
+}
+
+#[test]
+fn blocks_and_comments_are_told_apart() {
+    let text = "# T\n<!-- run: until \"ready at\" -->\n```sh\nheadwater dev x\n```\ntext\n```yaml\na: b\n```\n```sh\necho 1\necho 2\n```\n<!-- expect: 2 -->\n<!-- run: stop -->\n<!-- run: elsewhere ci -->\n```sh\ncargo xtask test\n```\n";
+    assert_eq!(
+        parts(text).unwrap(),
+        [
+            Part::Background { script: "headwater dev x".into(), until: "ready at".into() },
+            Part::Script("echo 1\necho 2".into()),
+            Part::Expect("2".into()),
+            Part::Stop,
+            Part::Elsewhere("ci".into()),
+        ]
+    );
+    assert!(parts("<!-- run: sideways -->\n```sh\ntrue\n```\n").is_err());
+}
