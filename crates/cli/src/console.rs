@@ -87,6 +87,7 @@ impl Console {
     ///
     /// # Errors
     /// When standard output cannot be written.
+    #[allow(clippy::unused_self, reason = "whoever prints has a console")]
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;

@@ -36,29 +36,37 @@ impl<'a> Printer<'a> {
     /// # Errors
     /// When standard output cannot be written.
     pub(crate) fn print(&mut self, events: &[RecordedEvent]) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::with_capacity(events.len() + 1);
         if self.console.is_json() {
-            return events.iter().try_for_each(|event| Ok(self.console.json(&EventBody::new(event)?)?));
+            for event in events {
+                lines.push(serde_json::to_string(&EventBody::new(event)?)?);
+            }
+        } else {
+            self.fit(events);
+            if !self.begun {
+                self.begun = true;
+                let head = self.row(&HEADINGS.map(str::to_owned), "RECORDED AT", "DATA");
+                lines.push(self.console.paint(Colour::Bold, &head));
+            }
+            for event in events {
+                let time = format!("{:.3}", event.recorded_at);
+                let line = self.row(&cells(event), &time, &data_text(event));
+                lines.push(self.console.fit(&line, 0).into_owned());
+            }
         }
-        self.fit(events);
-        if !self.begun && !events.is_empty() {
-            self.begun = true;
-            let head = self.row(HEADINGS.map(str::to_owned), "RECORDED AT", "DATA");
-            self.console.line(&self.console.paint(Colour::Bold, &head))?;
-        }
-        for event in events {
-            let time = format!("{:.3}", event.recorded_at);
-            let line = self.row(cells(event), &time, &data_text(event));
-            self.console.line(&self.console.fit(&line, 0))?;
-        }
-        Ok(())
+        // At once: a terminal or a pipe takes one write more easily than a thousand.
+        Ok(self.console.line(&lines.join("\n"))?)
     }
 
-    fn row(&self, cells: [String; 4], time: &str, data: &str) -> String {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(self.widths) {
-            line.push_str(&format!("{cell:<width$}   "));
-        }
-        format!("{line}{time:<TIME_WIDTH$}   {data}")
+    fn row(&self, cells: &[String; 4], time: &str, data: &str) -> String {
+        let [place, stream_id, version, event_type] = cells;
+        let [a, b, c, d] = self.widths;
+        format!(
+            "{place:<a$}   {stream_id:<b$}   {version:<c$}   {event_type:<d$}   {time:<TIME_WIDTH$}   {data}"
+        )
     }
 }
 

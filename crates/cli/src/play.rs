@@ -145,19 +145,17 @@ impl Player {
         }
         if held {
             for (name, place) in &request.captures {
-                match place.of(&answer) {
-                    Some(value) => self.variables.set(name, variables::to_text(&value)),
-                    None => {
-                        let expected = format!("something to capture as {name}");
-                        show(Progress::Expected {
-                            request: label,
-                            expected: &expected,
-                            instead: Some("nothing is there"),
-                        })?;
-                        score.failed += 1;
-                        return Ok(false);
-                    }
-                }
+                let Some(value) = place.of(&answer) else {
+                    let expected = format!("something to capture as {name}");
+                    show(Progress::Expected {
+                        request: label,
+                        expected: &expected,
+                        instead: Some("nothing is there"),
+                    })?;
+                    score.failed += 1;
+                    return Ok(false);
+                };
+                self.variables.set(name, variables::to_text(&value));
             }
         }
         if let Some(name) = &request.name {

@@ -17,7 +17,7 @@ pub(crate) const TOKEN_HEADER: &str = "headwater-token";
 pub(crate) const PARKED_HEADER: &str = "headwater-parked";
 
 /// Time travel folds a whole log; anything else answers much sooner, or with 504 by itself.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A query API.
 pub(crate) struct Queries {

@@ -126,7 +126,8 @@ struct Status {
 
 #[derive(Debug, Deserialize)]
 struct Revision {
-    revision: String,
+    #[serde(rename = "revision")]
+    number: String,
     created_at: String,
     percent: Option<u8>,
     lag: Option<Lag>,
@@ -235,7 +236,7 @@ async fn list(queries: &Queries, console: &Console) -> Result<()> {
         rows.push([
             status.name,
             status.state,
-            status.active.map_or_else(|| "-".to_owned(), |active| active.revision),
+            status.active.map_or_else(|| "-".to_owned(), |active| active.number),
             lag_text(status.lag.as_ref()),
             status.rollout,
             status.parked.to_string(),
@@ -303,10 +304,10 @@ impl<'a> Admin<'a> {
             [("active", status.active), ("candidate", status.candidate), ("previous", status.previous)];
         for (role, revision) in roles.into_iter().filter_map(|(role, revision)| Some((role, revision?))) {
             for partition in &revision.partitions {
-                partitions.push(partition.row(&revision.revision));
+                partitions.push(partition.row(&revision.number));
             }
             revisions.push([
-                revision.revision,
+                revision.number,
                 role.to_owned(),
                 revision.percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %")),
                 lag_text(revision.lag.as_ref()),
@@ -325,11 +326,11 @@ impl<'a> Admin<'a> {
 
     /// Until another revision serves than `before`.
     async fn wait(&self, before: Status) -> Result<()> {
-        let before = before.active.map(|active| active.revision);
+        let before = before.active.map(|active| active.number);
         let bar = progress();
         loop {
             let status = self.status().await?;
-            let serving = status.active.as_ref().map(|active| active.revision.clone());
+            let serving = status.active.as_ref().map(|active| active.number.clone());
             if serving != before && serving.is_some() {
                 bar.finish_and_clear();
                 return self.show().await;

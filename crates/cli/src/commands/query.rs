@@ -174,7 +174,9 @@ async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
     } else {
         let lines = row.iter().map(|(column, value)| [column.clone(), cell(value)]);
         console.table(&["column", "value"], lines)?;
-        token.iter().for_each(|token| eprintln!("as of {token}"));
+        if let Some(token) = token {
+            eprintln!("as of {token}");
+        }
     }
     Ok(())
 }

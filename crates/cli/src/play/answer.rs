@@ -94,16 +94,15 @@ fn parse_way(mut text: &str) -> Result<(Vec<Step>, &str), String> {
             }
             text = rest;
         } else if let Some(rest) = text.strip_prefix('[') {
-            let (inside, rest) = match rest.strip_prefix('"') {
-                Some(quoted) => quoted.split_once("\"]").ok_or("a bracket is not closed with \"]")?,
-                None => rest.split_once(']').ok_or("a bracket is not closed with ]")?,
+            let (step, rest) = if let Some(quoted) = rest.strip_prefix('"') {
+                let (name, rest) = quoted.split_once("\"]").ok_or("a bracket is not closed with \"]")?;
+                (Step::Member(name.to_owned()), rest)
+            } else {
+                let (index, rest) = rest.split_once(']').ok_or("a bracket is not closed with ]")?;
+                let no_index = |_| format!("{index:?} is no index; give [0] or [\"name\"]");
+                (Step::Index(index.parse().map_err(no_index)?), rest)
             };
-            way.push(match text.starts_with("[\"") {
-                true => Step::Member(inside.to_owned()),
-                false => Step::Index(
-                    inside.parse().map_err(|_| format!("{inside:?} is no index; give [0] or [\"name\"]"))?,
-                ),
-            });
+            way.push(step);
             text = rest;
         } else if text.is_empty() || text.starts_with(char::is_whitespace) {
             return Ok((way, text));

@@ -127,7 +127,8 @@ impl Parser {
             let text = line.trim();
             if text.is_empty() {
                 continue;
-            } else if let Some(comment) = text.strip_prefix('#').or_else(|| text.strip_prefix("//")) {
+            }
+            if let Some(comment) = text.strip_prefix('#').or_else(|| text.strip_prefix("//")) {
                 if let Some(directive) = comment.trim_start().strip_prefix('@') {
                     directives.push((number, directive));
                 }
@@ -259,7 +260,7 @@ impl Parser {
             "within" => match duration(value) {
                 Some(within) => request.within = Some(within),
                 None => {
-                    self.fault(number, format!("{value:?} is no time; write for example 500ms, 10s or 2m"))
+                    self.fault(number, format!("{value:?} is no time; write for example 500ms, 10s or 2m"));
                 }
             },
             "capture" => {
@@ -444,7 +445,7 @@ DELETE /relative
         for (text, time) in [
             ("500ms", Some(Duration::from_millis(500))),
             ("10s", Some(Duration::from_secs(10))),
-            ("2m", Some(Duration::from_secs(120))),
+            ("2m", Some(Duration::from_mins(2))),
             ("10", None),
             ("s", None),
             ("1.5s", None),

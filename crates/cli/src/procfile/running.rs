@@ -182,20 +182,20 @@ mod tests {
         (running, said)
     }
 
-    fn line(text: &str) -> Option<Said> {
-        Some(Said::Line { name: "p".to_owned(), line: text.to_owned() })
+    fn line(text: &str) -> Said {
+        Said::Line { name: "p".to_owned(), line: text.to_owned() }
     }
 
-    fn ended(code: i32) -> Option<Said> {
-        Some(Said::Ended { name: "p".to_owned(), code: Some(code), signal: None })
+    fn ended(code: i32) -> Said {
+        Said::Ended { name: "p".to_owned(), code: Some(code), signal: None }
     }
 
     #[tokio::test]
     async fn output_and_end_are_told() {
         let (running, mut said) = run("pwd; echo $HEADWATER_SERVER; exit 3").await;
-        assert_eq!(said.recv().await, line("/"));
-        assert_eq!(said.recv().await, line("http://x:1"));
-        assert_eq!(said.recv().await, ended(3));
+        assert_eq!(said.recv().await, Some(line("/")));
+        assert_eq!(said.recv().await, Some(line("http://x:1")));
+        assert_eq!(said.recv().await, Some(ended(3)));
         running.stop().await;
         assert_eq!(said.recv().await, None);
     }
@@ -206,11 +206,11 @@ mod tests {
             run("trap 'echo bye; exit 0' TERM; (trap 'echo child; exit 0' TERM; echo in; tail -f /dev/null & wait) & echo up; wait; wait").await;
         let mut first = [said.recv().await, said.recv().await];
         first.sort_by_key(|said| format!("{said:?}"));
-        assert_eq!(first, [line("in"), line("up")]);
+        assert_eq!(first, [Some(line("in")), Some(line("up"))]);
         running.stop().await;
         let mut rest = Vec::new();
         while let Some(more) = said.recv().await {
-            rest.push(Some(more));
+            rest.push(more);
         }
         assert!(rest.contains(&line("child")), "{rest:?}");
     }

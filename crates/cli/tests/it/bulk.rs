@@ -25,14 +25,11 @@ fn numbers(events: &[Value]) -> Vec<(String, u64, u64)> {
 }
 
 fn lines(numbers: std::ops::Range<u64>) -> String {
-    numbers
-        .map(|n| {
-            format!(
-                "{{\"stream_id\": \"counter-{}\", \"type\": \"Added\", \"data\": {{\"n\": {n}}}}}\n",
-                n % 7
-            )
-        })
-        .collect()
+    let line = |n| {
+        let counter = n % 7;
+        format!("{{\"stream_id\": \"counter-{counter}\", \"type\": \"Added\", \"data\": {{\"n\": {n}}}}}\n")
+    };
+    numbers.map(line).collect::<Vec<_>>().concat()
 }
 
 /// Within each stream id the numbers come in the order of the lines, each once.

@@ -84,7 +84,8 @@ async fn a_reader_that_goes_away_is_no_failure() -> Result<()> {
     let running = folder.dev().await?;
     let lines: String = (0..5_000)
         .map(|number| format!("{{\"stream_id\":\"a\",\"type\":\"Noted\",\"data\":{number}}}\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     running.run_with(&["append"], &lines).await?.succeeded()?;
     let script = format!(
         "set -o pipefail; {} read --all --server {} | head -1",
