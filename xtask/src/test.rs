@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]).run()
         })?;
     }
-    // End-to-end tests start the programs themselves, so these are built first.
+    // End-to-end tests start the programs themselves, so these are built first: as `cargo run` builds the command, and all of them.
+    clock.lap("the command", || cargo(&["build", "--release"]).run())?;
     clock.lap("programs", || cargo(&["build", "--release", "--workspace", "--bins"]).run())?;
 
     let mut counts = Counts::default();

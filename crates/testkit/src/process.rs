@@ -82,8 +82,21 @@ impl Process {
     ///
     /// # Errors
     /// When the program ends, or [`PATIENCE`] does, before such a line; with all that was printed.
-    pub async fn line<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> Result<T> {
-        let found = timeout(PATIENCE, async {
+    pub async fn line<T>(&mut self, what: &str, wanted: impl FnMut(&str) -> Option<T>) -> Result<T> {
+        self.line_within(PATIENCE, what, wanted).await
+    }
+
+    /// As [`line`](Self::line), for a program that has more to do first, such as to be built.
+    ///
+    /// # Errors
+    /// When the program ends, or `patience` does, before such a line; with all that was printed.
+    pub async fn line_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T> {
+        let found = timeout(patience, async {
             while let Some(line) = self.lines.recv().await {
                 if let Some(found) = wanted(&line) {
                     return Some(found);
@@ -98,7 +111,7 @@ impl Process {
                 bail!("`{}` ended before it printed {what}; it printed:\n{}", self.name, self.output())
             }
             Err(_) => bail!(
-                "`{}` did not print {what} within {PATIENCE:?}; it printed:\n{}",
+                "`{}` did not print {what} within {patience:?}; it printed:\n{}",
                 self.name,
                 self.output()
             ),

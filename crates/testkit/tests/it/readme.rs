@@ -19,6 +19,9 @@ use anyhow::{Context, Result, bail, ensure};
 use headwater_testkit::process::{Process, program};
 use tokio::process::Command;
 
+/// A block may build the programs first.
+const TO_BUILD: Duration = Duration::from_mins(10);
+
 /// What stands in the README, in order.
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -102,7 +105,9 @@ impl Tour {
             }
             Part::Background { script, until } => {
                 let mut process = Process::start(self.command(&script))?;
-                process.line(&format!("{until:?}"), |line| line.contains(&until).then_some(())).await?;
+                process
+                    .line_within(TO_BUILD, &format!("{until:?}"), |line| line.contains(&until).then_some(()))
+                    .await?;
                 self.last_output = process.output();
                 self.background.push(process);
             }
