@@ -20,7 +20,7 @@ pub enum StartFrom {
     /// After the place that a token names; a partition that it does not name, from its beginning. A place ahead of the head
     /// is waited for.
     After(Token),
-    /// With the first event recorded at this time or later, in each partition.
+    /// With the first event recorded at this time or later, in each partition. A [`Subscription`] waits for a time to come.
     Time(Timestamp),
 }
 
@@ -72,6 +72,8 @@ pub struct Subscription {
     descriptor: LogDescriptor,
     filter: Filter,
     parts: Vec<Part>,
+    /// Events recorded before this are not given: with a time to come, they are appended after the start was resolved.
+    since: Option<Timestamp>,
     /// The partition to begin with, so that a large backlog in one does not hold up the others.
     turn: usize,
     waits: FuturesUnordered<BoxFuture<'static, (Partition, Result<Position>)>>,
@@ -90,7 +92,8 @@ struct Part {
 }
 
 impl Subscription {
-    /// Opens a subscription; the start is resolved now.
+    /// Opens a subscription; the start is resolved now. A [`StartFrom::Time`] holds for this subscription: a token says how far
+    /// it has looked, not what it leaves out.
     ///
     /// # Errors
     /// As [`StartFrom::resolve`].
@@ -107,8 +110,12 @@ impl Subscription {
                 waiting: false,
             })
             .collect();
+        let since = match start {
+            StartFrom::Time(time) => Some(*time),
+            StartFrom::Beginning | StartFrom::End | StartFrom::After(_) => None,
+        };
         let waits = FuturesUnordered::new();
-        Ok(Self { reader, descriptor, filter, parts, turn: 0, waits, was_caught_up: false })
+        Ok(Self { reader, descriptor, filter, parts, since, turn: 0, waits, was_caught_up: false })
     }
 
     /// The place after all that has been given.
@@ -161,7 +168,7 @@ impl Subscription {
             if events.len() >= max_events || (bytes >= max_bytes && !events.is_empty()) {
                 break;
             }
-            let page = self
+            let mut page = self
                 .reader
                 .read_partition(ReadPartition {
                     partition: Partition::new(index as u16),
@@ -172,6 +179,9 @@ impl Subscription {
                     max_bytes: max_bytes.saturating_sub(bytes),
                 })
                 .await?;
+            if let Some(since) = self.since {
+                page.events.retain(|event| event.recorded_at >= since);
+            }
             bytes += page.events.iter().map(size).sum::<usize>();
             moved |= page.reached > position;
             parts[index] = (page.reached.max(position), page.head);
@@ -188,7 +198,9 @@ impl Subscription {
         self.turn = turn;
         for (part, (position, head)) in self.parts.iter_mut().zip(parts) {
             part.position = position;
-            part.head = head.max(part.head);
+            // As the page has it, even when it is lower than before (another replica answered): a head that no page confirms
+            // would be read for again and again; one that is reached is waited for.
+            part.head = head;
         }
         if !news {
             return Ok(None);
@@ -214,7 +226,7 @@ impl Subscription {
     fn seen(&mut self, partition: Partition, head: Result<Position>) -> Result<()> {
         let part = &mut self.parts[partition.index()];
         part.waiting = false;
-        part.head = part.head.max(head?);
+        part.head = head?;
         Ok(())
     }
 }
