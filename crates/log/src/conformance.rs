@@ -90,6 +90,9 @@ macro_rules! store_conformance {
             appends_that_come_during_a_commit_share_the_next
             what_is_queued_at_a_shutdown_is_written
             a_commit_of_unknown_fate_is_settled
+            a_failure_after_a_lost_commit_does_not_say_that_nothing_was_stored
+            a_failure_says_what_it_is
+            a_lane_that_ends_by_itself_is_no_shutdown
             a_refusal_that_rests_on_a_failed_commit_is_not_given
             faults_lose_and_double_nothing
         );

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_core::{Append, AppendLimits, Appended, Error, PartitionCount, Result};
+use headwater_core::{Append, AppendLimits, Appended, Error, Partition, PartitionCount, Result};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -145,6 +145,21 @@ impl Sequencer {
         self.0.counters.read()
     }
 
+    /// Whether all lanes are there, for a process's readiness to follow.
+    ///
+    /// # Errors
+    /// `Cancelled` after [`shutdown`](Self::shutdown). `Internal` when a lane has ended by itself, by a panic in the store: its
+    /// partition takes no append any more, and the process has to be started again.
+    pub fn check(&self) -> Result<()> {
+        let ended =
+            self.0.lanes.iter().zip(self.0.partitions.partitions()).find(|(lane, _)| lane.is_closed());
+        match ended {
+            _ if self.0.stop.is_cancelled() => Err(Error::Cancelled),
+            Some((_, partition)) => Err(ended_by_itself(partition)),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses new appends as `Cancelled`, writes those that are queued, and returns when all lanes have ended.
     pub async fn shutdown(&self) {
         self.0.room.close();
@@ -153,19 +168,29 @@ impl Sequencer {
     }
 }
 
+/// A lane ends when it is told to; else it has met a panic.
+fn ended_by_itself(partition: Partition) -> Error {
+    Error::internal(format!(
+        "nothing was stored: the task that writes partition {partition} has ended by itself; start the process again, and report this with its log"
+    ))
+}
+
 #[async_trait]
 impl LogWriter for Sequencer {
     async fn append(&self, request: Append) -> Result<Appended> {
         let shared = &*self.0;
         request.check(&shared.limits)?;
-        let lane = &shared.lanes[shared.partitions.partition_of(&request.stream_id).index()];
+        let partition = shared.partitions.partition_of(&request.stream_id);
+        let lane = &shared.lanes[partition.index()];
         // Digests are made here, by many callers at once, not in the lane.
         let digests = request.events.iter().map(|event| event.content_digest(&request.stream_id)).collect();
         let weight = Request::weight(&request).min(shared.most as usize) as u32;
         let room = Arc::clone(&shared.room).acquire_many_owned(weight).await.map_err(|_| Error::Cancelled)?;
         let (answer, answered) = oneshot::channel();
         let request = Request { append: request, digests, answer, _room: room };
-        lane.send(request).await.map_err(|_| Error::Cancelled)?;
+        lane.send(request).await.map_err(|_| {
+            if shared.stop.is_cancelled() { Error::Cancelled } else { ended_by_itself(partition) }
+        })?;
         answered.await.unwrap_or_else(|_| {
             Err(Error::unavailable(
                 "the append was taken, but the task that writes the partition ended before it answered; the events may have been stored: send them again with the same ids",

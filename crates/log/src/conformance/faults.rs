@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::{Clock, LogDescriptor, PartitionPage, ReadStream, SequencerStats, StoredEvent, StreamPage};
@@ -24,6 +24,8 @@ pub struct FaultyStore {
     waiting: watch::Sender<usize>,
     /// How the next commits fail, if they do; after them, chance decides.
     script: Mutex<VecDeque<Option<Fault>>>,
+    /// The next look-up of ids fails.
+    blind: AtomicBool,
 }
 
 /// A way for a commit to fail.
@@ -31,6 +33,12 @@ pub struct FaultyStore {
 pub enum Fault {
     /// Nothing is stored, and the store says so.
     Failed,
+    /// Nothing is stored, because the disk is full.
+    Full,
+    /// An id is said to be taken that is not, and looking it up fails.
+    Blind,
+    /// The store panics.
+    Panic,
     /// Nothing is stored, and nobody knows.
     Lost,
     /// All is stored, and nobody knows.
@@ -53,6 +61,7 @@ impl FaultyStore {
             turns,
             waiting: watch::Sender::new(0),
             script: Mutex::default(),
+            blind: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +99,19 @@ impl FaultyStore {
     fn gone() -> Error {
         Error::unavailable("the store is gone, by injection")
     }
+
+    fn full() -> Error {
+        Error::exhausted("the disk is full, by injection")
+    }
+
+    /// Every kind of error that a store may give.
+    fn trouble(&self) -> Error {
+        match self.dice.throw(4) {
+            0 => Self::full(),
+            1 => Error::corrupt("the store is damaged, by injection"),
+            _ => Self::gone(),
+        }
+    }
 }
 
 /// A small pseudo-random sequence that many tasks draw from (SplitMix64).
@@ -110,8 +132,16 @@ impl Dice {
     }
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Failed, Fault::Lost, Fault::Unanswered, Fault::Late, Fault::Fenced, Fault::Duplicate];
+/// Those that chance draws from.
+const FAULTS: [Fault; 7] = [
+    Fault::Failed,
+    Fault::Full,
+    Fault::Lost,
+    Fault::Unanswered,
+    Fault::Late,
+    Fault::Fenced,
+    Fault::Duplicate,
+];
 
 #[async_trait]
 impl LogReader for FaultyStore {
@@ -145,7 +175,7 @@ impl LogReader for FaultyStore {
 #[async_trait]
 impl LogStore for FaultyStore {
     async fn acquire(&self, partition: Partition) -> Result<Head> {
-        if self.fails() { Err(Self::gone()) } else { self.inner.acquire(partition).await }
+        if self.fails() { Err(self.trouble()) } else { self.inner.acquire(partition).await }
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
@@ -157,6 +187,8 @@ impl LogStore for FaultyStore {
         };
         match fault {
             Fault::Failed => Err(CommitError::Failed(Self::gone())),
+            Fault::Full => Err(CommitError::Failed(Self::full())),
+            Fault::Panic => panic!("the store panics, by injection"),
             Fault::Lost => Err(CommitError::Unknown(Self::gone())),
             Fault::Unanswered => match self.inner.commit(batch).await {
                 Ok(_) => Err(CommitError::Unknown(Self::gone())),
@@ -177,22 +209,33 @@ impl LogStore for FaultyStore {
                 Err(CommitError::Fenced)
             }
             Fault::Duplicate => Err(CommitError::Duplicate),
+            Fault::Blind => {
+                self.blind.store(true, Ordering::Relaxed);
+                Err(CommitError::Duplicate)
+            }
         }
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
-        if self.fails() { Err(Self::gone()) } else { self.inner.stream_versions(partition, stream_ids).await }
+        if self.fails() {
+            Err(self.trouble())
+        } else {
+            self.inner.stream_versions(partition, stream_ids).await
+        }
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
-        if self.fails() { Err(Self::gone()) } else { self.inner.find(ids).await }
+        if self.blind.swap(false, Ordering::Relaxed) {
+            return Err(Self::full());
+        }
+        if self.fails() { Err(self.trouble()) } else { self.inner.find(ids).await }
     }
 }
 
-/// Clients that repeat until they have a final answer, over stores that fail more and more often.
+/// Clients that repeat while they are told that their events may have been stored, over stores that fail more and more often.
 pub async fn faults_lose_and_double_nothing(make: impl AsyncFn(PartitionCount, Clock) -> Fixture) {
     let mut met = SequencerStats::default();
-    for (seed, percent) in [(1, 5), (2, 30), (3, 60)] {
+    for (seed, percent) in [(1, 5), (2, 30), (3, 30), (4, 30), (5, 60), (6, 60)] {
         let fixture = make(count(2), Clock::system()).await;
         let store = Arc::new(FaultyStore::new(Arc::clone(&fixture.store), seed, percent));
         let options = SequencerOptions {
@@ -220,8 +263,15 @@ pub async fn faults_lose_and_double_nothing(make: impl AsyncFn(PartitionCount, C
                     acknowledged += request.events.len();
                     assert_is_there(&read, request, appended);
                 }
+                // Each of these says that nothing was stored.
                 Err(error) => {
-                    assert!(matches!(error, Error::WrongVersion { .. }), "seed {seed}: {error:?}");
+                    assert!(
+                        matches!(
+                            error,
+                            Error::WrongVersion { .. } | Error::Exhausted { .. } | Error::Corrupt { .. }
+                        ),
+                        "seed {seed}: {error:?}"
+                    );
                     let there =
                         request.events.iter().filter(|event| read.iter().any(|read| read.id == event.id));
                     assert_eq!(there.count(), 0, "seed {seed}: a refused request is not stored");
@@ -248,12 +298,13 @@ async fn client(sequencer: Sequencer, seed: u64, number: u64) -> Vec<(Append, Re
         };
         let id = format!("s{}", dice.throw(4));
         let request = append(&id, expected, events(1 + dice.throw(3) as usize));
-        let answer = loop {
-            let answer = sequencer.append(request.clone()).await;
-            if !answer.as_ref().is_err_and(Error::is_retryable) {
-                break answer;
+        let mut answer = sequencer.append(request.clone()).await;
+        if matches!(answer, Err(Error::Unavailable { .. })) {
+            // It may have been stored: from here on, only these say what became of it.
+            while !matches!(answer, Ok(_) | Err(Error::WrongVersion { .. })) {
+                answer = sequencer.append(request.clone()).await;
             }
-        };
+        }
         answers.push((request, answer));
     }
     answers

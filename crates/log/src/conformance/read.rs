@@ -199,14 +199,13 @@ pub async fn a_page_has_no_holes_while_writers_append(make: impl AsyncFn(Partiti
         }
         assert_eq!(after, read.reached);
         assert!(read.reached <= read.head, "a page ends at its head");
-        let backwards =
-            ReadStream {
-                stream_id: stream("s2"),
-                from: None,
-                direction: Direction::Backwards,
-                limit: 9,
-                max_bytes: MUCH,
-            };
+        let backwards = ReadStream {
+            stream_id: stream("s2"),
+            from: None,
+            direction: Direction::Backwards,
+            limit: 9,
+            max_bytes: MUCH,
+        };
         let tail = log.reader.read_stream(backwards).await.unwrap();
         for (index, event) in tail.events.iter().enumerate() {
             assert_eq!(event.version.get(), tail.version.get() - index as u64, "nor one in a stream");

@@ -241,6 +241,56 @@ pub async fn a_commit_of_unknown_fate_is_settled(make: impl AsyncFn(PartitionCou
     }
 }
 
+pub async fn a_failure_after_a_lost_commit_does_not_say_that_nothing_was_stored(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    use Fault::{Blind, Full, Lost, Unanswered};
+    // Each time, the first commit is stored and not answered.
+    let repeats = SequencerOptions::default().repeats as usize;
+    let planned_anew_on_a_full_disk = [vec![Unanswered], vec![Lost; repeats], vec![Full]].concat();
+    for script in [planned_anew_on_a_full_disk, vec![Unanswered, Blind], vec![Unanswered, Lost, Blind]] {
+        let fixture = make(PartitionCount::ONE, Clock::system()).await;
+        let request = append("a", Expected::Any, events(2));
+        let batch = queue(&fixture, script.iter().copied().map(Some), vec![request.clone()]).await;
+        batch.store.release();
+        let answers = batch.answers.await;
+        assert_eq!(read_log(&*fixture.store).await.len(), 3, "{script:?}: the request is stored");
+        assert!(matches!(answers[..], [Err(Error::Unavailable { .. })]), "{script:?}: {answers:?}");
+        let appended = batch.sequencer.append(request.clone()).await.unwrap();
+        assert_is_there(&read_log(&*fixture.store).await, &request, &appended);
+    }
+}
+
+pub async fn a_failure_says_what_it_is(make: impl AsyncFn(PartitionCount, Clock) -> Fixture) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let request = append("a", Expected::Any, events(2));
+    let batch = queue(&fixture, [Some(Fault::Full)], vec![request]).await;
+    batch.store.release();
+    let answers = batch.answers.await;
+    assert!(matches!(answers[..], [Err(Error::Exhausted { .. })]), "{answers:?}");
+}
+
+pub async fn a_lane_that_ends_by_itself_is_no_shutdown(make: impl AsyncFn(PartitionCount, Clock) -> Fixture) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let request = append("a", Expected::Any, events(1));
+    let batch = queue(&fixture, [Some(Fault::Panic)], vec![request.clone()]).await;
+    assert!(batch.sequencer.check().is_ok());
+    batch.store.release();
+    let answers = batch.answers.await;
+    assert!(matches!(answers[..], [Err(Error::Unavailable { .. })]), "its fate is unknown: {answers:?}");
+    // The answer is dropped a moment before the lane is.
+    while batch.sequencer.check().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let refused = batch.sequencer.append(request.clone()).await;
+    assert!(matches!(refused, Err(Error::Internal { .. })), "{refused:?}");
+    assert!(matches!(batch.sequencer.check(), Err(Error::Internal { .. })));
+    batch.sequencer.shutdown().await;
+    let refused = batch.sequencer.append(request).await;
+    assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
+    assert!(matches!(batch.sequencer.check(), Err(Error::Cancelled)));
+}
+
 pub async fn a_refusal_that_rests_on_a_failed_commit_is_not_given(
     make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
 ) {

@@ -49,8 +49,12 @@ pub(super) struct Lane {
 enum Round {
     /// Every request has its answer.
     Settled(Vec<Result<Appended>>),
+    /// This round's commit stored nothing.
+    Failed(Vec<Verdict>, Error),
     /// Something that was believed is not so; plan again.
     Again(Error),
+    /// This round's commit may have stored its events; plan again.
+    Lost(Error),
 }
 
 /// What came of a commit.
@@ -166,11 +170,24 @@ impl Lane {
     async fn settle(&mut self, requests: &[Request]) -> Vec<Result<Appended>> {
         let mut facts = Facts::default();
         let mut why = None;
+        // Once a commit's fate was unknown, a later failure does not mean that nothing was stored.
+        let mut lost = false;
         for _ in 0..MAX_ROUNDS {
             match self.round(requests, &mut facts).await {
                 Ok(Round::Settled(answers)) => return answers,
                 Ok(Round::Again(error)) => why = Some(error),
-                Err(error) => return vec![Err(error); requests.len()],
+                Ok(Round::Lost(error)) => {
+                    lost = true;
+                    why = Some(error);
+                }
+                Ok(Round::Failed(verdicts, error)) => {
+                    let error = if lost { self.unsettled(&error) } else { error };
+                    return self.answers(verdicts, Some(&error));
+                }
+                Err(error) => {
+                    let error = if lost { self.unsettled(&error) } else { error };
+                    return vec![Err(error); requests.len()];
+                }
             }
         }
         let why = why.map_or_else(String::new, |error| format!(": {error}"));
@@ -180,6 +197,14 @@ impl Lane {
         ));
         self.forget(&mut facts);
         vec![Err(error); requests.len()]
+    }
+
+    /// What is known when finding out about a lost commit failed.
+    fn unsettled(&self, cause: &Error) -> Error {
+        Error::unavailable(format!(
+            "it is unknown whether an append to partition {} was stored, and finding out failed: {cause}; the events may have been stored: send them again with the same ids",
+            self.partition
+        ))
     }
 
     async fn round(&mut self, requests: &[Request], facts: &mut Facts) -> Result<Round> {
@@ -207,7 +232,7 @@ impl Lane {
                 self.committed(&batch, committed)?;
                 Ok(Round::Settled(self.answers(verdicts, None)))
             }
-            Outcome::Failed(error) => Ok(Round::Settled(self.answers(verdicts, Some(&error)))),
+            Outcome::Failed(error) => Ok(Round::Failed(verdicts, error)),
             Outcome::Taken => {
                 add(&self.counters.duplicates, 1);
                 let all: Vec<usize> = (0..requests.len()).collect();
@@ -219,7 +244,7 @@ impl Lane {
             }
             Outcome::Lost(error) => {
                 self.forget(facts);
-                Ok(Round::Again(error))
+                Ok(Round::Lost(error))
             }
         }
     }
@@ -311,7 +336,8 @@ impl Lane {
                     add(&self.counters.fenced, 1);
                     return Outcome::Lost(Error::unavailable("another writer has taken over the partition"));
                 }
-                Err(CommitError::Duplicate) => return Outcome::Taken,
+                // After a try of unknown fate, what is taken may be taken by that try.
+                Err(CommitError::Duplicate) => return unknown.map_or(Outcome::Taken, Outcome::Lost),
                 Err(CommitError::Failed(error)) if unknown.is_none() => return Outcome::Failed(error),
                 // This try stored nothing, but an earlier one may have, or be under way: only acquiring settles that.
                 Err(CommitError::Failed(error)) => unknown = Some(error),

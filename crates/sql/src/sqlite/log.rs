@@ -127,16 +127,46 @@ impl SqliteLog {
         let _ = self.closed.clone().wait_for(|closed| *closed).await;
     }
 
-    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    /// Whether the thread that writes is there, for a process's readiness to follow.
+    ///
+    /// # Errors
+    /// `Cancelled` after [`close`](Self::close). `Internal` when the thread has ended by itself, by a panic: nothing is written
+    /// any more, and the process has to be started again.
+    pub fn check_writer(&self) -> Result<()> {
+        match &*self.writer.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Err(Error::Cancelled),
+            Some(writer) if writer.is_closed() => Err(self.writer_ended()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Unanswered> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let writer = writer.ok_or(Unanswered::Refused(Error::Cancelled))?;
         let (answer, answered) = oneshot::channel();
-        writer.send(command(answer)).await.ok()?;
-        answered.await.ok()
+        // While there is a sender, only a panic ends the thread.
+        writer.send(command(answer)).await.map_err(|_| Unanswered::Refused(self.writer_ended()))?;
+        answered.await.map_err(|_| Unanswered::Dropped(self.writer_ended()))
+    }
+
+    fn writer_ended(&self) -> Error {
+        Error::internal(format!(
+            "the thread that writes log {} has ended by itself; start the process again, and report this with its log",
+            self.descriptor.log_id
+        ))
     }
 
     fn check(&self, partition: Partition) -> Result<()> {
         self.descriptor.partitions.check(u32::from(partition.get())).map(|_| ())
     }
+}
+
+/// Why a command has no answer.
+enum Unanswered {
+    /// It was not taken.
+    Refused(Error),
+    /// It was taken; what became of it is unknown.
+    Dropped(Error),
 }
 
 /// The log that the file holds, which must be the one that is asked for; makes it when the file is new.
@@ -270,14 +300,20 @@ impl LogReader for SqliteLog {
 impl LogStore for SqliteLog {
     async fn acquire(&self, partition: Partition) -> Result<Head> {
         self.check(partition)?;
-        self.command(|answer| Command::Acquire(partition, answer)).await.unwrap_or(Err(Error::Cancelled))
+        match self.command(|answer| Command::Acquire(partition, answer)).await {
+            Ok(head) => head,
+            // Whether an epoch was raised that nobody has seen makes no difference.
+            Err(Unanswered::Refused(error) | Unanswered::Dropped(error)) => Err(error),
+        }
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
         self.check(batch.partition).map_err(CommitError::Failed)?;
-        self.command(|answer| Command::Commit(batch, answer))
-            .await
-            .unwrap_or(Err(CommitError::Failed(Error::Cancelled)))
+        match self.command(|answer| Command::Commit(batch, answer)).await {
+            Ok(committed) => committed,
+            Err(Unanswered::Refused(error)) => Err(CommitError::Failed(error)),
+            Err(Unanswered::Dropped(error)) => Err(CommitError::Unknown(error)),
+        }
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {

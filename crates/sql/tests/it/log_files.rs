@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use headwater_core::{
     Append, Error, EventType, Expected, NewEvent, Partition, PartitionCount, Position, StreamId, Version,
 };
-use headwater_log::{Filter, LogReader, LogStore, LogWriter, ReadPartition, Sequencer, SequencerOptions};
+use headwater_log::{
+    Batch, BatchEvent, Clock, CommitError, Filter, LogReader, LogStore, LogWriter, ReadPartition, Sequencer,
+    SequencerOptions,
+};
 use headwater_sql::{OpenLog, SqliteLog};
 
 fn options() -> OpenLog {
@@ -318,4 +321,48 @@ async fn the_write_ahead_log_stays_bounded_under_reads_without_end() {
     }
     // 300 MiB were written; the limit is 64 MiB, and the last batch goes over it.
     assert!(largest < 80 << 20, "{largest} bytes");
+}
+
+#[tokio::test]
+async fn a_writer_that_ends_by_itself_is_no_shutdown() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let broken = broken.clone();
+        Clock::new(move || {
+            assert!(!broken.load(Ordering::Relaxed), "the clock is broken, by injection");
+            jiff::Timestamp::UNIX_EPOCH
+        })
+    };
+    let log = SqliteLog::open(directory.path().join("log.db"), OpenLog { clock, ..options() }).await.unwrap();
+    let head = log.acquire(Partition::ZERO).await.unwrap();
+    let Append { stream_id, events, .. } = append("order-1", "{}");
+    let event = |event: NewEvent| BatchEvent {
+        digest: event.content_digest(&stream_id),
+        stream_id: stream_id.clone(),
+        version: Version::new(1),
+        event,
+    };
+    let events = events.into_iter().map(event).collect();
+    let batch =
+        Arc::new(Batch { partition: Partition::ZERO, epoch: head.epoch, head: head.position, events });
+    log.check_writer().unwrap();
+
+    broken.store(true, Ordering::Relaxed);
+    let unanswered = log.commit(batch.clone()).await;
+    assert!(matches!(unanswered, Err(CommitError::Unknown(_))), "it was taken: {unanswered:?}");
+    // The answer is dropped a moment before the thread's end of the queue is.
+    while log.check_writer().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(log.check_writer(), Err(Error::Internal { .. })));
+    let refused = log.commit(batch.clone()).await;
+    assert!(matches!(refused, Err(CommitError::Failed(Error::Internal { .. }))), "{refused:?}");
+    let refused = log.acquire(Partition::ZERO).await;
+    assert!(matches!(refused, Err(Error::Internal { .. })), "{refused:?}");
+
+    log.close().await;
+    let refused = log.commit(batch).await;
+    assert!(matches!(refused, Err(CommitError::Failed(Error::Cancelled))), "{refused:?}");
+    assert!(matches!(log.check_writer(), Err(Error::Cancelled)));
 }
