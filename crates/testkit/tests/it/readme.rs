@@ -44,9 +44,8 @@ fn parts(text: &str) -> Result<Vec<Part>> {
                 Some(("expect", text)) => parts.push(Part::Expect(text.to_owned())),
                 _ => {}
             }
-        } else if line.trim_start() == "```sh" {
-            let script: Vec<&str> =
-                lines.by_ref().take_while(|line| line.trim() != "```").map(str::trim_start).collect();
+        } else if line == "```sh" {
+            let script: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
             let script = script.join("\n");
             parts.push(match mode.take() {
                 None => Part::Script(script),
