@@ -193,9 +193,12 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Show(named) => Admin::of(&named, console)?.show().await,
         Command::Rebuild { named, wait } => {
             let admin = Admin::of(&named, console)?;
+            if !wait {
+                return admin.command("rebuild").await;
+            }
             let before = admin.status().await?;
-            admin.command("rebuild").await?;
-            if wait { admin.wait(before).await } else { Ok(()) }
+            admin.post("rebuild").await?;
+            admin.wait(before).await
         }
         Command::Promote(named) => Admin::of(&named, console)?.command("promote").await,
         Command::Rollback(named) => Admin::of(&named, console)?.command("rollback").await,
@@ -276,12 +279,16 @@ impl<'a> Admin<'a> {
     }
 
     async fn command(&self, command: &str) -> Result<()> {
-        let status: Value = self
-            .queries
+        let status = self.post(command).await?;
+        self.print(status)
+    }
+
+    /// The status after `command`.
+    async fn post(&self, command: &str) -> Result<Value> {
+        self.queries
             .post_json(self.url(Some(command))?, &json!({}))
             .await
-            .with_context(|| format!("{command} projection \"{}\"", self.projection))?;
-        self.print(status)
+            .with_context(|| format!("{command} projection \"{}\"", self.projection))
     }
 
     fn print(&self, status: Value) -> Result<()> {
@@ -324,7 +331,7 @@ impl<'a> Admin<'a> {
         Ok(self.console.table(&headings, partitions)?)
     }
 
-    /// Until another revision serves than `before`.
+    /// Until another revision serves than `before`, or waits for a person.
     async fn wait(&self, before: Status) -> Result<()> {
         let before = before.active.map(|active| active.number);
         let bar = progress();
@@ -335,13 +342,18 @@ impl<'a> Admin<'a> {
                 bar.finish_and_clear();
                 return self.show().await;
             }
-            if status.candidate.is_none() && status.message.is_some() {
-                let message = status.message.unwrap_or_default();
-                return Err(Failure::failed(format!(
-                    "rebuild projection \"{}\": {message}",
-                    self.projection
-                ))
-                .into());
+            match status.rollout.as_str() {
+                "AwaitingPromotion" => {
+                    bar.finish_and_clear();
+                    eprintln!("built; `headwater projections promote {}` has it serve", self.projection);
+                    return self.show().await;
+                }
+                "Blocked" => {
+                    let why = status.message.unwrap_or_default();
+                    let message = format!("rebuild projection \"{}\": it is blocked: {why}", self.projection);
+                    return Err(Failure::failed(message).into());
+                }
+                _ => {}
             }
             if let Some(percent) = status.candidate.and_then(|candidate| candidate.percent) {
                 bar.set_position(u64::from(percent));

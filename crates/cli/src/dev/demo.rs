@@ -90,6 +90,7 @@ async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
     #[derive(Deserialize)]
     struct Page {
         rows: Vec<Map<String, Value>>,
+        next: Option<String>,
     }
     let queries = Queries::new(&ready.query.parse().map_err(anyhow::Error::msg)?)?;
     for projection in &ready.projections {
@@ -104,7 +105,7 @@ async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
                 .append_pair("timeout", CATCH_UP);
             let page: Page =
                 queries.get_json(url).await.with_context(|| format!("query {}/{table}", projection.name))?;
-            screen.table(&projection.name, table, &page.rows)?;
+            screen.table(&projection.name, table, &page.rows, page.next.is_some())?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use headwater_server::{Change, Event, Notice, Ready, Severity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::commands::query::cell;
 use crate::console::{self, Colour, Console};
 use crate::play::Progress;
 use crate::procfile::Said;
@@ -27,7 +28,7 @@ enum Line<'a> {
     Exited { name: &'a str, code: Option<i32>, signal: Option<i32> },
     Request { title: &'a str, name: Option<&'a str>, method: &'a str, url: &'a str, status: u16, tries: u32 },
     Expectation { request: &'a str, expected: &'a str, found: Option<&'a str>, held: bool },
-    Table { projection: &'a str, table: &'a str, rows: &'a [Map<String, Value>] },
+    Table { projection: &'a str, table: &'a str, rows: &'a [Map<String, Value>], more: bool },
     Demo { held: u32, failed: u32 },
     Stopped,
 }
@@ -172,22 +173,27 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// A read model at the end.
-    pub(crate) fn table(&self, projection: &str, table: &str, rows: &[Map<String, Value>]) -> io::Result<()> {
+    /// A read model at the end; `more`: there are more rows than these.
+    pub(crate) fn table(
+        &self,
+        projection: &str,
+        table: &str,
+        rows: &[Map<String, Value>],
+        more: bool,
+    ) -> io::Result<()> {
         if self.console.is_json() {
-            return self.console.json(&Line::Table { projection, table, rows });
+            return self.console.json(&Line::Table { projection, table, rows, more });
         }
-        self.console
-            .line(&format!("\n{}", self.console.paint(Colour::Cyan, &format!("{projection}/{table}"))))?;
-        match rows.first() {
-            None => self.console.line("no rows"),
-            Some(first) => {
-                let headings: Vec<&str> = first.keys().map(String::as_str).collect();
-                let cells =
-                    rows.iter().map(|row| row.values().map(crate::commands::query::cell).collect::<Vec<_>>());
-                self.console.table(&headings, cells)
-            }
+        let name = format!("{projection}/{table}");
+        self.console.line(&format!("\n{}", self.console.paint(Colour::Cyan, &name)))?;
+        let Some(first) = rows.first() else { return self.console.line("no rows") };
+        let headings: Vec<&str> = first.keys().map(String::as_str).collect();
+        let cells = rows.iter().map(|row| row.values().map(cell).collect::<Vec<_>>());
+        self.console.table(&headings, cells)?;
+        if more {
+            self.console.line(&format!("and more: headwater query {name}"))?;
         }
+        Ok(())
     }
 
     /// The demo is over.
@@ -239,6 +245,6 @@ fn event_text(event: &Event) -> String {
 }
 
 fn columns(row: &Map<String, Value>) -> String {
-    let cells = row.iter().map(|(column, value)| format!("{column}={}", crate::commands::query::cell(value)));
+    let cells = row.iter().map(|(column, value)| format!("{column}={}", cell(value)));
     cells.collect::<Vec<_>>().join(" ")
 }

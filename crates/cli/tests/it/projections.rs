@@ -122,3 +122,24 @@ async fn parked_events_are_shown_replayed_and_skipped() -> Result<()> {
     running.run(&["projections", "replay", "orders", "order-1"]).await?.failed(4, "no parked events");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_build_may_wait_for_a_person() -> Result<()> {
+    let folder = Folder::orders()?;
+    folder.edit(
+        "orders.yaml",
+        "  streamRef: {name: orders}\n",
+        "  streamRef: {name: orders}\n  rollout: {promotion: Manual}\n",
+    )?;
+    let running = folder.dev().await?;
+    let rebuilt = running
+        .run(&["--output", "json", "projections", "rebuild", "orders", "--wait"])
+        .await?
+        .succeeded()?;
+    assert_eq!(rebuilt.json()?["rollout"], "AwaitingPromotion");
+    assert!(rebuilt.err.contains("headwater projections promote orders"), "{}", rebuilt.err);
+    let promoted =
+        running.run(&["--output", "json", "projections", "promote", "orders"]).await?.succeeded()?;
+    assert_eq!(promoted.json()?["active"]["revision"], "2");
+    Ok(())
+}
