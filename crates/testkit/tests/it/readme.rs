@@ -86,7 +86,7 @@ impl Tour {
         match part {
             Part::Script(script) => {
                 let work = self.command(&script).stdin(Stdio::null()).kill_on_drop(true).output();
-                let output = tokio::time::timeout(Duration::from_secs(180), work)
+                let output = tokio::time::timeout(Duration::from_mins(3), work)
                     .await
                     .context("it did not end within three minutes")??;
                 self.last_output = format!(
@@ -130,10 +130,8 @@ impl Tour {
     }
 
     fn background_output(&self) -> String {
-        self.background
-            .iter()
-            .map(|process| format!("\n── what runs in the background printed:\n{}", process.output()))
-            .collect()
+        let outputs: Vec<String> = self.background.iter().map(Process::output).collect();
+        format!("── what runs in the background printed:\n{}", outputs.join("\n──\n"))
     }
 }
 
