@@ -7,6 +7,7 @@
 //!   dev.lock              who uses it
 //!   streams/NAME.db       the log of an EventStream
 //!   projections/NAME.db   the read model of a Projection
+//!   scratch/              read models of the past, for as long as somebody asks for them
 //! ```
 
 use std::fs;
@@ -59,6 +60,14 @@ impl DataDir {
         if self.lock.is_none() {
             self.lock = Some(DataLock::acquire(&self.path.join("dev"))?);
         }
+        // What a process left there that was killed is of no use to anybody.
+        let scratch = self.scratch();
+        match fs::remove_dir_all(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("empty", &scratch, &error));
+            }
+            _ => fs::create_dir_all(&scratch).map_err(|error| failed("make", &scratch, &error))?,
+        }
         for (name, text) in [(".gitignore", "*\n".to_owned()), (FORMAT_FILE, format!("{FORMAT}\n"))] {
             let file = self.path.join(name);
             if !file.exists() {
@@ -71,6 +80,11 @@ impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folder of what does not last.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
     }
 
     /// The file of the log of EventStream `name`.
@@ -103,7 +117,7 @@ fn check_empty(path: &Path) -> Result<()> {
     match fs::read_dir(path) {
         Ok(entries) => {
             // What a start leaves that was interrupted before it had written the format.
-            let ours = [".gitignore", "dev.lock", "streams", "projections"];
+            let ours = [".gitignore", "dev.lock", "streams", "projections", "scratch"];
             for entry in entries {
                 let entry = entry.map_err(|error| failed("read", path, &error))?.file_name();
                 if !ours.iter().any(|name| entry == *name) {

@@ -87,12 +87,13 @@ impl Dev {
         data.prepare()?;
         let watch = if options.watch { Some(Watch::new(&options.directories)?) } else { None };
         let ended = CancellationToken::new();
+        let queries = Queries::serve(query, data.scratch(), ended.clone())?;
         let mut dev = Self {
             data,
             streams: BTreeMap::new(),
             projections: BTreeMap::new(),
             next,
-            queries: Queries::serve(query, ended.clone())?,
+            queries,
             watch,
             notices,
             tellers: TaskTracker::new(),
@@ -178,7 +179,7 @@ impl Dev {
     /// What a newcomer should know, once.
     async fn introduce(&self, loaded: &Loaded) {
         self.note(
-            "dev keeps everything in SQLite and relays in the process, whatever database, bus and sink say",
+            "dev keeps everything in SQLite and carries events within the process, whatever database, bus and sink say",
         )
         .await;
         for ignored in &loaded.manifests.ignored {

@@ -1,10 +1,13 @@
 //! The query API of all projections and their administration, on one port.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_core::{Error, Result};
-use headwater_projection::{Catalog, ProjectionService, admin_router, query_router};
+use headwater_projection::{Catalog, ProjectionService, TravelOptions, admin_router, query_router};
 use headwater_runtime::{Metrics, Readiness};
+use headwater_sql::SqliteView;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,14 +26,17 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    /// Serves on `listener`. When it ends by itself, `ended` is cancelled.
+    /// Serves on `listener`, with read models of the past in the folder `scratch`. When it ends by itself, `ended` is cancelled.
     ///
     /// # Errors
     /// `Internal` when the listener has no address.
-    pub(crate) fn serve(listener: TcpListener, ended: CancellationToken) -> Result<Self> {
+    pub(crate) fn serve(listener: TcpListener, scratch: PathBuf, ended: CancellationToken) -> Result<Self> {
         let url = format!("http://{}", local_address(&listener)?);
         let stop = CancellationToken::new();
-        let catalog = Catalog::default();
+        let catalog = Catalog::new(TravelOptions {
+            scratch: Arc::new(move || Ok(Arc::new(SqliteView::temporary(&scratch)?))),
+            ..TravelOptions::default()
+        });
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let router = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
