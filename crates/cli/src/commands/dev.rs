@@ -21,7 +21,7 @@ const DATA_DIR: &str = ".headwater";
 /// Notices and lines that may wait to be printed.
 const UNPRINTED: usize = 1_000;
 
-/// Runs every resource found in DIR in one process, with SQLite and no broker.
+/// Run every resource found in DIR in one process, with SQLite and no broker.
 ///
 /// Reads DIR/*.yaml, DIR/dev.yaml, DIR/Procfile and, with --demo, DIR/demo.http. Changed manifests take effect when they are
 /// saved. Ctrl-C ends it; the data stays in --data-dir.
