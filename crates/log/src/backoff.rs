@@ -1,27 +1,25 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// Pauses between attempts: doubled each time up to a limit, each shortened by chance to between a half and the whole,
-/// so that many who failed together do not come back together.
+use headwater_core::RetryPolicy;
+
+/// The pauses of a [`RetryPolicy`] one after another, for what is tried until it succeeds.
 #[derive(Debug, Clone)]
 pub struct Backoff {
-    next: Duration,
-    longest: Duration,
+    policy: RetryPolicy,
+    attempt: u32,
 }
 
 impl Backoff {
     /// Starts with `first`; no pause is over `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
-        Self { next: first, longest }
+        let policy = RetryPolicy { name: "backoff", attempts: u32::MAX, initial: first, max: longest };
+        Self { policy, attempt: 0 }
     }
 
     /// The next pause.
     pub fn pause(&mut self) -> Duration {
-        let pause = self.next.min(self.longest);
-        self.next = pause.saturating_mul(2);
-        // Chance from the standard library's hash seeds: jitter needs no better.
-        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        pause.mul_f64(0.5 + chance / 2.0)
+        self.attempt = self.attempt.saturating_add(1);
+        self.policy.delay(self.attempt).unwrap_or(self.policy.max)
     }
 }
 
