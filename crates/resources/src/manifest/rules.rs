@@ -1,36 +1,9 @@
 //! What an API server does to a resource after it has looked at its structure: defaults, then the schema's own rules.
 
-use std::borrow::Cow;
-
 use headwater_expr::{Expression, Scope, Type, Value as ExprValue, Variables};
 use serde_json::{Map, Value};
 
 use crate::fault::{Path, Problem};
-
-/// Words that CEL keeps for itself; Kubernetes writes a field of that name as `__namespace__`.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Puts in the defaults of fields that are absent, all the way down.
 pub(crate) fn apply_defaults(value: &mut Value, schema: &Value) {
@@ -64,7 +37,7 @@ pub(crate) fn apply_defaults(value: &mut Value, schema: &Value) {
 pub(crate) fn check_rules(value: &Value, schema: &Value, path: &Path, problems: &mut Vec<Problem>) {
     let rules = schema["x-kubernetes-validations"].as_array();
     if let Some(rules) = rules {
-        let own = escape(value, schema);
+        let own = known(value, schema);
         for rule in rules {
             check_rule(&own, rule, path, problems);
         }
@@ -107,7 +80,7 @@ fn check_rule(own: &Value, rule: &Value, path: &Path, problems: &mut Vec<Problem
 }
 
 fn holds(source: &str, own: &Value) -> Result<bool, String> {
-    let scope = Scope::new().with("self", Type::Any);
+    let scope = Scope::new().with("self", Type::Any).with_escaped_names();
     let expression = Expression::compile_as(source, &scope, &Type::Bool)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let value = ExprValue::try_from(own).map_err(|error| error.to_string())?;
@@ -119,23 +92,19 @@ fn holds(source: &str, own: &Value) -> Result<bool, String> {
     }
 }
 
-/// The value as Kubernetes shows it to CEL: fields called by their escaped names, and nothing that the schema does not know.
-fn escape(value: &Value, schema: &Value) -> Value {
+/// The value as Kubernetes shows it to CEL: nothing that the schema does not know.
+fn known(value: &Value, schema: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let known = fields.iter().filter_map(|(name, field)| {
                 let inner = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
-                inner.is_object().then(|| (escaped(name).into_owned(), escape(field, inner)))
+                inner.is_object().then(|| (name.clone(), known(field, inner)))
             });
             Value::Object(known.collect::<Map<_, _>>())
         }
         Value::Array(elements) => {
-            Value::Array(elements.iter().map(|element| escape(element, &schema["items"])).collect())
+            Value::Array(elements.iter().map(|element| known(element, &schema["items"])).collect())
         }
         other => other.clone(),
     }
-}
-
-fn escaped(name: &str) -> Cow<'_, str> {
-    if RESERVED.contains(&name) { Cow::Owned(format!("__{name}__")) } else { Cow::Borrowed(name) }
 }
