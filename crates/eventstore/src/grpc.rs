@@ -14,6 +14,7 @@ use headwater_log::{Direction, EventBatch, Head, ReadStream, StartFrom, Subscrip
 use jiff::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::budget::Held;
 use crate::metrics::{Api, Subscribed};
 use crate::paging::{Pages, Scan, StreamPages, renamed};
 use crate::store::{LONGEST_WAIT, PAGE_BYTES, PAGE_EVENTS, Store};
@@ -42,7 +43,8 @@ impl v1::event_store_server::EventStore for Grpc {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        Ok(Response::new(appends::outcomes(Arc::clone(&self.0), request.into_inner()).boxed()))
+        let held = request.extensions().get::<Held>().cloned();
+        Ok(Response::new(appends::outcomes(Arc::clone(&self.0), request.into_inner(), held).boxed()))
     }
 
     type ReadStreamStream = Batches<v1::ReadStreamResponse>;

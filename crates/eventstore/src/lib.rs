@@ -10,6 +10,7 @@
 //! An append goes through the schemas of the event types to the writer and is answered when it is durable. Reads and subscriptions
 //! go to the reader; data travels as it was written, unless a reader asks for upcasts.
 
+mod budget;
 mod connection;
 mod event_types;
 mod grpc;

@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::EventTypes;
+use crate::budget::{self, Budget};
 use crate::connection::Connection;
 use crate::grpc::Grpc;
 use crate::seed::Article;
@@ -161,7 +162,8 @@ impl EventStore {
                 headwater_runtime::health::router(self.readiness.clone(), self.metrics.clone())
                     .method_not_allowed_fallback(crate::http::method_not_allowed),
             )
-            .merge(crate::http::router(Arc::clone(&self.store))))
+            .merge(crate::http::router(Arc::clone(&self.store)))
+            .layer(axum::middleware::from_fn_with_state(Budget::default(), budget::count)))
     }
 }
 

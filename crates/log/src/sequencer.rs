@@ -160,6 +160,16 @@ impl Sequencer {
         }
     }
 
+    /// Waits until a lane has ended, whether by [`shutdown`](Self::shutdown) or by itself, and says as [`check`](Self::check) why.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn ended(&self) -> Result<()> {
+        let lanes = self.0.lanes.iter().map(|lane| Box::pin(lane.closed()));
+        futures_util::future::select_all(lanes).await;
+        self.check()
+    }
+
     /// Refuses new appends as `Cancelled`, writes those that are queued, and returns when all lanes have ended.
     pub async fn shutdown(&self) {
         self.0.room.close();

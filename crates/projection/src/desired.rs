@@ -5,6 +5,7 @@ use headwater_resources::projection::{
 };
 use headwater_resources::shared::WorkState;
 use headwater_resources::{EventStreamSpec, ProjectionSpec, digest};
+use jiff::Timestamp;
 
 use crate::definition::Definition;
 
@@ -41,13 +42,20 @@ impl Desired {
         }
     }
 
-    /// The positions after which the first build starts, in the log as it is now.
-    pub(crate) async fn start(&self, reader: &dyn LogReader) -> Result<Positions> {
+    /// The positions after which the first build starts, in the log as it is `now`.
+    pub(crate) async fn start(&self, reader: &dyn LogReader, now: Timestamp) -> Result<Positions> {
         let log_id = reader.descriptor().log_id;
         let start = match self.start_from.r#type {
             StartFromType::Beginning => StartFrom::Beginning,
             StartFromType::End => StartFrom::End,
             StartFromType::Time => match &self.start_from.time {
+                // It is resolved to positions once and for all, and those of a time to come are not known: asked again then.
+                Some(time) if time.0 > now => {
+                    return Err(Error::invalid(
+                        "startFrom.time",
+                        format!("{} is still to come; the first build begins then", time.0),
+                    ));
+                }
                 Some(time) => StartFrom::Time(time.0),
                 None => return Err(Error::invalid("startFrom.time", "it is missing; type Time needs it")),
             },

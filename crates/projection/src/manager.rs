@@ -245,7 +245,7 @@ impl Manager {
             tables: plan.tables().to_vec(),
             log_id,
             partitions,
-            start: desired.start(&*self.shared.reader).await?,
+            start: desired.start(&*self.shared.reader, Timestamp::now()).await?,
         })
     }
 

@@ -21,6 +21,7 @@ use headwater_core::{Append, Appended, Error, Result, StreamId};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tonic::{Status, Streaming};
 
+use crate::budget::Held;
 use crate::metrics::Api;
 use crate::store::Store;
 
@@ -37,10 +38,12 @@ const MOST_HELD_BACK: usize = 1_024;
 pub(super) fn outcomes(
     store: Arc<Store>,
     requests: Streaming<v1::AppendRequest>,
+    held: Option<Held>,
 ) -> impl Stream<Item = Result<v1::AppendStreamResponse, Status>> + Send {
     let call = Call {
         store,
         requests,
+        held,
         open: true,
         failed: None,
         in_flight: FuturesOrdered::new(),
@@ -58,6 +61,8 @@ pub(super) fn outcomes(
 struct Call {
     store: Arc<Store>,
     requests: Streaming<v1::AppendRequest>,
+    /// What has arrived of the next request.
+    held: Option<Held>,
     /// The client may send more.
     open: bool,
     /// Why the call ends early: told after the outcomes of what came before.
@@ -109,6 +114,8 @@ impl Call {
     }
 
     fn begin(&mut self, request: v1::AppendRequest) {
+        // Given back when this request is done, whether or not the client reads what became of it.
+        let held = self.held.as_ref().and_then(Held::take);
         let append = match convert::append_from_wire(request) {
             Ok(append) if self.held_back.contains(&append.stream_id) => {
                 return self.answer(Some(append.stream_id.clone()), Err(held_back(&append.stream_id)));
@@ -120,7 +127,12 @@ impl Call {
         self.bytes += bytes;
         let (turn, next) = oneshot::channel();
         let before = self.last.insert(stream_id.clone(), next);
-        let work = self.store.tasks.spawn(append_after(Arc::clone(&self.store), append, before, turn));
+        let work = append_after(Arc::clone(&self.store), append, before, turn);
+        let work = self.store.tasks.spawn(async move {
+            let result = work.await;
+            drop(held);
+            result
+        });
         let done = async move {
             let result = work.await.unwrap_or_else(|error| {
                 Err(Error::internal(format!(

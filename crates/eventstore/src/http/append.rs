@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::query::Parameters;
 use super::{MAX_BODY_BYTES, json, stream_id};
+use crate::budget;
 use crate::metrics::Api;
 use crate::store::Store;
 
@@ -32,6 +33,11 @@ pub(super) async fn append(
     let body = body.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             Problem::too_large(MAX_BODY_BYTES)
+        }
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::UnknownBodyError(broken))
+            if let Some(refusal) = budget::refusal(&broken) =>
+        {
+            refusal.into()
         }
         other => Error::invalid("body", format!("it broke off: {}; send it again", other.body_text())).into(),
     })?;

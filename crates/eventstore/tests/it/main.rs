@@ -1,6 +1,7 @@
 //! The event store over real sockets: every route and every call, as clients see them.
 
 mod article;
+mod budget;
 mod conformance;
 mod errors;
 mod grpc;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{BoxFuture, OptionFuture};
 use headwater_core::{Appended, Error, LogId, Partition, Position, Result, StreamId, Version};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +42,16 @@ pub(super) struct Lane {
     place: Option<(Epoch, Position)>,
     versions: Recent<StreamId, Version>,
     ids: Recent<Uuid, StoredEvent>,
+    /// Versions that were asked for during a commit, and may come after it: an answer never waits for what the next batch needs.
+    loading: Option<Loading>,
     /// How long it took.
     last_commit: Duration,
+}
+
+/// The versions that some stream ids are at, on their way.
+struct Loading {
+    stream_ids: Vec<StreamId>,
+    versions: BoxFuture<'static, Result<Vec<Version>>>,
 }
 
 /// What came of trying a batch once.
@@ -94,6 +103,7 @@ impl Lane {
             place: None,
             versions: Recent::new(share(options.cached_streams)),
             ids: Recent::new(share(options.cached_ids)),
+            loading: None,
             last_commit: Duration::ZERO,
         }
     }
@@ -263,6 +273,10 @@ impl Lane {
 
     /// Fills in the versions of the batch's stream ids, from memory or by one query.
     async fn load_versions(&mut self, requests: &[Request], facts: &mut Facts) -> Result<()> {
+        if let Some(loading) = &mut self.loading {
+            let versions = (&mut loading.versions).await;
+            self.loaded(versions);
+        }
         let mut missing = Vec::new();
         for request in requests {
             let stream_id = &request.append.stream_id;
@@ -354,46 +368,56 @@ impl Lane {
         Outcome::Lost(unknown.unwrap_or_else(|| Error::unavailable("the batch's fate is unknown")))
     }
 
-    /// Commits, and takes requests from the inbox meanwhile, with the versions that they will need.
+    /// Commits, and meanwhile takes requests from the inbox and asks for the versions that they will need.
     async fn commit_and_gather(&mut self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
         let start = Instant::now();
         let store = Arc::clone(&self.store);
         let commit = store.commit(batch);
         tokio::pin!(commit);
+        let mut looked_at = 0;
         let outcome = loop {
-            let from = self.waiting.len();
-            let room = self.batch_events.saturating_sub(from);
+            if self.loading.is_none() {
+                self.begin_loading(looked_at);
+                looked_at = self.waiting.len();
+            }
+            let room = self.batch_events.saturating_sub(self.waiting.len());
+            let loading: OptionFuture<_> = self.loading.as_mut().map(|loading| &mut loading.versions).into();
             tokio::select! {
                 biased;
                 outcome = &mut commit => break outcome,
+                Some(versions) = loading => self.loaded(versions),
                 _ = self.inbox.recv_many(&mut self.waiting, room), if room > 0 && !self.inbox.is_closed() => {}
-            }
-            let mut missing: Vec<StreamId> =
-                self.waiting[from..].iter().map(|request| request.append.stream_id.clone()).collect();
-            missing.sort_unstable();
-            missing.dedup();
-            missing.retain(|stream_id| self.versions.get(stream_id).is_none());
-            if missing.is_empty() {
-                continue;
-            }
-            let load = store.stream_versions(self.partition, &missing);
-            tokio::pin!(load);
-            let (outcome, versions) = tokio::select! {
-                biased;
-                outcome = &mut commit => (Some(outcome), load.await),
-                versions = &mut load => (None, versions),
-            };
-            // An error here is met again, and answered, when the next batch is planned.
-            for (stream_id, version) in missing.iter().zip(versions.unwrap_or_default()) {
-                self.versions.insert(stream_id.clone(), version);
-            }
-            if let Some(outcome) = outcome {
-                break outcome;
             }
         };
         self.last_commit = start.elapsed();
         add(&self.counters.commit_micros, self.last_commit.as_micros() as u64);
         outcome
+    }
+
+    /// Asks for the versions of those waiting, beyond the first `looked_at`, that are not remembered.
+    fn begin_loading(&mut self, looked_at: usize) {
+        let mut missing: Vec<StreamId> =
+            self.waiting[looked_at..].iter().map(|request| request.append.stream_id.clone()).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing.retain(|stream_id| self.versions.get(stream_id).is_none());
+        if missing.is_empty() {
+            return;
+        }
+        let (store, partition, stream_ids) = (Arc::clone(&self.store), self.partition, missing.clone());
+        let versions = Box::pin(async move { store.stream_versions(partition, &stream_ids).await });
+        self.loading = Some(Loading { stream_ids: missing, versions });
+    }
+
+    /// Remembers what was asked for. What has been learnt since, by a commit, is newer. An error is met again, and answered, when the
+    /// next batch is planned.
+    fn loaded(&mut self, versions: Result<Vec<Version>>) {
+        let Some(loading) = self.loading.take() else { return };
+        for (stream_id, version) in loading.stream_ids.into_iter().zip(versions.unwrap_or_default()) {
+            if self.versions.get(&stream_id).is_none() {
+                self.versions.insert(stream_id, version);
+            }
+        }
     }
 
     fn committed(&mut self, batch: &Batch, committed: Committed) -> Result<()> {
@@ -436,6 +460,7 @@ impl Lane {
     fn forget(&mut self, facts: &mut Facts) {
         self.place = None;
         self.versions.clear();
+        self.loading = None;
         self.ids.clear();
         *facts = Facts::default();
     }

@@ -1,5 +1,6 @@
 //! The log's contract, kept by the store in memory.
 
+mod look_ups;
 mod memory;
 mod property;
 mod subscription;

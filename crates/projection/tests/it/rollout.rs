@@ -349,3 +349,23 @@ async fn another_log_and_a_spec_that_does_not_compile_are_refused() {
     let refused = ProjectionService::start("p", other.reader(), sink.open(), CancellationToken::new()).await;
     assert!(matches!(refused, Err(Error::FailedPrecondition { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_start_at_a_time_to_come_is_waited_for() {
+    let log = Log::new(2);
+    add(&log, "a", 1).await;
+    let soon = jiff::Timestamp::now() + std::time::Duration::from_secs(2);
+    let from = format!("startFrom: {{type: Time, time: \"{soon}\"}}");
+    let service = start(&log, Sink::memory().open(), desired(&manifest(1, "", &from))).await;
+    let status = until(&service, "it says what it waits for", |status| status.message.is_some()).await;
+    let message = status.message.as_deref().unwrap();
+    assert!(message.contains("startFrom.time") && message.contains("still to come"), "{message}");
+    assert!(status.candidate.is_none() && status.active.is_none());
+
+    active(&service, "1").await;
+    assert!(jiff::Timestamp::now() >= soon);
+    add(&log, "b", 1).await;
+    caught_up(&log, &service).await;
+    let sums = rows(&**service.store(), "sums").await;
+    assert_eq!(sums.keys().collect::<Vec<_>>(), ["b"], "what was there before the time is left out");
+}

@@ -19,6 +19,7 @@ pub(super) fn check(tables: &[Table], path: &Path, problems: &mut Vec<Problem>) 
             problems.push(Problem::new(path.field("name"), message, "give each its own name"));
         }
         identifier(&table.name, &path.field("name"), problems);
+        table_name(&table.name, &path.field("name"), problems);
         columns(table, &path, problems);
         key(table, &path.field("key"), problems);
         for (at, index) in table.indexes.iter().enumerate() {
@@ -95,6 +96,18 @@ fn known_columns(table: &Table, names: &[String], path: &Path, problems: &mut Ve
 fn identifier(name: &str, path: &Path, problems: &mut Vec<Problem>) {
     if name.starts_with(RESERVED_PREFIX) {
         let message = format!("names that begin with \"{RESERVED_PREFIX}\" are Headwater's own");
+        problems.push(Problem::new(path.clone(), message, "call it something else"));
+    }
+}
+
+/// A revision's tables are called `r1_NAME` beside the view of that name.
+fn table_name(name: &str, path: &Path, problems: &mut Vec<Problem>) {
+    let of_a_revision = name
+        .strip_prefix('r')
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(digits, _)| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if of_a_revision || name.starts_with("sqlite_") {
+        let message = "names such as \"r1_…\" and \"sqlite_…\" are for tables that Headwater and databases make themselves";
         problems.push(Problem::new(path.clone(), message, "call it something else"));
     }
 }

@@ -392,6 +392,14 @@ fn columns() {
             "orders.yaml:56:11: spec.rules[2].set.status: the table \"orders\" has no column \"status\"; there is \"order_id\", \"amount\", \"hw_status\", \"created_on\"",
         ],
     );
+    for name in ["r1_items", "sqlite_items"] {
+        let faults = faults(&[(
+            "orders.yaml",
+            &ORDERS.replacen("- name: order_items", &format!("- name: {name}"), 1),
+        )]);
+        let reserved = "spec.tables[1].name: names such as \"r1_…\" and \"sqlite_…\" are for tables that Headwater and databases make themselves; call it something else";
+        assert!(faults[0].ends_with(reserved), "{faults:#?}");
+    }
     check(
         "{name: order_id, type: Text}",
         "{name: order_id, type: Json}",

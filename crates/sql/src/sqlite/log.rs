@@ -27,8 +27,12 @@ const WRITER_CACHE_KIB: u32 = 8 << 10;
 const CHECKPOINT_PAGES: u32 = 8_000;
 /// Page cache of each reading connection: the operating system caches the file anyway.
 const READER_CACHE_KIB: u32 = 1 << 10;
-/// Reading connections at most.
+/// Page cache of the sequencer's look-ups: the upper pages of the indexes over ids and stream ids.
+const LOOK_UP_CACHE_KIB: u32 = 2 << 10;
+/// Reading connections of clients' pages at most.
 const READERS: usize = 4;
+/// Connections for the sequencer's look-ups alone, so that an append never waits for pages that clients read. They take microseconds.
+const LOOK_UPS: usize = 1;
 /// Commands that wait for the writer; each partition has at most one.
 const QUEUE: usize = 64;
 /// Rows that a page with a filter looks at, at most: some milliseconds.
@@ -59,6 +63,7 @@ pub struct SqliteLog {
     descriptor: LogDescriptor,
     heads: Arc<Heads>,
     readers: Readers,
+    look_ups: Readers,
     /// `None` once closed.
     writer: Mutex<Option<mpsc::Sender<Command>>>,
     closed: watch::Receiver<bool>,
@@ -115,13 +120,15 @@ impl SqliteLog {
             })
             .map_err(|cause| Error::exhausted(format!("starting the writer's thread: {cause}")))?;
         let readers = Readers::new(path, READERS, READER_CACHE_KIB);
-        Ok(Self { descriptor, heads, readers, writer: Mutex::new(Some(sender)), closed })
+        let look_ups = Readers::new(path, LOOK_UPS, LOOK_UP_CACHE_KIB);
+        Ok(Self { descriptor, heads, readers, look_ups, writer: Mutex::new(Some(sender)), closed })
     }
 
     /// Writes what is queued, refuses everything else as `Cancelled`, closes the file and releases it for others.
     /// Dropping does the same without waiting for it.
     pub async fn close(&self) {
         self.readers.close();
+        self.look_ups.close();
         drop(self.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
         // An error means that the thread is gone, and with it the file.
         let _ = self.closed.clone().wait_for(|closed| *closed).await;
@@ -138,6 +145,16 @@ impl SqliteLog {
             Some(writer) if writer.is_closed() => Err(self.writer_ended()),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Waits until nothing can be written any more, and says as [`check_writer`](Self::check_writer) why.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn ended(&self) -> Result<()> {
+        // An error means that the thread has panicked.
+        let _ = self.closed.clone().wait_for(|closed| *closed).await;
+        self.check_writer()
     }
 
     async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Unanswered> {
@@ -319,7 +336,7 @@ impl LogStore for SqliteLog {
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
         self.check(partition)?;
         let stream_ids = stream_ids.to_vec();
-        self.readers
+        self.look_ups
             .run("reading versions", move |connection, _| {
                 let version = |stream_id| stream_version(connection, stream_id);
                 Ok(stream_ids.iter().map(version).collect::<rusqlite::Result<_>>()?)
@@ -329,7 +346,7 @@ impl LogStore for SqliteLog {
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
         let ids = ids.to_vec();
-        self.readers
+        self.look_ups
             .run("looking up event ids", move |connection, path| {
                 let mut find = connection.prepare_cached(include_str!("log/find.sql"))?;
                 let mut found = Vec::new();
