@@ -41,6 +41,7 @@
 mod budget;
 mod check;
 mod decimal;
+mod event;
 mod evaluate;
 mod expression;
 mod fault;
@@ -54,6 +55,7 @@ mod tree;
 mod types;
 mod value;
 
+pub use event::{EventView, Upcast, Upcasts, event_type};
 pub use expression::{EvaluationError, Expression, MAX_SOURCE_BYTES};
 pub use fault::Fault;
 pub use json::{JsonError, Numbers};

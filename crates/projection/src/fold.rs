@@ -13,14 +13,13 @@ mod rows;
 use std::collections::{HashMap, HashSet};
 
 use headwater_core::{Position, RecordedEvent, StreamId};
-use headwater_expr::{EvaluationError, Expression, Object, Value, Variables};
+use headwater_expr::{EvaluationError, EventView, Expression, Object, Value, Variables};
 use headwater_resources::projection::ErrorPolicy;
 use headwater_view::{Cell, Key, Park, ParkChange, ParkVersion, ParkedEvent, TableSchema};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::convert::to_cell;
-use crate::event::EventView;
 use crate::plan::{Plan, Rule};
 
 use change::change;

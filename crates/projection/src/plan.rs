@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use headwater_core::{Error, EventType, PartitionCount};
-use headwater_expr::{Expression, Scope, Type};
+use headwater_expr::{Expression, Scope, Type, Upcasts, event_type};
 use headwater_resources::projection::{
     ColumnType as SpecType, ProjectionRule, RuleType, Table, Writers as SpecWriters,
 };
@@ -12,7 +12,7 @@ use headwater_view::{Cell, Column, ColumnType, Index, TableSchema, Writers};
 
 use crate::convert::{could_hold, parse_text, row_type};
 use crate::definition::Definition;
-use crate::event::{Upcasts, event_type};
+use crate::event::upcasts;
 
 /// Something wrong in a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl Plan {
         if partitions == PartitionCount::ONE {
             free_tables(&mut tables, &rules);
         }
-        let upcasts = Upcasts::compile(&definition.event_types, &mut faults);
+        let upcasts = upcasts(&definition.event_types, &mut faults);
         if faults.0.is_empty() { Ok(Self { tables, rules, by_event, upcasts }) } else { Err(faults.0) }
     }
 
@@ -329,7 +329,7 @@ fn compile_rule(
         );
     }
 
-    let event = Scope::new().with("event", event_type());
+    let event = Scope::new().with("event", event_type(Type::Any));
     let mut of_item = event.clone();
     let mut for_each = None;
     if let Some(each) = &rule.for_each {

@@ -1,14 +1,13 @@
 //! What one rule does to one row.
 
 use headwater_core::RecordedEvent;
-use headwater_expr::{Decimal, Object, Variables};
+use headwater_expr::{Decimal, EventView, Object, Variables};
 use headwater_resources::projection::RuleType;
 use headwater_view::{Cell, Row, RowState, Stamp, TableSchema, Writers};
 
 use super::rows::Slot;
 use super::{RuleError, cell_of, passes};
 use crate::convert::RowView;
-use crate::event::EventView;
 use crate::plan::{Plan, Rule};
 
 /// Runs a rule over a row: all that it does, or nothing.

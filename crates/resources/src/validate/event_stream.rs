@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use headwater_expr::{Scope, Type};
 use serde_json::Value;
 
-use super::{expression, scope};
+use super::expression;
 use crate::event_stream::{EventStream, EventTypeSpec};
 use crate::fault::{Path, Problem, suggest};
 
@@ -33,7 +33,7 @@ pub fn event_stream(stream: &EventStream) -> Vec<Problem> {
 
 fn upcasts(event_type: &EventTypeSpec, path: &Path, problems: &mut Vec<Problem>) {
     // The data of an older version is not described.
-    let scope = Scope::new().with("event", scope::event(Type::Any));
+    let scope = Scope::new().with("event", headwater_expr::event_type(Type::Any));
     for (index, upcast) in event_type.upcast.iter().enumerate() {
         for (field, source) in &upcast.set {
             let path = path.index(index).field("set").field(field);

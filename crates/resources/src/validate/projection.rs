@@ -104,7 +104,7 @@ impl Checker<'_> {
     fn rule(&mut self, rule: &ProjectionRule, path: &Path) {
         self.events(rule, path);
         let data = scope::data(self.stream, rule.events.iter().map(String::as_str));
-        let scope = Scope::new().with("event", scope::event(data));
+        let scope = Scope::new().with("event", headwater_expr::event_type(data));
         let scope = self.for_each(rule, scope, path);
         let table = self.tables.iter().find(|table| table.name == rule.table);
         let Some(table) = table else {

@@ -44,7 +44,7 @@ pub fn saga(saga: &Saga, stream: Option<&EventStream>) -> Vec<Problem> {
 
 fn start(saga: &Saga, stream: Option<&EventStream>, spec: &Path, problems: &mut Vec<Problem>) {
     let data = scope::data(stream, saga.spec.start_on.events.iter().map(String::as_str));
-    let scope = Scope::new().with("event", scope::event(data));
+    let scope = Scope::new().with("event", headwater_expr::event_type(data));
     if let Some(when) = &saga.spec.start_on.when {
         expression::condition(when, &scope, &spec.field("startOn").field("when"), problems);
     }

@@ -5,22 +5,6 @@ use headwater_expr::Type;
 use crate::event_stream::EventStream;
 use crate::projection::{ColumnType, Table};
 
-/// The type of `event`, whose data is `data`.
-pub fn event(data: Type) -> Type {
-    Type::object([
-        ("id", Type::Text),
-        ("type", Type::Text),
-        ("streamId", Type::Text),
-        ("version", Type::Number),
-        ("partition", Type::Number),
-        ("position", Type::Number),
-        ("data", data),
-        ("metadata", Type::map(Type::Any)),
-        ("time", Type::Timestamp),
-        ("schemaVersion", Type::Number),
-    ])
-}
-
 /// The type of the data of events of these types: known where all of them declare a JSON Schema.
 pub fn data<'a>(stream: Option<&EventStream>, types: impl IntoIterator<Item = &'a str>) -> Type {
     let Some(stream) = stream else { return Type::Any };
