@@ -1,10 +1,41 @@
 //! Business transactions over several services that finish or are voided.
+//!
+//! ```text
+//! event stream ─▶ intake ─▶ the saga's log ─▶ drive ─▶ Caller ─▶ participants, event streams
+//!                              │      ▲         │
+//!                 Instance ◀───┘      └─────────┘     recorded before it is sent, at the version that was decided on
+//!              (the fold of its history)
+//! ```
+//! The coordinator is event-sourced itself: an instance is a stream of the saga's log, which lies beside the event stream's. What is
+//! sent follows from that history alone and carries a key that never changes, so whoever takes an instance up, after whatever crash,
+//! sends the same. `decide` is the whole of what follows from what; everything else reads, records, sends and waits.
 
 mod call;
+mod decide;
+mod definition;
+mod drive;
+mod history;
+mod instance;
+mod intake;
+mod journal;
 mod json;
+mod plan;
+mod service;
+mod show;
+mod table;
+mod variables;
 
 pub use call::{
-    Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response, Surroundings,
-    Trace,
+    Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
+    Surroundings, Trace,
 };
+pub use definition::{Definition, EventTypeUpcasts};
+pub use history::{
+    AttemptUnanswered, AttentionNeeded, Cause, Command, Commanded, Direction, Ended, Entry, ReplySeen,
+    Started, StepBegun, StepFailed, StepSent, StepSucceeded, StepUnknown, Turned, WaitsFor, Why,
+};
+pub use instance::State;
+pub use journal::NotStarted;
 pub use json::Json;
+pub use service::{Parts, SagaService, SagaStatus};
+pub use show::{Instance, Line, Summary};

@@ -1,0 +1,190 @@
+//! The instances that have not ended: who works on each, who waits for a turn, and when the others wake.
+//!
+//! An instance that waits costs its name and a time: its state is read from the log when it wakes.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::instance::State;
+
+/// Handles are of one and the same table.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    inner: Mutex<Inner>,
+    /// There is somebody in the queue.
+    pub(crate) queued: Notify,
+    /// The first time to wake has changed.
+    pub(crate) timed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: HashMap<Arc<str>, Slot>,
+    queue: VecDeque<Arc<str>>,
+    /// May hold times that are no longer meant.
+    times: BinaryHeap<Reverse<(Timestamp, Arc<str>)>>,
+    counts: HashMap<State, usize>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    Asleep(Option<Timestamp>),
+    Queued,
+    /// Somebody works on it; whether it has news, and how to tell.
+    Active(bool, Arc<Notify>),
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change is whole before the lock is let go.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is news of an instance, or it is new.
+    pub(crate) fn wake(&self, name: &str) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        match inner.slots.get_mut(name) {
+            None => {
+                let name: Arc<str> = name.into();
+                inner.slots.insert(Arc::clone(&name), Slot { state: State::Running, at: At::Queued });
+                *inner.counts.entry(State::Running).or_default() += 1;
+                inner.queue.push_back(name);
+            }
+            Some(slot) => match &mut slot.at {
+                At::Asleep(_) => {
+                    slot.at = At::Queued;
+                    inner.queue.push_back(name.into());
+                }
+                At::Queued => {}
+                At::Active(news, notify) => {
+                    *news = true;
+                    notify.notify_one();
+                }
+            },
+        }
+        self.queued.notify_one();
+    }
+
+    /// The next one in the queue, now worked on by the caller, and how it is told of news.
+    pub(crate) fn next(&self) -> Option<(Arc<str>, Arc<Notify>)> {
+        let mut inner = self.lock();
+        loop {
+            let name = inner.queue.pop_front()?;
+            let Some(slot) = inner.slots.get_mut(&name) else { continue };
+            let notify = Arc::new(Notify::new());
+            slot.at = At::Active(false, Arc::clone(&notify));
+            return Some((name, notify));
+        }
+    }
+
+    /// Whoever works on an instance has read its history to the end: older news is no news.
+    pub(crate) fn is_read(&self, name: &str) {
+        if let Some(Slot { at: At::Active(news, _), .. }) = self.lock().slots.get_mut(name) {
+            *news = false;
+        }
+    }
+
+    /// Nobody works on it any more until it wakes, or there is news.
+    pub(crate) fn rest(&self, name: &Arc<str>, state: State, wake: Option<Timestamp>) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(slot) = inner.slots.get_mut(name) else { return };
+        if state != slot.state {
+            *inner.counts.entry(slot.state).or_default() -= 1;
+            *inner.counts.entry(state).or_default() += 1;
+            slot.state = state;
+        }
+        if matches!(slot.at, At::Active(true, _)) {
+            slot.at = At::Queued;
+            inner.queue.push_back(Arc::clone(name));
+            self.queued.notify_one();
+            return;
+        }
+        slot.at = At::Asleep(wake);
+        if let Some(wake) = wake {
+            let first = inner.times.peek().is_none_or(|Reverse((time, _))| wake < *time);
+            inner.times.push(Reverse((wake, Arc::clone(name))));
+            if first {
+                self.timed.notify_one();
+            }
+        }
+    }
+
+    /// What it is doing, while somebody works on it.
+    pub(crate) fn is_doing(&self, name: &str, state: State) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(slot) = inner.slots.get_mut(name) else { return };
+        if state != slot.state {
+            *inner.counts.entry(slot.state).or_default() -= 1;
+            *inner.counts.entry(state).or_default() += 1;
+            slot.state = state;
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn remove(&self, name: &str) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if let Some(slot) = inner.slots.remove(name) {
+            *inner.counts.entry(slot.state).or_default() -= 1;
+        }
+    }
+
+    /// It has ended elsewhere: forgotten unless somebody works on it here, who will see.
+    pub(crate) fn ended_elsewhere(&self, name: &str) {
+        let active = matches!(self.lock().slots.get(name), Some(Slot { at: At::Active(..), .. }));
+        if !active {
+            self.remove(name);
+        }
+    }
+
+    /// Queues those whose time has come, and gives the next time.
+    pub(crate) fn wake_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        while let Some(Reverse((time, _))) = inner.times.peek() {
+            if *time > now {
+                return Some(*time);
+            }
+            let Some(Reverse((time, name))) = inner.times.pop() else { break };
+            if let Some(slot) = inner.slots.get_mut(&name)
+                && matches!(slot.at, At::Asleep(Some(wake)) if wake == time)
+            {
+                slot.at = At::Queued;
+                inner.queue.push_back(name);
+                self.queued.notify_one();
+            }
+        }
+        None
+    }
+
+    /// How many there are in each state.
+    pub(crate) fn counts(&self) -> HashMap<State, usize> {
+        self.lock().counts.clone()
+    }
+
+    /// The names of those in one of the `states`, in order, after `after`.
+    pub(crate) fn names(&self, states: &[State], after: Option<&str>, limit: usize) -> Vec<Arc<str>> {
+        let inner = self.lock();
+        let wanted = |(name, slot): (&Arc<str>, &Slot)| {
+            (states.contains(&slot.state) && after.is_none_or(|after| &**name > after))
+                .then(|| Arc::clone(name))
+        };
+        let mut names: Vec<Arc<str>> = inner.slots.iter().filter_map(wanted).collect();
+        names.sort_unstable();
+        names.truncate(limit);
+        names
+    }
+}
