@@ -4,7 +4,7 @@ mod call;
 mod json;
 
 pub use call::{
-    Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response, Surroundings,
-    Trace,
+    Answer, AppendRequest, Call, Caller, Calls, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
+    Surroundings, Trace,
 };
 pub use json::Json;
