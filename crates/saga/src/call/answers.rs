@@ -59,7 +59,8 @@ pub(super) fn body(text: &str) -> Option<Json> {
     if text.trim().is_empty() {
         return None;
     }
-    if can_be_kept(text)
+    if text.len() <= MAX_BODY
+        && can_be_kept(text)
         && let Ok(json) = Json::parse(text)
     {
         return Some(json);

@@ -1,5 +1,7 @@
 //! HTTP requests with JSON.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 use headwater_resources::saga::HttpMethod;
 use headwater_resources::shared::{ClientTls, TlsMode};
@@ -24,7 +26,7 @@ const FRAMING: &[HeaderName] = &[
     header::UPGRADE,
 ];
 
-/// The shortest word of a Secret that is taken out of answers. A shorter one might stand there by chance, and is no secret.
+/// The shortest word within a Secret's value that is taken out of answers by itself. A shorter one might stand there by chance.
 const MIN_SECRET: usize = 8;
 
 pub(super) fn what(request: &HttpRequest) -> String {
@@ -82,10 +84,15 @@ async fn attempt(
 
 /// What an answer means.
 fn judge(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>, secrets: &Secrets) -> Answer {
-    let text = body.map(|body| std::str::from_utf8(body).map(|text| secrets.hide(text)));
-    let detail = match &text {
-        Some(Ok(text)) => answers::detail(text),
-        _ => None,
+    let (text, note) = match body.map(std::str::from_utf8) {
+        None => (None, format!(" (its body of more than {} KiB is not kept)", MAX_BODY >> 10)),
+        Some(Err(_)) => (None, " (its body is not text and not kept)".to_owned()),
+        Some(Ok(text)) => match secrets.hide(text) {
+            text if secrets.are_escaped_in(&text) => {
+                (None, " (its body repeats a Secret and is not kept)".to_owned())
+            }
+            text => (Some(text), String::new()),
+        },
     };
     let detail = match headers.get(header::LOCATION) {
         Some(location) if status.is_redirection() => {
@@ -94,7 +101,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>, secrets: 
                 "redirects are not followed, write the URL that answers itself (it points to {location})"
             ))
         }
-        _ => detail,
+        _ => text.as_deref().and_then(answers::detail),
     };
     let reason = match detail {
         Some(detail) => format!("{}: {detail}", named(status)),
@@ -105,11 +112,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>, secrets: 
     }
     let mut headers = answers::headers(headers, |_| false);
     headers.values_mut().for_each(|value| *value = secrets.hide(value));
-    let (body, note) = match text {
-        None => (None, format!(" (its body of more than {} KiB is not kept)", MAX_BODY >> 10)),
-        Some(Err(_)) => (None, " (its body is not text and not kept)".to_owned()),
-        Some(Ok(text)) => (answers::body(&text), String::new()),
-    };
+    let body = text.as_deref().and_then(answers::body);
     let response = Response {
         summary: format!("{}{note}", named(status)),
         value: Answered { status: status.as_u16(), headers, body }.into_json(),
@@ -249,17 +252,52 @@ pub(super) fn ascii(text: &str) -> HeaderValue {
     HeaderValue::try_from(answers::header_text(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// The words of Secrets that a request carries. A participant that sends back what it got must not bring them into a history.
+/// The Secrets that a request carries, and their parts, longest first. A participant that sends back what it got must not bring them
+/// into a history.
 #[derive(Default)]
 struct Secrets(Vec<String>);
 
 impl Secrets {
     fn add(&mut self, value: &[u8]) {
-        let words = String::from_utf8_lossy(value);
-        self.0.extend(words.split_whitespace().filter(|it| it.len() >= MIN_SECRET).map(str::to_owned));
+        let value = String::from_utf8_lossy(value);
+        // What follows a scheme, as in `Bearer …`, is as secret as the whole.
+        let credentials = value.split_once(char::is_whitespace).map(|(_, credentials)| credentials.trim());
+        let words = value.split_whitespace().filter(|it| it.len() >= MIN_SECRET);
+        let parts = [&*value].into_iter().chain(credentials).chain(words);
+        self.0.extend(parts.filter(|it| !it.is_empty()).map(str::to_owned));
+        self.0.sort_by_key(|it| Reverse(it.len()));
     }
 
     fn hide(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(secret)"))
     }
+
+    /// Whether `text` spells one of them with the escapes of JSON: `"` and `\\` always do, and `/` or any letter may.
+    fn are_escaped_in(&self, text: &str) -> bool {
+        if self.0.is_empty() || !text.contains('\\') {
+            return false;
+        }
+        let plain = unescaped(text);
+        self.0.iter().any(|secret| plain.contains(secret.as_str()) && !text.contains(secret.as_str()))
+    }
+}
+
+/// A text without the escapes of JSON, whether it is JSON or not.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, escaped)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = escaped.strip_prefix('u').and_then(|it| it.get(..4));
+        if let Some(it) = code.and_then(|it| u32::from_str_radix(it, 16).ok()).and_then(char::from_u32) {
+            plain.push(it);
+            rest = &escaped[5..];
+        } else {
+            // What is escaped stands for itself; what would not has no place in a header.
+            plain.extend(escaped.chars().next());
+            rest = escaped.get(escaped.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
+        }
+    }
+    plain.push_str(rest);
+    plain
 }
