@@ -41,8 +41,8 @@
 mod budget;
 mod check;
 mod decimal;
-mod event;
 mod evaluate;
+mod event;
 mod expression;
 mod fault;
 mod functions;
