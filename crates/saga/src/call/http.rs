@@ -111,7 +111,9 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>, secrets: 
         return Answer::unanswered(reason);
     }
     let mut headers = answers::headers(headers, |_| false);
-    headers.values_mut().for_each(|value| *value = secrets.hide(value));
+    for value in headers.values_mut() {
+        *value = secrets.hide(value);
+    }
     let body = text.as_deref().and_then(answers::body);
     let response = Response {
         summary: format!("{}{note}", named(status)),

@@ -151,7 +151,7 @@ async fn what_no_event_could_hold_is_kept_as_text_or_not_at_all() {
         (b"{} {}", r#""{} {}""#),
         (b"\xff\xfe", "null"),
         // As JSON's text it is six times as large.
-        (&[1; 100_000], "null"),
+        (&vec![1; 100_000][..], "null"),
     ] {
         let response = success(send(&calls, post(bytes(raw(body), false).await, "{}")).await);
         assert_eq!(part(&response, "body"), kept);

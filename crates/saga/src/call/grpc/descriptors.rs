@@ -15,7 +15,7 @@ use super::reflection;
 use crate::call::{Answer, Surroundings};
 
 /// How long a server's own description is believed. Asking takes a round trip or two; a roll-out takes longer than this.
-const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED: Duration = Duration::from_mins(1);
 
 /// Services that are remembered. Definitions name few.
 const MAX_SERVICES: usize = 256;
@@ -52,7 +52,7 @@ impl Descriptors {
         fresh: bool,
     ) -> Result<(ServiceDescriptor, bool), Answer> {
         if let Some(data) = data {
-            return Ok((self.from_data(surroundings, data, service)?, true));
+            return Ok((self.in_data(surroundings, data, service)?, true));
         }
         let at = channel.address.as_ref().map_or_else(|| channel.origin.to_string(), ToString::to_string);
         let source = Source::Server(channel.origin.clone(), format!("{at} {service}"));
@@ -67,7 +67,7 @@ impl Descriptors {
         Ok((known, true))
     }
 
-    fn from_data(
+    fn in_data(
         &self,
         surroundings: &dyn Surroundings,
         data: &DataRef,
