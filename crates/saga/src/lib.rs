@@ -26,7 +26,7 @@ mod table;
 mod variables;
 
 pub use call::{
-    Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
+    Answer, AppendRequest, Call, Caller, Calls, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
     Surroundings, Trace,
 };
 pub use definition::{Definition, EventTypeUpcasts};

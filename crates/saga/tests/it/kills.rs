@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use headwater_saga::State;
 
 use crate::outcomes::{ASK, PARALLEL, PIVOT, TWO};
-use crate::support::{Does, Killer, World, ended};
+use crate::shop::{Does, Killer, World, ended};
 
 type Script = fn(&str, &str, usize) -> Does;
 

@@ -1,5 +1,13 @@
-//! A saga over real logs, with participants that keep a ledger, and coordinators that are killed.
+//! Sagas over real logs: what they send, how they end, and coordinators that are killed.
 
+mod bank;
+mod call_append;
+mod call_grpc;
+mod call_grpc_faults;
+mod call_hostile;
+mod call_http;
+mod call_tls;
 mod kills;
 mod outcomes;
+mod shop;
 mod support;

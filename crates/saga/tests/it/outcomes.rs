@@ -3,7 +3,7 @@
 use headwater_core::Error;
 use headwater_saga::{Command, Commanded, State};
 
-use crate::support::{Does, Killer, World, ended, specs, told, until};
+use crate::shop::{Does, Killer, World, ended, specs, told, until};
 
 /// Two steps that can be undone, and what is said at the end.
 pub(crate) const TWO: &str = r#"
