@@ -11,10 +11,13 @@
 //! sends the same. `decide` is the whole of what follows from what; everything else reads, records, sends and waits.
 
 mod call;
+mod catalog;
 mod decide;
 mod definition;
 mod drive;
+mod graph;
 mod history;
+mod http;
 mod instance;
 mod intake;
 mod journal;
@@ -29,11 +32,14 @@ pub use call::{
     Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
     Surroundings, Trace,
 };
+pub use catalog::SagaCatalog;
 pub use definition::{Definition, EventTypeUpcasts};
+pub use graph::mermaid;
 pub use history::{
     AttemptUnanswered, AttentionNeeded, Cause, Command, Commanded, Direction, Ended, Entry, ReplySeen,
     Started, StepBegun, StepFailed, StepSent, StepSucceeded, StepUnknown, Turned, WaitsFor, Why,
 };
+pub use http::router;
 pub use instance::State;
 pub use journal::NotStarted;
 pub use json::Json;

@@ -1,0 +1,3 @@
+//! Sagas that run, as whoever uses them sees them.
+
+mod api;
