@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runtime", &["core"]),
     ("eventstore", &["core", "api", "log", "bus", "expr", "resources", "runtime"]),
     ("projection", &["core", "api", "log", "bus", "view", "expr", "resources", "runtime"]),
+    ("saga", &["core", "api", "log", "expr", "resources", "runtime"]),
     // Programs.
     (
         "server",
@@ -40,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "projection",
         ],
     ),
-    ("cli", &["core", "api", "resources", "runtime", "server"]),
+    ("cli", &["core", "api", "resources", "runtime", "saga", "server"]),
     ("testkit", &["core", "api", "log"]),
     ("bench", &["core", "api", "log", "testkit"]),
 ];
