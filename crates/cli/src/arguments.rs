@@ -1,7 +1,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
-use crate::commands::{append, completion, crd, dev, projections, query, read, subscribe, validate};
+use crate::commands::{append, completion, crd, dev, projections, query, read, sagas, subscribe, validate};
 use crate::console::Format;
 
 const EXIT_CODES: &str = "\
@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Subscribe(subscribe::Arguments),
     Query(query::Arguments),
     Projections(projections::Arguments),
+    Sagas(sagas::Arguments),
     Crd(crd::Arguments),
     Completion(completion::Arguments),
 }

@@ -7,6 +7,7 @@ pub(crate) mod dev;
 pub(crate) mod projections;
 pub(crate) mod query;
 pub(crate) mod read;
+pub(crate) mod sagas;
 pub(crate) mod subscribe;
 pub(crate) mod validate;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Subscribe(arguments) => block_on(subscribe::run(arguments, console)),
         Command::Query(arguments) => block_on(query::run(arguments, console)),
         Command::Projections(arguments) => block_on(projections::run(arguments, console)),
+        Command::Sagas(arguments) => block_on(sagas::run(arguments, console)),
     }
 }
 

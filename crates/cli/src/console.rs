@@ -138,7 +138,7 @@ impl Console {
 }
 
 /// A cell stays on its line.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '␣' } else { c }).collect()
 }
 

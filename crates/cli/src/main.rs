@@ -3,7 +3,7 @@
 //! ```text
 //! dev ─────────────────────────────▶ server (everything in one process)
 //! append · read · subscribe ──gRPC─▶ an event store       --server
-//! query · projections ───────HTTP──▶ the query API        --query-server
+//! query · projections · sagas ─HTTP─▶ the query API        --query-server
 //! validate · crd ──────────────────▶ resources
 //! ```
 

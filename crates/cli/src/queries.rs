@@ -55,6 +55,11 @@ impl Queries {
         self.read(self.get(url).await?).await
     }
 
+    /// Gets the text at `url`.
+    pub(crate) async fn get_text(&self, url: Url) -> Result<String> {
+        Ok(self.get(url).await?.text().await.map_err(|error| self.unreachable(&error))?)
+    }
+
     /// Posts `body` to `url` and reads the JSON that it answers.
     pub(crate) async fn post_json<T: DeserializeOwned>(&self, url: Url, body: &impl Serialize) -> Result<T> {
         self.read(self.send(self.http.post(url).json(body)).await?).await

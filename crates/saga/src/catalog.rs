@@ -35,7 +35,7 @@ impl SagaCatalog {
         sagas.get(name).cloned().ok_or_else(|| match sagas.len() {
             0 => Error::not_found(format!("there is no saga \"{name}\", and no other either")),
             _ => {
-                let names: Vec<&str> = sagas.keys().map(String::as_str).collect();
+                let names: Vec<String> = sagas.keys().map(|name| format!("\"{name}\"")).collect();
                 Error::not_found(format!("there is no saga \"{name}\"; there is {}", names.join(", ")))
             }
         })

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use headwater_core::{Error, Result, Version};
 use headwater_resources::saga::Role;
@@ -107,6 +108,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Running, Self::Compensating, Self::NeedsAttention, Self::Completed, Self::Compensated];
+
     /// As lists and URLs have it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -121,6 +126,17 @@ impl State {
     /// Whether nothing more comes.
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
+    }
+}
+
+impl FromStr for State {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            Error::invalid("state", format!("{text:?} is no state; there is {known}"))
+        })
     }
 }
 

@@ -232,6 +232,24 @@ impl Journal {
             Err(error) => Err(error),
         }
     }
+
+    /// A page of the events that could start nothing, and the number to read on from.
+    pub(crate) async fn read_not_started(
+        &self,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Vec<NotStarted>, Option<Version>)> {
+        let request = ReadStream {
+            stream_id: StreamId::new(NOT_STARTED)?,
+            from: Some(after.next()),
+            direction: Direction::Forwards,
+            limit,
+            max_bytes: PAGE_BYTES,
+        };
+        let page = self.reader.read_stream(request).await?;
+        let last = page.events.last().map(|last| last.version).filter(|last| *last < page.version);
+        Ok((page.events.iter().map(read).collect::<Result<_>>()?, last))
+    }
 }
 
 /// The name of the instance whose history this stream is.

@@ -15,6 +15,7 @@ mod catalog;
 mod decide;
 mod definition;
 mod drive;
+mod graph;
 mod history;
 mod http;
 mod instance;
@@ -34,6 +35,7 @@ pub use call::{
 pub use catalog::SagaCatalog;
 pub use definition::{Definition, EventTypeUpcasts};
 pub use drive::Told;
+pub use graph::mermaid;
 pub use history::{
     AttemptUnanswered, AttentionNeeded, Cause, Command, Commanded, Direction, Ended, Entry, ReplySeen,
     Started, StepBegun, StepFailed, StepSent, StepSucceeded, StepUnknown, Turned, WaitsFor, Why,

@@ -10,13 +10,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_core::{Error, EventType, Positions, Result};
+use headwater_core::{Error, EventType, Positions, Result, Version};
 use headwater_log::{
     Backoff, Clock, Filter, LogReader, LogWriter, ReadAll, StartFrom, Subscription, read_all,
 };
 use headwater_resources::EventStreamSpec;
 use headwater_resources::saga::SagaSpec;
 use headwater_resources::shared::WorkState;
+use serde::Serialize;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +28,7 @@ use crate::drive::{Plans, Rest, Told, Workshop, until};
 use crate::history::{COMPENSATED, COMPLETED, Command, Commanded, Entry, STARTED};
 use crate::instance::State;
 use crate::intake::{Counts, Intake, Starting};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, NotStarted};
 use crate::show::{Instance as Shown, Summary};
 use crate::table::Table;
 use crate::variables::Names;
@@ -77,7 +78,7 @@ struct Inner {
 }
 
 /// How a saga stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SagaStatus {
     /// Its name.
     pub name: String,
@@ -296,7 +297,7 @@ impl SagaService {
     /// # Errors
     /// `NotFound` when there is none of this name; else as the saga's log.
     pub async fn show(&self, name: &str) -> Result<Shown> {
-        let events = self.0.workshop.journal.history(name, headwater_core::Version::ZERO).await?;
+        let events = self.0.workshop.journal.history(name, Version::ZERO).await?;
         let Some((plan, instance)) = self.0.workshop.load(name).await? else {
             return Err(self.no_instance(name));
         };
@@ -332,6 +333,19 @@ impl SagaService {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Events that should have started an instance and could not, in the order in which they came, after the number `after`; and the
+    /// number to read on from, if there are more.
+    ///
+    /// # Errors
+    /// As the saga's log.
+    pub async fn not_started(
+        &self,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Vec<NotStarted>, Option<Version>)> {
+        self.0.workshop.journal.read_not_started(after, limit).await
     }
 
     /// The event stream that starts its instances.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use headwater_server::{LoadError, Notice};
+use headwater_server::{LoadError, Loaded, Notice};
 use serde_json::json;
 
 use crate::console::{self, Console};
@@ -20,17 +20,22 @@ pub(crate) struct Arguments {
     directories: Vec<PathBuf>,
 }
 
-pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
-    let screen = Screen::new(console, []);
-    let loaded = match headwater_server::load(&arguments.directories) {
-        Ok(loaded) => loaded,
+/// What the manifests say; their faults are shown.
+pub(crate) fn load(directories: &[PathBuf], screen: &Screen) -> Result<Loaded> {
+    match headwater_server::load(directories) {
+        Ok(loaded) => Ok(loaded),
         Err(LoadError::Faults(faults)) => {
             let faults: Vec<_> = faults.iter().map(Notice::from).collect();
             let faults = screen.faults(&faults)?;
-            return Err(Failure::invalid(format!("{faults} in the manifests")).into());
+            Err(Failure::invalid(format!("{faults} in the manifests")).into())
         }
-        Err(error) => return Err(Failure::invalid(error.to_string()).into()),
-    };
+        Err(error) => Err(Failure::invalid(error.to_string()).into()),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
+    let screen = Screen::new(console, []);
+    let loaded = load(&arguments.directories, &screen)?;
     let manifests = &loaded.manifests;
     for warning in manifests.warnings() {
         screen.notice(&Notice::from(warning))?;

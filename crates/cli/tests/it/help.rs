@@ -8,9 +8,18 @@ async fn help_documents_the_exit_codes_and_gives_examples() -> Result<()> {
     for line in ["Exit codes:", "2  the arguments, the input or a manifest are wrong", "Examples:"] {
         assert!(help.contains(line), "{line} is not in\n{help}");
     }
-    for command in
-        ["append", "completion", "crd", "dev", "projections", "query", "read", "subscribe", "validate"]
-    {
+    for command in [
+        "append",
+        "completion",
+        "crd",
+        "dev",
+        "projections",
+        "query",
+        "read",
+        "sagas",
+        "subscribe",
+        "validate",
+    ] {
         assert!(help.contains(&format!("  {command} ")), "{command} is not in\n{help}");
         let help = run(&[command, "--help"]).await?.succeeded()?.out;
         assert!(help.contains("Examples:") && help.contains(&format!("headwater {command}")), "{help}");
@@ -37,6 +46,10 @@ async fn what_cannot_be_understood_is_a_usage_error() -> Result<()> {
         "is no expectation",
     );
     check(&run(&["dev"]).await?, "<DIR>");
+    check(&run(&["sagas", "show", "order-1"]).await?, "<INSTANCE>");
+    check(&run(&["sagas", "list", "a", "--state", "done"]).await?, "needs-attention");
+    check(&run(&["sagas", "list", "--state", "running"]).await?, "<SAGA>");
+    check(&run(&["sagas", "abort", "a", "b", "--step", "c"]).await?, "--step");
     Ok(())
 }
 
@@ -48,6 +61,10 @@ async fn a_server_that_does_not_answer_is_unavailable() -> Result<()> {
         .failed(5, "hint: is it running?");
     run(&["query", "a/b", "--query-server", nobody]).await?.failed(5, nobody);
     run(&["projections", "list", "--query-server", nobody]).await?.failed(5, nobody);
+    run(&["sagas", "list", "--query-server", nobody]).await?.failed(5, nobody);
+    run(&["sagas", "skip", "a", "b", "--query-server", nobody])
+        .await?
+        .failed(5, "skip instance \"b\" of saga \"a\"");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Sagas over real logs: what they send, how they end, and coordinators that are killed.
 
+mod api;
 mod bank;
 mod call_append;
 mod call_grpc;

@@ -226,7 +226,11 @@ async fn ten_thousand_sagas_conserve_money_while_the_coordinator_is_killed() -> 
     }
     assert_eq!(paid, due, "money is conserved");
     let declined = ORDERS / 10 * 2;
-    assert!(approved.len() <= ORDERS - declined && approved.len() > ORDERS / 2, "{} approved", approved.len());
+    assert!(
+        approved.len() <= ORDERS - declined && approved.len() > ORDERS / 2,
+        "{} approved",
+        approved.len()
+    );
     assert!(ledger.values().any(|entry| entry.requests > 2), "some were asked again");
     Ok(())
 }
