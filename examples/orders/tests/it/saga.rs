@@ -1,6 +1,7 @@
 //! Services and the coordinator are killed and come back at any time; every order comes to its end, and no money is lost or made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use headwater_testkit::dev::Dev;
@@ -11,12 +12,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::shop::{Folder, Http, Log, STREAM, Shop, order};
 
-/// Rounds of orders; in each, some program is killed.
-const ROUNDS: usize = 8;
+/// Rounds of kills, while orders are placed.
+const ROUNDS: usize = 12;
+
+/// How long all programs run between two kills: some tens of orders.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// What becomes of an order while nothing is killed.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +98,7 @@ async fn an_order_is_approved_or_its_payment_is_given_back() -> Result<()> {
     // What the sleepy restaurant says after its order was withdrawn is refused.
     let late = async {
         while !folder.ledger("restaurant")?.iter().any(|line| line.contains("too late")) {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         anyhow::Ok(())
     };
@@ -112,14 +117,10 @@ async fn programs_that_are_killed_lose_no_order_and_no_money() -> Result<()> {
     let mut restaurant = shop.start("restaurant").await?;
     let mut log = Log::of(&dev)?;
 
-    let mut orders: BTreeMap<Uuid, Kind> = BTreeMap::new();
+    let stop = CancellationToken::new();
+    let customers = tokio::spawn(place_until(stop.clone(), http.clone()));
     for round in 0..ROUNDS {
-        for kind in KINDS {
-            let order_id = Uuid::new_v4();
-            place(&http, order_id, kind).await?;
-            orders.insert(order_id, kind);
-        }
-        // In the middle of the work that these orders make.
+        tokio::time::sleep(PAUSE).await;
         match round % 4 {
             0 => {
                 payment.kill().await?;
@@ -146,6 +147,8 @@ async fn programs_that_are_killed_lose_no_order_and_no_money() -> Result<()> {
             }
         }
     }
+    stop.cancel();
+    let mut orders = customers.await??;
     // One more, when all is well again: it goes the way that it should.
     let last = Uuid::new_v4();
     place(&http, last, APPROVED).await?;
@@ -265,6 +268,17 @@ async fn place(http: &Http, order_id: Uuid, kind: Kind) -> Result<()> {
         }
     };
     timeout(PATIENCE, placed).await.context("the order is not taken")?
+}
+
+/// Places orders of all kinds, one after the other.
+async fn place_until(stop: CancellationToken, http: Http) -> Result<BTreeMap<Uuid, Kind>> {
+    let mut orders = BTreeMap::new();
+    for kind in KINDS.iter().cycle().take_while(|_| !stop.is_cancelled()) {
+        let order_id = Uuid::new_v4();
+        place(&http, order_id, *kind).await?;
+        orders.insert(order_id, *kind);
+    }
+    Ok(orders)
 }
 
 /// Waits until every order has come to its end.
