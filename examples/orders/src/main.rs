@@ -1,32 +1,33 @@
-//! The services of the Orders example: an order is placed over HTTP, and paid and approved by services that see nothing but events.
+//! The services of the Orders example: an order is placed over HTTP, and a saga has it paid and approved by services that it calls.
 //!
 //! ```text
-//!   POST /api/orders ─▶ service ─order-created─▶ ┌─────────────┐ ─▶ projection `orders` ─▶ GET /api/orders/{id}
-//!                                                │ event store │
-//!   payment ◀─order-created────────────────────  │             │
-//!           ─order-payment-debited────────────▶  │             │
-//!   restaurant ◀─order-payment-debited─────────  │             │
-//!              ─order-approved, order-rejected▶  └─────────────┘
+//!   POST /api/orders ─▶ service ─order-created──────────▶ ┌─────────────┐ ─▶ projection `orders` ─▶ GET /api/orders/{id}
+//!                       payment ─order-payment-debited──▶ │ event store │
+//!   POST /v1/debits ──────▲      order-payment-voided     └─────────────┘
+//!   POST /v1/approvals ─▶ restaurant                          ▲  │ order-created
+//!                  ▲                order-approved, -rejected │  ▼
+//!                  └──────────────────────────────────── Saga `place-order`
 //! ```
 
 mod amount;
 mod event;
+mod ledger;
 mod order;
+mod participant;
 mod payment;
-mod reactor;
 mod restaurant;
 mod service;
 mod views;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::amount::Amount;
-use crate::payment::PaymentService;
-use crate::restaurant::RestaurantService;
+use crate::restaurant::Restaurants;
 
 /// The services of the Orders example.
 #[derive(Debug, Parser)]
@@ -44,15 +45,19 @@ struct Arguments {
         env = "HEADWATER_SERVER"
     )]
     server: String,
+
+    /// Where the payment and the restaurant service keep their ledgers.
+    #[arg(long, global = true, value_name = "FOLDER", default_value = ".orders", env = "ORDERS_DATA")]
+    data: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Services {
     /// The HTTP API: POST /api/orders, GET /api/orders/{id}.
     Service(ServiceArguments),
-    /// Debits new orders.
+    /// Takes and gives back money: POST /v1/debits, POST /v1/voids.
     Payment(PaymentArguments),
-    /// Approves paid orders.
+    /// Approves orders: POST /v1/approvals, POST /v1/withdrawals.
     Restaurant(RestaurantArguments),
     /// All three in one process.
     All {
@@ -78,6 +83,10 @@ struct ServiceArguments {
 
 #[derive(Debug, Args)]
 struct PaymentArguments {
+    /// Where to serve.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3001", env = "ORDERS_PAYMENT_LISTEN")]
+    payment_listen: SocketAddr,
+
     /// The most that is debited for one order.
     #[arg(long, default_value = "1000")]
     limit: Amount,
@@ -85,6 +94,15 @@ struct PaymentArguments {
 
 #[derive(Debug, Args)]
 struct RestaurantArguments {
+    /// Where to serve.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:3002",
+        env = "ORDERS_RESTAURANT_LISTEN"
+    )]
+    restaurant_listen: SocketAddr,
+
     /// Restaurants that take orders.
     #[arg(long, value_delimiter = ',', default_value = "luigi,maria")]
     open: Vec<String>,
@@ -92,35 +110,49 @@ struct RestaurantArguments {
     /// Restaurants that take none today.
     #[arg(long, value_delimiter = ',', default_value = "chen")]
     closed: Vec<String>,
+
+    /// Restaurants that answer when nobody waits any more.
+    #[arg(long, value_delimiter = ',', default_value = "sleepy")]
+    asleep: Vec<String>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { services, server } = Arguments::parse();
+    let Arguments { services, server, data } = Arguments::parse();
     match services {
         Services::Service(arguments) => serve(arguments, &server).await,
-        Services::Payment(arguments) => pay(arguments, &server).await,
-        Services::Restaurant(arguments) => cook(arguments, &server).await,
+        Services::Payment(arguments) => pay(arguments, &server, &data).await,
+        Services::Restaurant(arguments) => cook(arguments, &data).await,
         Services::All { service, payment, restaurant } => tokio::select! {
             ended = serve(service, &server) => ended,
-            ended = pay(payment, &server) => ended,
-            ended = cook(restaurant, &server) => ended,
+            ended = pay(payment, &server, &data) => ended,
+            ended = cook(restaurant, &data) => ended,
         },
     }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
 async fn serve(
     ServiceArguments { listen, query_server }: ServiceArguments,
     server: &str,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    service::run(listener, server, &query_server).await
+    service::run(bind(listen).await?, server, &query_server).await
 }
 
-async fn pay(PaymentArguments { limit }: PaymentArguments, server: &str) -> anyhow::Result<()> {
-    reactor::run(&PaymentService { limit }, server).await
+async fn pay(
+    PaymentArguments { payment_listen, limit }: PaymentArguments,
+    server: &str,
+    data: &Path,
+) -> anyhow::Result<()> {
+    payment::run(bind(payment_listen).await?, server, data, limit).await
 }
 
-async fn cook(RestaurantArguments { open, closed }: RestaurantArguments, server: &str) -> anyhow::Result<()> {
-    reactor::run(&RestaurantService { open, closed }, server).await
+async fn cook(
+    RestaurantArguments { restaurant_listen, open, closed, asleep }: RestaurantArguments,
+    data: &Path,
+) -> anyhow::Result<()> {
+    restaurant::run(bind(restaurant_listen).await?, data, Restaurants { open, closed, asleep }).await
 }

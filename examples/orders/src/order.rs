@@ -1,11 +1,11 @@
-//! An order as its events make it, and what may be asked of a new one. Pure.
+//! What may be asked of a new order. Pure.
 
 use headwater_core::{Error, Result};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::amount::Amount;
-use crate::event::{Created, Event, Item};
+use crate::event::{Created, Item};
 
 /// Lines of one order at most.
 pub(crate) const MAX_ITEMS: usize = 100;
@@ -95,64 +95,6 @@ fn check_text(field: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// How far an order is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Pending,
-    PaymentDebited,
-    Approved,
-    Rejected,
-}
-
-/// The fold of an order's stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) created: Created,
-    pub(crate) status: Status,
-    /// Whether the customer's money is taken and not given back.
-    pub(crate) debited: bool,
-}
-
-impl Order {
-    /// Folds the events of one stream, in order. `None` when they do not begin with the order's creation: no order of ours.
-    pub(crate) fn fold(events: impl IntoIterator<Item = Event>) -> Option<Self> {
-        let mut events = events.into_iter();
-        let Some(Event::Created(created)) = events.next() else { return None };
-        let mut order = Self { created, status: Status::Pending, debited: false };
-        for event in events {
-            match event {
-                Event::Created(_) => {}
-                Event::PaymentDebited(_) => {
-                    order.debited = true;
-                    order.status = Status::PaymentDebited;
-                }
-                Event::PaymentVoided(_) => order.debited = false,
-                Event::Approved(_) => order.status = Status::Approved,
-                Event::Rejected(_) => order.status = Status::Rejected,
-            }
-        }
-        Some(order)
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::*;
-
-    /// The order `o-1` of customer `c-1`, as far as `status`.
-    pub(crate) fn order(amount: &str, restaurant: &str, status: Status, debited: bool) -> Order {
-        let created = Created {
-            order_id: "o-1".into(),
-            customer_id: "c-1".into(),
-            status: "Pending".into(),
-            restaurant_id: restaurant.into(),
-            amount: amount.parse().unwrap(),
-            order_items: Vec::new(),
-        };
-        Order { created, status, debited }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,32 +160,5 @@ mod tests {
             &format!(r#"{{"customer_id":"c","restaurant_id":"r","order_items":[{high}]}}"#),
             "order_items[0].unit_price: 999999999999 × 2 is no amount",
         );
-    }
-
-    #[test]
-    fn an_order_goes_its_way() {
-        use crate::event::{Approved, Payment, Rejected};
-        let created = body(
-            r#"{"customer_id":"c","restaurant_id":"r","order_items":[{"code":"c","name":"n","unit_price":1,"quantity":1}]}"#,
-        )
-        .place(Uuid::from_u128(1))
-        .unwrap();
-        let order_id = || created.order_id.clone();
-        let payment = || Payment { order_id: order_id(), customer_id: "c".into(), amount: created.amount };
-        let fold = |events: &[Event]| {
-            let all = std::iter::once(Event::Created(created.clone())).chain(events.iter().cloned());
-            Order::fold(all).map(|order| (order.status, order.debited)).unwrap()
-        };
-        let debited = Event::PaymentDebited(payment());
-        let approved = Event::Approved(Approved { order_id: order_id() });
-        let rejected = Event::Rejected(Rejected { order_id: order_id(), reason: "closed".into() });
-        let voided = Event::PaymentVoided(payment());
-        assert_eq!(fold(&[]), (Status::Pending, false));
-        assert_eq!(fold(std::slice::from_ref(&debited)), (Status::PaymentDebited, true));
-        assert_eq!(fold(&[debited.clone(), approved]), (Status::Approved, true));
-        assert_eq!(fold(&[debited.clone(), rejected.clone()]), (Status::Rejected, true));
-        assert_eq!(fold(&[debited.clone(), rejected, voided]), (Status::Rejected, false));
-        assert_eq!(Order::fold([debited]), None);
-        assert_eq!(Order::fold([]), None);
     }
 }

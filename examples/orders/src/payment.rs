@@ -1,84 +1,134 @@
-//! The payment service: takes the customer's money for a new order, and gives it back for a rejected one.
+//! The payment service: takes the customer's money for an order, and gives it back. A participant of Saga `place-order`.
+//!
+//! ```text
+//! POST /v1/debits  {order_id, customer_id, amount}  ─▶ ledger ─▶ order-payment-debited      422: over the limit
+//! POST /v1/voids   {order_id}                       ─▶ ledger ─▶ order-payment-voided       also before, or without, a debit
+//! ```
+//! The ledger is the truth; the events tell it. An event's id is derived from the key of its call, so it is told once however often the
+//! call is sent, and a call succeeds when its event is told.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use headwater_api::Client;
+use headwater_core::{Append, EventType, Expected, Metadata, NewEvent, StreamId};
+use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::amount::Amount;
-use crate::event::{self, Event, Payment, Rejected};
-use crate::order::{Order, Status};
-use crate::reactor::Reactor;
+use crate::event::{Event, Payment, stream_id, told_id};
+use crate::ledger::Refusal;
+use crate::participant::{Book, Call, No, Undo};
 
-/// Debits orders up to `limit`. A pure decision over an order; the money itself is beyond this example.
-#[derive(Debug, Clone)]
-pub(crate) struct PaymentService {
+struct PaymentService {
     /// The most that is debited for one order.
-    pub(crate) limit: Amount,
+    limit: Amount,
+    ledger: Book<Payment>,
+    store: Client,
 }
 
-impl Reactor for PaymentService {
-    const NAME: &str = "payment";
-    const CAUSES: &[&str] = &[event::ORDER_CREATED, event::ORDER_REJECTED];
-    const ANSWERS: &[&str] = &[event::PAYMENT_DEBITED, event::PAYMENT_VOIDED, event::ORDER_REJECTED];
+/// Serves on `listener` for ever, with the ledger in `data` and events to the event store at `server`.
+///
+/// # Errors
+/// When the ledger cannot be opened or the listener fails.
+pub(crate) async fn run(
+    listener: TcpListener,
+    server: &str,
+    data: &Path,
+    limit: Amount,
+) -> anyhow::Result<()> {
+    let ledger = Book::open(data, "payment")?;
+    let service = Arc::new(PaymentService { limit, ledger, store: Client::new(server)? });
+    let routes = Router::new()
+        .route("/v1/debits", post(debit))
+        .route("/v1/voids", post(void))
+        .route("/healthz", get(async || "ok"))
+        .with_state(service);
+    println!("listening on http://{}", listener.local_addr()?);
+    Ok(axum::serve(listener, routes).await?)
+}
 
-    fn decide(&self, cause: &str, order: &Order) -> Option<Event> {
-        let payment = || Payment {
-            order_id: order.created.order_id.clone(),
-            customer_id: order.created.customer_id.clone(),
-            amount: order.created.amount,
-        };
-        match (cause, order.status) {
-            (event::ORDER_CREATED, Status::Pending) if order.created.amount <= self.limit => {
-                Some(Event::PaymentDebited(payment()))
-            }
-            (event::ORDER_CREATED, Status::Pending) => Some(Event::Rejected(Rejected {
-                order_id: order.created.order_id.clone(),
-                reason: format!(
-                    "payment declined: {} is over the limit of {}",
-                    order.created.amount, self.limit
-                ),
-            })),
-            (event::ORDER_REJECTED, _) if order.debited => Some(Event::PaymentVoided(payment())),
-            _ => None,
+/// `POST /v1/debits`: takes the money.
+async fn debit(State(service): State<Arc<PaymentService>>, call: Call<Payment>) -> Result<Response, No> {
+    let (key, payment, limit) = (call.key.clone(), call.body.clone(), service.limit);
+    let entry = service.ledger.write(move |ledger| {
+        let order_id = payment.order_id.clone();
+        ledger.act(&key, &order_id, payment, |payment| within(limit, payment))
+    });
+    let debited = entry.await.inspect_err(|no| println!("order {}: {no:?}", call.body.order_id))?;
+    if let Some(payment) = &debited.what {
+        service.tell(&call, &debited.key, &Event::PaymentDebited(payment.clone())).await?;
+        println!("debited {} for order {}", payment.amount, payment.order_id);
+    }
+    Ok(Json(json!({"order_id": debited.order_id, "payment": "Debited"})).into_response())
+}
+
+/// `POST /v1/voids`: gives the money back, if it was taken; else sees to it that it never will be.
+async fn void(State(service): State<Arc<PaymentService>>, call: Call<Undo>) -> Result<Response, No> {
+    let (key, order_id) = (call.key.clone(), call.body.order_id.clone());
+    let voided = service.ledger.write(move |ledger| ledger.undo(&key, &order_id)).await?;
+    if let (Some(payment), Some(debit)) = (&voided.what, &voided.undoes) {
+        // The debit may have been given up between the ledger and its event.
+        service.tell(&call, debit, &Event::PaymentDebited(payment.clone())).await?;
+        service.tell(&call, &voided.key, &Event::PaymentVoided(payment.clone())).await?;
+        println!("voided {} for order {}", payment.amount, payment.order_id);
+    }
+    Ok(Json(json!({"order_id": voided.order_id, "payment": "Voided"})).into_response())
+}
+
+fn within(limit: Amount, payment: &Payment) -> Result<(), Refusal> {
+    if payment.amount <= limit {
+        return Ok(());
+    }
+    Err(Refusal::declined(format!("payment declined: {} is over the limit of {limit}", payment.amount)))
+}
+
+impl PaymentService {
+    /// Appends `event` as what came of the call under `key`, once.
+    async fn tell<B>(&self, call: &Call<B>, key: &str, event: &Event) -> Result<(), No> {
+        let append = told(call, key, event).map_err(|error| No::Wrong(error.to_string()))?;
+        match self.store.append(&append).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(No::Unknown(format!("telling it to the event store: {error}"))),
         }
     }
+}
+
+fn told<B>(call: &Call<B>, key: &str, event: &Event) -> headwater_core::Result<Append> {
+    let (event_type, data) = event.to_json()?;
+    let metadata = json!({
+        "correlation_id": call.correlation_id,
+        "causation_id": call.causation_id,
+        "idempotency_key": key,
+    });
+    let new = NewEvent {
+        id: told_id(key),
+        metadata: Metadata::new(metadata.to_string().into())?,
+        ..NewEvent::json(EventType::new(event_type)?, data)
+    };
+    let stream_id = StreamId::new(stream_id(event.order_id()))?;
+    Ok(Append { stream_id, expected: Expected::Any, events: vec![new] })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::testing::order;
 
     #[test]
-    fn money_is_taken_up_to_the_limit_and_given_back_once() {
-        let service = PaymentService { limit: "100".parse().unwrap() };
-        let answer = |cause, amount: &str, status, debited| {
-            service.decide(cause, &order(amount, "r", status, debited)).map(|event| {
-                let (kind, json) = event.to_json().unwrap();
-                (kind, String::from_utf8(json).unwrap())
-            })
+    fn money_is_taken_up_to_the_limit() {
+        let check = |amount: &str| {
+            let payment = Payment {
+                order_id: "o-1".into(),
+                customer_id: "c-1".into(),
+                amount: amount.parse().unwrap(),
+            };
+            within("1000".parse().unwrap(), &payment).map_err(|refusal| refusal.detail)
         };
-        let payment = |amount: &str| format!(r#"{{"order_id":"o-1","customer_id":"c-1","amount":{amount}}}"#);
-        let (created, rejected) = (event::ORDER_CREATED, event::ORDER_REJECTED);
-        assert_eq!(
-            answer(created, "100.00", Status::Pending, false),
-            Some((event::PAYMENT_DEBITED, payment("100.00")))
-        );
-        assert_eq!(
-            answer(created, "100.01", Status::Pending, false),
-            Some((
-                event::ORDER_REJECTED,
-                r#"{"order_id":"o-1","reason":"payment declined: 100.01 is over the limit of 100"}"#.into()
-            ))
-        );
-        assert_eq!(
-            answer(rejected, "7", Status::Rejected, true),
-            Some((event::PAYMENT_VOIDED, payment("7")))
-        );
-        for (cause, status, debited) in [
-            (rejected, Status::Rejected, false),
-            (created, Status::Rejected, false),
-            (created, Status::Rejected, true),
-            (created, Status::PaymentDebited, true),
-            (created, Status::Approved, true),
-        ] {
-            assert_eq!(answer(cause, "7", status, debited), None, "{cause} {status:?} {debited}");
-        }
+        assert_eq!(check("1000.00"), Ok(()));
+        assert_eq!(check("1000.01"), Err("payment declined: 1000.01 is over the limit of 1000".into()));
     }
 }

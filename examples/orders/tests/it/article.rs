@@ -10,8 +10,7 @@ use tokio::time::timeout;
 use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-use crate::choreography::Log;
-use crate::shop::{STREAM, Shop, options};
+use crate::shop::{Folder, Log, STREAM, Shop};
 
 /// What the article's order service puts into `event_data`: it computes amounts as floats, and 3 × 19.9 is a little less than 59.7.
 fn event_data(order_id: &str) -> String {
@@ -22,11 +21,11 @@ fn event_data(order_id: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_of_the_articles_client_is_paid_approved_and_in_the_read_model() -> Result<()> {
-    let data = tempfile::tempdir()?;
-    let dev = Dev::start(&options(data.path())).await?;
-    let shop = Shop::of(&dev)?;
+    let folder = Folder::new()?;
+    let dev = Dev::start(&folder.options()).await?;
+    let shop = Shop::of(&folder, &dev)?;
     let (_service, http) = shop.start_http().await?;
-    let (_payment, _restaurant) = (shop.start("payment")?, shop.start("restaurant")?);
+    let (_payment, _restaurant) = (shop.start("payment").await?, shop.start("restaurant").await?);
 
     let channel = Endpoint::from_shared(dev.stream(STREAM)?.to_owned())?.connect().await?;
     let mut store = EventStoreClient::new(channel);
@@ -46,7 +45,7 @@ async fn an_order_of_the_articles_client_is_paid_approved_and_in_the_read_model(
     }
 
     let mut log = Log::of(&dev)?;
-    timeout(PATIENCE, log.until(|log| log.types(&order_id).contains(&"order-approved".to_owned())))
+    timeout(PATIENCE, log.until(|log| log.ended(&order_id)))
         .await
         .context("the order is never approved")??;
     let request = GetEventsRequest { event_id: String::new(), aggregate_id: order_id.clone() };
@@ -60,6 +59,8 @@ async fn an_order_of_the_articles_client_is_paid_approved_and_in_the_read_model(
     let found: Value = http.get(&format!("/api/orders/{order_id}?min_token={token}")).await?.json().await?;
     assert_eq!(found["status"], "Approved", "{found}");
     assert_eq!(found["amount"], "59.699999999999996", "kept as it was written");
+    let debit = folder.ledger("payment")?.join("\n");
+    assert!(debit.contains(r#""amount":59.699999999999996"#), "through the saga too: {debit}");
     assert_eq!(found["order_items"][0]["unit_price"], "19.9");
 
     let wrong = Event { event_id: Uuid::new_v4().to_string(), event_data: json!({}).to_string(), ..event };

@@ -1,37 +1,26 @@
 //! The demo, as `headwater dev examples/orders --demo` plays it.
 
-use std::net::TcpListener;
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use headwater_testkit::process::{Process, program};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// This folder, away from its workspace: the services are then those that are built, as for anybody without the sources.
-fn copy(to: &Path) -> Result<()> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for name in ["eventstream.yaml", "projection.yaml", "demo.http", "Procfile", "run"] {
-        std::fs::copy(from.join(name), to.join(name)).with_context(|| name.to_owned())?;
-    }
-    Ok(())
-}
-
-/// An address that was free just now, for a service whose address must be known before it runs.
-fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
+use crate::shop::{Folder, free_address};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_shows_orders_approved_and_rejected_with_exact_amounts() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    copy(directory.path())?;
+async fn the_demo_shows_an_order_of_each_outcome_with_exact_amounts() -> Result<()> {
+    // Away from its workspace, the services are those that are built, as for anybody without the sources.
+    let folder = Folder::new()?;
+    let environment = folder.environment();
     let service = free_address()?;
     let mut dev = Command::new(program("headwater")?);
     dev.args(["--output", "json", "dev"])
-        .arg(directory.path())
+        .arg(folder.path())
         .args(["--listen", "127.0.0.1:0", "--query-listen", "127.0.0.1:0", "--demo", "--exit"])
         .args(["--var", &format!("orders=http://{service}")])
+        .args(["--var", &format!("payments=http://{}", environment["ORDERS_PAYMENT_LISTEN"])])
+        .args(["--var", &format!("restaurants=http://{}", environment["ORDERS_RESTAURANT_LISTEN"])])
+        .envs(environment)
         .env("ORDERS_LISTEN", &service);
     let mut dev = Process::start(dev)?;
     let demo = |line: &str| parse(line).filter(|line| line["kind"] == "demo");
@@ -59,6 +48,7 @@ async fn the_demo_shows_orders_approved_and_rejected_with_exact_amounts() -> Res
         json!([
             ["0.30", "Approved", "Debited"],
             ["1000.01", "Rejected", "None"],
+            ["4.20", "Rejected", "Voided"],
             ["59.70", "Approved", "Debited"],
             ["7.00", "Rejected", "Voided"],
         ])
@@ -73,12 +63,15 @@ async fn the_demo_shows_orders_approved_and_rejected_with_exact_amounts() -> Res
         json!([
             ["GUM-01", "0.20", "1"],
             ["MINT-01", "0.10", "1"],
+            ["OATS-02", "4.20", "1"],
             ["PIZZA-01", "19.90", "2"],
             ["ROLL-03", "3.50", "2"],
             ["TRUFFLE-01", "1000.01", "1"],
             ["VINO-07", "19.90", "1"],
         ])
     );
+    let unknown = lines.iter().any(|line| line["kind"] == "step" && line["step"] == "approve-order undo");
+    assert!(unknown, "the steps are shown as they happen: {output}");
     let approvals = lines.iter().filter(|line| line["kind"] == "event" && line["type"] == "order-approved");
     assert_eq!(approvals.count(), 2, "the events are shown as they happen");
     Ok(())

@@ -6,13 +6,13 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::shop::{STREAM, Shop, options, order};
+use crate::shop::{Folder, STREAM, Shop, order};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_read_as_soon_as_it_is_placed() -> Result<()> {
-    let data = tempfile::tempdir()?;
-    let dev = Dev::start(&options(data.path())).await?;
-    let (_service, http) = Shop::of(&dev)?.start_http().await?;
+    let folder = Folder::new()?;
+    let dev = Dev::start(&folder.options()).await?;
+    let (_service, http) = Shop::of(&folder, &dev)?.start_http().await?;
     for _ in 0..20 {
         let placed = http
             .post(
@@ -49,9 +49,9 @@ async fn an_order_is_read_as_soon_as_it_is_placed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_is_sent_again_is_the_same_order() -> Result<()> {
-    let data = tempfile::tempdir()?;
-    let dev = Dev::start(&options(data.path())).await?;
-    let (_service, http) = Shop::of(&dev)?.start_http().await?;
+    let folder = Folder::new()?;
+    let dev = Dev::start(&folder.options()).await?;
+    let (_service, http) = Shop::of(&folder, &dev)?.start_http().await?;
     let order_id = Uuid::new_v4();
     let first = http.post(order(order_id, "luigi", "7.50")).await?;
     let again = http.post(order(order_id, "luigi", "7.50")).await?;
@@ -66,9 +66,9 @@ async fn an_order_that_is_sent_again_is_the_same_order() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_order_is_refused_with_the_field() -> Result<()> {
-    let data = tempfile::tempdir()?;
-    let dev = Dev::start(&options(data.path())).await?;
-    let (_service, http) = Shop::of(&dev)?.start_http().await?;
+    let folder = Folder::new()?;
+    let dev = Dev::start(&folder.options()).await?;
+    let (_service, http) = Shop::of(&folder, &dev)?.start_http().await?;
     let item = r#"{"code": "P", "name": "Pizza", "unit_price": 19.90, "quantity": 2}"#;
     for (body, detail) in [
         ("{".to_owned(), "body: no order: "),

@@ -1,7 +1,7 @@
 //! Orders against a real `headwater dev`.
 
 mod article;
-mod choreography;
 mod demo;
 mod http;
+mod saga;
 mod shop;
