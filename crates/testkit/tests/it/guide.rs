@@ -36,7 +36,9 @@ fn the_manifest_of_the_guide_is_valid() -> Result<()> {
 async fn the_participant_of_the_guide_does_what_it_must() -> Result<()> {
     let python = Command::new("python3").arg("--version").output();
     if python.is_err() && std::env::var_os("CI").is_none() {
-        eprintln!("skipped: there is no python3 on this machine, which the guide's participant is written in");
+        eprintln!(
+            "skipped: there is no python3 on this machine, which the guide's participant is written in"
+        );
         return Ok(());
     }
     let directory = tempfile::tempdir()?;
