@@ -30,6 +30,7 @@ pub(crate) enum Api {
     grpc,
     http,
     article,
+    saga,
 }
 
 /// Counts a subscription for as long as it lives.

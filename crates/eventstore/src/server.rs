@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use headwater_api::seed::event_store_server::EventStoreServer as ArticleServer;
 use headwater_api::v1::event_store_server::EventStoreServer;
 use headwater_api::{DESCRIPTORS, MAX_MESSAGE_BYTES};
-use headwater_core::{Error, Result};
+use headwater_core::{Append, Appended, Error, Result};
 use headwater_log::{LogReader, LogWriter};
 use headwater_runtime::{Metrics, Readiness};
 use tokio::net::TcpListener;
@@ -21,6 +21,7 @@ use crate::EventTypes;
 use crate::budget::{self, Budget};
 use crate::connection::Connection;
 use crate::grpc::Grpc;
+use crate::metrics::Api;
 use crate::seed::Article;
 use crate::store::Store;
 
@@ -164,6 +165,14 @@ impl EventStore {
             )
             .merge(crate::http::router(Arc::clone(&self.store)))
             .layer(axum::middleware::from_fn_with_state(Budget::default(), budget::count)))
+    }
+}
+
+/// Appends of this process: what an event stream declares holds for them as for any other.
+#[async_trait::async_trait]
+impl LogWriter for EventStore {
+    async fn append(&self, request: Append) -> Result<Appended> {
+        self.store.append(Api::saga, request).await
     }
 }
 

@@ -101,7 +101,7 @@ impl Type {
     }
 
     /// Whether a value of this type could have a text: see [`Value::to_text`](crate::Value::to_text).
-    pub(crate) fn has_text(&self) -> bool {
+    pub fn has_text(&self) -> bool {
         !matches!(self.non_null(), Type::Null | Type::List(_) | Type::Map(_) | Type::Object(_))
     }
 

@@ -89,7 +89,7 @@ pub enum TlsMode {
 }
 
 /// TLS of a connection that we make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientTls {
     /// Disable is plain text, VerifyCA checks the certificate's authority, VerifyFull its host name as well.

@@ -7,6 +7,14 @@
 //! ```
 //! A [`Call`] is a pure function of the instance's history, so it is the same however often it is sent.
 
+mod answers;
+mod append;
+mod calls;
+mod connections;
+mod grpc;
+mod http;
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +23,8 @@ use headwater_core::Result;
 use headwater_log::LogWriter;
 use headwater_resources::saga::HttpMethod;
 use headwater_resources::shared::{ClientTls, DataRef, SecretKeyRef};
+
+pub use calls::Calls;
 
 use crate::json::Json;
 
@@ -123,6 +133,16 @@ pub enum Answer {
         /// Why, for people.
         reason: String,
     },
+}
+
+impl Answer {
+    fn failure(reason: impl Into<String>) -> Self {
+        Self::Failure { reason: reason.into(), response: None }
+    }
+
+    fn unanswered(reason: impl Into<String>) -> Self {
+        Self::Unanswered { reason: reason.into() }
+    }
 }
 
 /// What a participant answered.

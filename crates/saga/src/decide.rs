@@ -194,20 +194,24 @@ fn settle(plan: &Plan, instance: &Instance, now: Timestamp) -> Vec<Entry> {
         }
         if let (Some(reply), Some(awaits)) = (&state.reply, &known.awaits) {
             let event = &reply.event;
+            let done = !awaits.failure.contains(&event.event_type);
+            if done && state.response.is_none() && known.captures_response() {
+                // The reply was faster than the answer, which is asked for (again): something is kept of it.
+                continue;
+            }
             let answer = format!("{} {} of \"{}\"", event.event_type, event.id, event.stream_id);
-            if awaits.failure.contains(&event.event_type) {
-                entries.push(Entry::StepFailed(StepFailed {
+            let captured =
+                done.then(|| variables::capture(instance, known, state.response.as_ref(), Some(reply)));
+            match captured {
+                None => entries.push(Entry::StepFailed(StepFailed {
                     step: known.name.clone(),
                     direction: Direction::Do,
                     reason: answer,
-                }));
-            } else {
-                match variables::capture(instance, known, state.response.as_ref(), Some(reply)) {
-                    Ok(captured) => {
-                        entries.push(succeeded(known.name.clone(), Direction::Do, answer, captured));
-                    }
-                    Err(why) => entries.extend(without_capture(plan, instance, task, &why)),
+                })),
+                Some(Ok(captured)) => {
+                    entries.push(succeeded(known.name.clone(), Direction::Do, answer, captured));
                 }
+                Some(Err(why)) => entries.extend(without_capture(plan, instance, task, &why)),
             }
         } else if let Stage::Sent(until) = state.forward.stage
             && until <= now

@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use headwater_core::{Error, Result, Version};
 use headwater_log::Clock;
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Answer, Caller};
@@ -26,6 +26,7 @@ use crate::history::{Direction, Entry};
 use crate::instance::{Instance, Stage, State};
 use crate::journal::{Journal, Waiting};
 use crate::plan::Plan;
+use crate::show::Line;
 use crate::table::Table;
 use crate::variables::{self, Names};
 
@@ -55,7 +56,18 @@ pub(crate) struct Workshop {
     pub(crate) caller: Arc<dyn Caller>,
     pub(crate) clock: Clock,
     pub(crate) table: Table,
+    /// Who wants to know what happens to instances, as it does.
+    pub(crate) told: broadcast::Sender<Told>,
     pub(crate) stop: CancellationToken,
+}
+
+/// Something that has happened to an instance.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The instance.
+    pub instance: String,
+    /// What.
+    pub line: Line,
 }
 
 /// What came of working on an instance.
@@ -161,7 +173,7 @@ impl Workshop {
                     Ok(()) => {
                         instance = next;
                         self.table.is_doing(name, instance.state());
-                        self.say(&instance, &entries);
+                        self.say(&instance, &entries, now);
                     }
                     Err(Error::WrongVersion { .. }) => {
                         self.catch_up(&plan, &mut instance).await?;
@@ -251,8 +263,13 @@ impl Workshop {
         })
     }
 
-    fn say(&self, instance: &Instance, entries: &[Entry]) {
+    fn say(&self, instance: &Instance, entries: &[Entry], now: Timestamp) {
         for entry in entries {
+            if self.told.receiver_count() > 0 {
+                let (instance, line) = (instance.started.instance.clone(), Line::of(entry, now));
+                // Whoever listened is gone.
+                let _ = self.told.send(Told { instance, line });
+            }
             match entry {
                 Entry::AttentionNeeded(attention) => tracing::warn!(
                     saga = self.names.saga,

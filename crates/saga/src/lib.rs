@@ -29,11 +29,12 @@ mod table;
 mod variables;
 
 pub use call::{
-    Answer, AppendRequest, Call, Caller, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
+    Answer, AppendRequest, Call, Caller, Calls, GrpcRequest, HeaderValue, HttpRequest, Request, Response,
     Surroundings, Trace,
 };
 pub use catalog::SagaCatalog;
 pub use definition::{Definition, EventTypeUpcasts};
+pub use drive::Told;
 pub use graph::mermaid;
 pub use history::{
     AttemptUnanswered, AttentionNeeded, Cause, Command, Commanded, Direction, Ended, Entry, ReplySeen,

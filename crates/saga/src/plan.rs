@@ -176,6 +176,11 @@ impl Plan {
 }
 
 impl Task {
+    /// Whether something is kept of what the participant answers at once.
+    pub(crate) fn captures_response(&self) -> bool {
+        self.capture.iter().any(|(_, expression)| expression.reads("response"))
+    }
+
     fn ending(name: &str, action: Action) -> Self {
         Self {
             name: name.to_owned(),

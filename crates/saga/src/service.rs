@@ -18,13 +18,13 @@ use headwater_resources::EventStreamSpec;
 use headwater_resources::saga::SagaSpec;
 use headwater_resources::shared::WorkState;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::call::Caller;
 use crate::definition::Definition;
-use crate::drive::{Plans, Rest, Workshop, until};
+use crate::drive::{Plans, Rest, Told, Workshop, until};
 use crate::history::{COMPENSATED, COMPLETED, Command, Commanded, Entry, STARTED};
 use crate::instance::State;
 use crate::intake::{Counts, Intake, Starting};
@@ -35,7 +35,9 @@ use crate::variables::Names;
 
 /// Entries of the saga's log that are looked at together.
 const FOLLOWED: usize = 1_000;
-/// Bytes of them.
+/// What has happened that a slow listener may be behind.
+const TOLD: usize = 1_024;
+/// Bytes of entries that are looked at together.
 const FOLLOWED_BYTES: usize = 4 << 20;
 
 /// The logs and the world of a saga.
@@ -120,6 +122,7 @@ impl SagaService {
             caller: parts.caller,
             clock: parts.clock,
             table: Table::default(),
+            told: broadcast::channel(TOLD).0,
             stop: stop.clone(),
         });
         workshop.read_definitions().await?;
@@ -235,6 +238,11 @@ impl SagaService {
             unmatched: read(&self.0.counts.unmatched),
             message: self.0.message.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// What happens to instances, as it does; a listener that is too slow loses the oldest.
+    pub fn listen(&self) -> broadcast::Receiver<Told> {
+        self.0.workshop.told.subscribe()
     }
 
     /// Waits until events up to `positions` have been taken in.

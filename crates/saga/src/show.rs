@@ -113,6 +113,7 @@ impl Instance {
         instance: &Folded,
         events: &[RecordedEvent],
     ) -> Result<Self> {
+        let line = |event: &RecordedEvent| Ok(Line::of(&Entry::decode(event)?, event.recorded_at));
         let history = events.iter().map(line).collect::<Result<_>>()?;
         Ok(Self {
             summary: Summary::of(plan, instance),
@@ -124,59 +125,54 @@ impl Instance {
     }
 }
 
-fn line(event: &RecordedEvent) -> Result<Line> {
-    let entry = Entry::decode(event)?;
-    let (step, direction, key, text) = match &entry {
-        Entry::Started(it) => (
-            None,
-            None,
-            None,
-            format!("{} {} of \"{}\"", it.event.event_type, it.event.id, it.event.stream_id),
-        ),
-        Entry::StepBegun(it) => {
-            let waits = it.waits_for.as_ref().map_or(String::new(), |waits| {
-                format!("; then waits for {} of {}", waits.events.join(" or "), waits.value)
-            });
-            (Some(&it.step), Some(it.direction), Some(it.key.clone()), format!("{}{waits}", it.call))
-        }
-        Entry::StepSent(it) => (
-            Some(&it.step),
-            Some(Direction::Do),
-            None,
-            format!("{}; its reply is waited for until {}", it.answer, it.until),
-        ),
-        Entry::AttemptUnanswered(it) => (
-            Some(&it.step),
-            Some(it.direction),
-            None,
-            format!("attempt {}: {}; again at {}", it.attempt, it.reason, it.next),
-        ),
-        Entry::StepSucceeded(it) => (Some(&it.step), Some(it.direction), None, it.answer.clone()),
-        Entry::StepFailed(it) => (Some(&it.step), Some(it.direction), None, it.reason.clone()),
-        Entry::StepUnknown(it) => (Some(&it.step), Some(Direction::Do), None, it.reason.clone()),
-        Entry::ReplySeen(it) => (
-            Some(&it.step),
-            None,
-            None,
-            format!("{} {} of \"{}\"", it.event.event_type, it.event.id, it.event.stream_id),
-        ),
-        Entry::Turned(it) => (it.step.as_ref(), None, None, format!("{}: {}", why(it.why), it.reason)),
-        Entry::AttentionNeeded(it) => (it.step.as_ref(), None, None, it.reason.clone()),
-        Entry::Commanded(it) => {
-            let reason = it.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
-            (it.step.as_ref(), None, None, format!("{:?}{reason}", it.command).to_lowercase())
-        }
-        Entry::Completed(_) => (None, None, None, "all steps are done".to_owned()),
-        Entry::Compensated(_) => (None, None, None, "all that was done has been undone".to_owned()),
-    };
-    Ok(Line {
-        time: event.recorded_at,
-        what: event.event_type.to_string(),
-        step: step.cloned(),
-        direction,
-        text,
-        key,
-    })
+impl Line {
+    /// What `entry` says, recorded at `time`.
+    pub(crate) fn of(entry: &Entry, time: Timestamp) -> Self {
+        let (step, direction, key, text) = match entry {
+            Entry::Started(it) => (
+                None,
+                None,
+                None,
+                format!("{} {} of \"{}\"", it.event.event_type, it.event.id, it.event.stream_id),
+            ),
+            Entry::StepBegun(it) => {
+                let waits = it.waits_for.as_ref().map_or(String::new(), |waits| {
+                    format!("; then waits for {} of {}", waits.events.join(" or "), waits.value)
+                });
+                (Some(&it.step), Some(it.direction), Some(it.key.clone()), format!("{}{waits}", it.call))
+            }
+            Entry::StepSent(it) => (
+                Some(&it.step),
+                Some(Direction::Do),
+                None,
+                format!("{}; its reply is waited for until {}", it.answer, it.until),
+            ),
+            Entry::AttemptUnanswered(it) => (
+                Some(&it.step),
+                Some(it.direction),
+                None,
+                format!("attempt {}: {}; again at {}", it.attempt, it.reason, it.next),
+            ),
+            Entry::StepSucceeded(it) => (Some(&it.step), Some(it.direction), None, it.answer.clone()),
+            Entry::StepFailed(it) => (Some(&it.step), Some(it.direction), None, it.reason.clone()),
+            Entry::StepUnknown(it) => (Some(&it.step), Some(Direction::Do), None, it.reason.clone()),
+            Entry::ReplySeen(it) => (
+                Some(&it.step),
+                None,
+                None,
+                format!("{} {} of \"{}\"", it.event.event_type, it.event.id, it.event.stream_id),
+            ),
+            Entry::Turned(it) => (it.step.as_ref(), None, None, format!("{}: {}", why(it.why), it.reason)),
+            Entry::AttentionNeeded(it) => (it.step.as_ref(), None, None, it.reason.clone()),
+            Entry::Commanded(it) => {
+                let reason = it.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+                (it.step.as_ref(), None, None, format!("{:?}{reason}", it.command).to_lowercase())
+            }
+            Entry::Completed(_) => (None, None, None, "all steps are done".to_owned()),
+            Entry::Compensated(_) => (None, None, None, "all that was done has been undone".to_owned()),
+        };
+        Self { time, what: entry.event_type().to_owned(), step: step.cloned(), direction, text, key }
+    }
 }
 
 const fn why(why: Why) -> &'static str {

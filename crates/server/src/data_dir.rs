@@ -7,6 +7,7 @@
 //!   dev.lock              who uses it
 //!   streams/NAME.db       the log of an EventStream
 //!   projections/NAME.db   the read model of a Projection
+//!   sagas/NAME.db         the log of a Saga: its instances
 //!   scratch/              read models of the past, for as long as somebody asks for them
 //! ```
 
@@ -54,7 +55,7 @@ impl DataDir {
     /// # Errors
     /// `Unavailable` when it cannot be written; as [`claim`](Self::claim), when another process was faster.
     pub fn prepare(&mut self) -> Result<()> {
-        for folder in [self.path.clone(), self.path.join("streams"), self.path.join("projections")] {
+        for folder in ["", "streams", "projections", "sagas"].map(|folder| self.path.join(folder)) {
             fs::create_dir_all(&folder).map_err(|error| failed("make", &folder, &error))?;
         }
         if self.lock.is_none() {
@@ -96,6 +97,11 @@ impl DataDir {
     pub(crate) fn projection(&self, name: &str) -> PathBuf {
         self.path.join("projections").join(format!("{name}.db"))
     }
+
+    /// The file of the log of Saga `name`.
+    pub(crate) fn saga(&self, name: &str) -> PathBuf {
+        self.path.join("sagas").join(format!("{name}.db"))
+    }
 }
 
 fn check_format(path: &Path, text: &str) -> Result<()> {
@@ -117,7 +123,7 @@ fn check_empty(path: &Path) -> Result<()> {
     match fs::read_dir(path) {
         Ok(entries) => {
             // What a start leaves that was interrupted before it had written the format.
-            let ours = [".gitignore", "dev.lock", "streams", "projections", "scratch"];
+            let ours = [".gitignore", "dev.lock", "streams", "projections", "sagas", "scratch"];
             for entry in entries {
                 let entry = entry.map_err(|error| failed("read", path, &error))?.file_name();
                 if !ours.iter().any(|name| entry == *name) {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_core::{Error, Result};
 use headwater_log::{Filter, StartFrom, Subscription};
 use headwater_resources::manifest::Manifests;
-use headwater_resources::{EventStream, EventStreamSpec, Projection, ProjectionSpec};
+use headwater_resources::{EventStream, EventStreamSpec, Projection, ProjectionSpec, Saga, SagaSpec};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::load::{LoadError, Loaded, load};
-use crate::notice::{Notice, ProjectionAt, Ready, StreamAt};
+use crate::notice::{Notice, ProjectionAt, Ready, SagaAt, StreamAt};
 use crate::projection::RunningProjection;
 use crate::queries::Queries;
+use crate::saga::{DevSurroundings, RunningSaga};
 use crate::stream::RunningStream;
 use crate::tell;
 use crate::watch::Watch;
@@ -54,6 +56,8 @@ pub struct Dev {
     data: DataDir,
     streams: BTreeMap<String, RunningStream>,
     projections: BTreeMap<String, RunningProjection>,
+    sagas: BTreeMap<String, RunningSaga>,
+    surroundings: Arc<DevSurroundings>,
     /// Where the next event stream listens.
     next: Listen,
     queries: Queries,
@@ -92,6 +96,8 @@ impl Dev {
             data,
             streams: BTreeMap::new(),
             projections: BTreeMap::new(),
+            sagas: BTreeMap::new(),
+            surroundings: Arc::default(),
             next,
             queries,
             watch,
@@ -122,6 +128,11 @@ impl Dev {
         }
         for (name, spec) in projections(&loaded.manifests) {
             self.start_projection(&name, spec).await?;
+        }
+        self.surroundings.load(loaded);
+        self.surroundings.set_streams(&self.streams);
+        for (name, spec) in sagas(&loaded.manifests) {
+            self.start_saga(&name, spec).await?;
         }
         for projection in self.projections.values() {
             // Not in time: it is built while everything else serves, and said to be.
@@ -164,6 +175,20 @@ impl Dev {
         Ok(())
     }
 
+    async fn start_saga(&mut self, name: &str, spec: SagaSpec) -> Result<()> {
+        let stream_name = &spec.stream_ref.name;
+        let stream = self.streams.get(stream_name).ok_or_else(|| {
+            Error::not_found(format!("the event stream \"{stream_name}\" of saga \"{name}\" does not run"))
+        })?;
+        let saga = RunningSaga::start(name, spec, stream, Arc::clone(&self.surroundings), &self.data).await?;
+        if self.options.tell_changes {
+            self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
+        }
+        self.queries.add_saga(saga.service.clone());
+        self.sagas.insert(name.to_owned(), saga);
+        Ok(())
+    }
+
     fn tell_rollouts(&self, projection: &RunningProjection) {
         self.spawn_teller(tell::rollouts(projection.service.watch(), self.notices.clone()));
     }
@@ -186,10 +211,6 @@ impl Dev {
             let file = format!("{}:{}", ignored.source.file, ignored.source.line);
             self.tell(Notice::Ignored { file, resource: format!("{} {}", ignored.kind, ignored.name) }).await;
         }
-        for saga in &loaded.manifests.sagas {
-            let name = saga.metadata.name.as_deref().unwrap_or_default();
-            self.note(format!("Saga {name} is checked, but not run by this version")).await;
-        }
         for warning in loaded.manifests.warnings() {
             self.tell(warning.into()).await;
         }
@@ -207,10 +228,15 @@ impl Dev {
             stream: projection.spec.stream_ref.name.clone(),
             tables: projection.spec.tables.iter().map(|table| table.name.clone()).collect(),
         });
+        let sagas = self
+            .sagas
+            .iter()
+            .map(|(name, saga)| SagaAt { name: name.clone(), stream: saga.spec.stream_ref.name.clone() });
         Ready {
             streams: streams.collect(),
             query: self.queries.url().to_owned(),
             projections: projections.collect(),
+            sagas: sagas.collect(),
             data_dir: self.data.path().to_owned(),
             startup_ms: self.options.begun.elapsed().as_millis() as u64,
         }
@@ -237,9 +263,12 @@ impl Dev {
         self.stop().await
     }
 
-    /// Queries and folding first, then the logs that they read.
+    /// Queries, sagas and folding first, then the logs that they read.
     async fn stop(self) -> Result<()> {
         self.queries.begin_to_stop();
+        for saga in self.sagas.into_values() {
+            saga.stop().await;
+        }
         for projection in self.projections.values() {
             projection.service.stop().await;
         }
@@ -283,4 +312,10 @@ fn streams(manifests: &Manifests) -> BTreeMap<String, EventStreamSpec> {
 fn projections(manifests: &Manifests) -> BTreeMap<String, ProjectionSpec> {
     let named = |projection: &Projection| Some((projection.metadata.name.clone()?, projection.spec.clone()));
     manifests.projections.iter().filter_map(|projection| named(projection)).collect()
+}
+
+/// The sagas by name.
+fn sagas(manifests: &Manifests) -> BTreeMap<String, SagaSpec> {
+    let named = |saga: &Saga| Some((saga.metadata.name.clone()?, saga.spec.clone()));
+    manifests.sagas.iter().filter_map(|saga| named(saga)).collect()
 }

@@ -3,8 +3,10 @@
 //! ```text
 //!             ┌ EventStream ─ EventStore ─▶ Sequencer ─▶ SqliteLog     streams/NAME.db
 //! manifests ──┤                                             │
-//!     ▲       └ Projection ─ workers ◀──────────────────────┘
-//!     │                         └─▶ SqliteView                         projections/NAME.db
+//!     ▲       ├ Projection ─ workers ◀──────────────────────┤
+//!     │       │                 └─▶ SqliteView              │          projections/NAME.db
+//!     │       └ Saga ─ coordinator ◀────────────────────────┘
+//!     │                   └─▶ Sequencer ─▶ SqliteLog                   sagas/NAME.db
 //!  watch                            ▲
 //!                 query API ────────┘
 //! ```
@@ -18,6 +20,7 @@ mod load;
 mod notice;
 mod projection;
 mod queries;
+mod saga;
 mod stream;
 mod tell;
 mod watch;
@@ -26,4 +29,4 @@ pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
 pub use listen::Listen;
 pub use load::{LoadError, Loaded, load};
-pub use notice::{Change, Event, Notice, ProjectionAt, Ready, Severity, StreamAt};
+pub use notice::{Change, Event, Notice, ProjectionAt, Ready, SagaAt, Severity, StreamAt};

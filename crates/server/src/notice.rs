@@ -57,6 +57,19 @@ pub enum Notice {
     },
     /// An event was stored.
     Event(Event),
+    /// Something happened to an instance of a saga.
+    Step {
+        /// The saga.
+        saga: String,
+        /// The instance.
+        instance: String,
+        /// What happened, in a word.
+        what: String,
+        /// Which step, and which way: `debit-payment`, `debit-payment undo`.
+        step: String,
+        /// In words.
+        text: String,
+    },
     /// A row changed.
     Row {
         /// Of which projection.
@@ -105,6 +118,8 @@ pub struct Ready {
     pub query: String,
     /// In order of name.
     pub projections: Vec<ProjectionAt>,
+    /// In order of name.
+    pub sagas: Vec<SagaAt>,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// From the start of the process's work to here.
@@ -131,6 +146,15 @@ pub struct ProjectionAt {
     pub stream: String,
     /// Its tables.
     pub tables: Vec<String>,
+}
+
+/// A saga.
+#[derive(Debug, Clone, Serialize)]
+pub struct SagaAt {
+    /// Its name.
+    pub name: String,
+    /// Of which EventStream.
+    pub stream: String,
 }
 
 /// A stored event.

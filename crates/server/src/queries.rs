@@ -7,6 +7,7 @@ use std::time::Duration;
 use headwater_core::{Error, Result};
 use headwater_projection::{Catalog, ProjectionService, TravelOptions, admin_router, query_router};
 use headwater_runtime::{Metrics, Readiness};
+use headwater_saga::{SagaCatalog, SagaService};
 use headwater_sql::SqliteView;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,6 +24,7 @@ pub(crate) struct Queries {
     stop: CancellationToken,
     served: JoinHandle<std::io::Result<()>>,
     catalog: Catalog,
+    sagas: SagaCatalog,
 }
 
 impl Queries {
@@ -37,16 +39,18 @@ impl Queries {
             scratch: Arc::new(move || Ok(Arc::new(SqliteView::temporary(&scratch)?))),
             ..TravelOptions::default()
         });
+        let sagas = SagaCatalog::default();
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let router = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
+            .merge(headwater_saga::router(sagas.clone()).reset_fallback())
             .merge(headwater_runtime::health::router(Readiness::default(), Metrics::default()));
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let served = tokio::spawn(async move {
             let _ended = ended.drop_guard();
             server.await
         });
-        Ok(Self { url, stop, served, catalog })
+        Ok(Self { url, stop, served, catalog, sagas })
     }
 
     /// Where it is.
@@ -62,6 +66,16 @@ impl Queries {
     /// Answers no longer for the projection `name`.
     pub(crate) fn remove(&self, name: &str) {
         self.catalog.remove(name);
+    }
+
+    /// Answers for the saga of `service` too.
+    pub(crate) fn add_saga(&self, service: SagaService) {
+        self.sagas.add(service);
+    }
+
+    /// Answers no longer for the saga `name`.
+    pub(crate) fn remove_saga(&self, name: &str) {
+        self.sagas.remove(name);
     }
 
     /// Takes no further connections.

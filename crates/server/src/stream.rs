@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headwater_core::{Error, PartitionCount, Result};
 use headwater_eventstore::{EventStore, EventTypes};
-use headwater_log::{LogReader, Sequencer, SequencerOptions};
+use headwater_log::{LogReader, LogWriter, Sequencer, SequencerOptions};
 use headwater_resources::EventStreamSpec;
 use headwater_runtime::{Metrics, Readiness};
 use headwater_sql::{OpenLog, SqliteLog};
@@ -78,6 +78,11 @@ impl RunningStream {
         self.log.clone()
     }
 
+    /// For appending, as any other client.
+    pub(crate) fn writer(&self) -> Arc<dyn LogWriter> {
+        Arc::new(self.store.clone())
+    }
+
     /// Takes over what may change while it runs: the event types.
     ///
     /// # Errors
@@ -136,7 +141,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use headwater_core::{Append, EventType, Expected, NewEvent, StreamId};
-    use headwater_log::{Clock, LogWriter};
+    use headwater_log::Clock;
 
     use super::*;
 

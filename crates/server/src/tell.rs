@@ -5,6 +5,7 @@ use std::sync::Arc;
 use headwater_core::RecordedEvent;
 use headwater_log::{EventBatch, Subscription};
 use headwater_projection::{ProjectionStatus, RowChange};
+use headwater_saga::{Direction, Told};
 use headwater_view::Cell;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -49,6 +50,29 @@ fn told(stream: &str, event: &RecordedEvent) -> Event {
             .ok()
             .filter(|_| event.is_json())
             .and_then(|data| RawValue::from_string(data.to_owned()).ok()),
+    }
+}
+
+/// Tells what happens to the instances of a saga.
+pub(crate) async fn steps(saga: String, mut told: broadcast::Receiver<Told>, notices: mpsc::Sender<Notice>) {
+    loop {
+        let Told { instance, line } = match told.recv().await {
+            Ok(told) => told,
+            Err(RecvError::Lagged(lost)) => {
+                let message = format!("{lost} steps of saga {saga} happened too fast to be shown");
+                if notices.send(Notice::Note { message }).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let way = if line.direction == Some(Direction::Undo) { " undo" } else { "" };
+        let step = line.step.map_or_else(String::new, |step| format!("{step}{way}"));
+        let notice = Notice::Step { saga: saga.clone(), instance, what: line.what, step, text: line.text };
+        if notices.send(notice).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod tests {
         let ready = Ready {
             streams: vec![stream("orders", 1), stream("orders-audit", 2)],
             query: "http://127.0.0.1:3".to_owned(),
+            sagas: Vec::new(),
             projections: Vec::new(),
             data_dir: PathBuf::new(),
             startup_ms: 0,

@@ -91,6 +91,10 @@ impl<'a> Screen<'a> {
                 &format!("{projection} revision {revision}: {message}"),
             ),
             Notice::Event(event) => self.labelled(Colour::Cyan, "event", &event_text(event)),
+            Notice::Step { saga, instance, what, step, text } => {
+                let text = format!("{saga} {instance}  {what} {step}  {text}");
+                self.labelled(Colour::Bold, "step", &text)
+            }
             Notice::Row { projection, table, change, key, row } => {
                 let columns = row.as_ref().map_or_else(String::new, columns);
                 let text = format!("{projection}/{table} {key}  {change}  {columns}");
@@ -118,6 +122,14 @@ impl<'a> Screen<'a> {
                 })
             });
             console.table(&["projection", "event stream", "table", "query"], tables)?;
+            console.line("")?;
+        }
+        if !ready.sagas.is_empty() {
+            let sagas = ready.sagas.iter().map(|saga| {
+                let url = format!("{}/v1/sagas/{}/instances", ready.query, saga.name);
+                [saga.name.clone(), saga.stream.clone(), url]
+            });
+            console.table(&["saga", "event stream", "instances"], sagas)?;
             console.line("")?;
         }
         for (what, command) in suggestions(ready) {

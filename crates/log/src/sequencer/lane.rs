@@ -2,10 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::OptionFuture;
 use headwater_core::{Appended, Error, LogId, Partition, Position, Result, StreamId, Version};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::SequencerOptions;
@@ -51,7 +53,8 @@ pub(super) struct Lane {
 /// The versions that some stream ids are at, on their way.
 struct Loading {
     stream_ids: Vec<StreamId>,
-    versions: BoxFuture<'static, Result<Vec<Version>>>,
+    /// A task of its own: it may hold a connection that the lane itself waits for, and must go on whatever the lane waits for.
+    versions: AbortOnDropHandle<Result<Vec<Version>>>,
 }
 
 /// What came of trying a batch once.
@@ -405,15 +408,16 @@ impl Lane {
             return;
         }
         let (store, partition, stream_ids) = (Arc::clone(&self.store), self.partition, missing.clone());
-        let versions = Box::pin(async move { store.stream_versions(partition, &stream_ids).await });
-        self.loading = Some(Loading { stream_ids: missing, versions });
+        let versions = tokio::spawn(async move { store.stream_versions(partition, &stream_ids).await });
+        self.loading = Some(Loading { stream_ids: missing, versions: AbortOnDropHandle::new(versions) });
     }
 
     /// Remembers what was asked for. What has been learnt since, by a commit, is newer. An error is met again, and answered, when the
     /// next batch is planned.
-    fn loaded(&mut self, versions: Result<Vec<Version>>) {
+    fn loaded(&mut self, versions: Result<Result<Vec<Version>>, JoinError>) {
         let Some(loading) = self.loading.take() else { return };
-        for (stream_id, version) in loading.stream_ids.into_iter().zip(versions.unwrap_or_default()) {
+        let versions = versions.ok().and_then(Result::ok).unwrap_or_default();
+        for (stream_id, version) in loading.stream_ids.into_iter().zip(versions) {
             if self.versions.get(&stream_id).is_none() {
                 self.versions.insert(stream_id, version);
             }

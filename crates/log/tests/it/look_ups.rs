@@ -1,7 +1,7 @@
 //! What a sequencer asks its store never holds up what it has to answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,15 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A store whose commits and look-ups each wait for a permit.
+#[derive(Default)]
+struct Gates {
+    /// What look-ups give back when they are done, as they do a connection; and whether the first commit meets an id that is taken.
+    connection: Option<Semaphore>,
+    duplicate: AtomicBool,
+}
+
 struct Gated {
+    gates: Gates,
     store: MemoryStore,
     commits: Semaphore,
     look_ups: Semaphore,
@@ -74,16 +82,25 @@ impl LogStore for Gated {
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
         self.commits.acquire().await.unwrap().forget();
+        if self.gates.duplicate.swap(false, Ordering::SeqCst) {
+            return Err(CommitError::Duplicate);
+        }
         self.store.commit(batch).await
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.look_ups.acquire().await.unwrap().forget();
+        match &self.gates.connection {
+            None => self.look_ups.acquire().await.unwrap().forget(),
+            Some(connection) => drop(connection.acquire().await.unwrap()),
+        }
         self.store.stream_versions(partition, stream_ids).await
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
+        if let Some(connection) = &self.gates.connection {
+            drop(connection.acquire().await.unwrap());
+        }
         self.store.find(ids).await
     }
 }
@@ -96,6 +113,7 @@ fn append(stream_id: &str) -> Append {
 #[tokio::test]
 async fn an_answer_does_not_wait_for_what_the_next_batch_needs() {
     let store = Arc::new(Gated {
+        gates: Gates::default(),
         store: MemoryStore::new(PartitionCount::ONE),
         commits: Semaphore::new(0),
         look_ups: Semaphore::new(1),
@@ -119,5 +137,36 @@ async fn an_answer_does_not_wait_for_what_the_next_batch_needs() {
     store.commits.add_permits(10);
     let answered = tokio::time::timeout(PATIENCE, second).await.expect("what was asked for has come");
     assert_eq!(answered.unwrap().unwrap().position, Position::new(2));
+    log.shutdown().await;
+}
+
+/// The one connection is promised to a look-up for the next batch, when the lane has to look something up for this one.
+#[tokio::test]
+async fn a_look_up_for_the_next_batch_does_not_hold_up_this_one() {
+    let store = Arc::new(Gated {
+        gates: Gates { connection: Some(Semaphore::new(1)), duplicate: AtomicBool::new(true) },
+        store: MemoryStore::new(PartitionCount::ONE),
+        commits: Semaphore::new(0),
+        look_ups: Semaphore::new(0),
+        asked: AtomicUsize::new(0),
+    });
+    let connection = store.gates.connection.as_ref().unwrap();
+    let log = Sequencer::start(store.clone(), SequencerOptions::default());
+    let spawn = |stream_id: &'static str| {
+        let log = log.clone();
+        tokio::spawn(async move { log.append(append(stream_id)).await })
+    };
+    let first = spawn("a");
+    store.asked(1).await;
+    let busy = connection.acquire().await.unwrap();
+    let second = spawn("b");
+    store.asked(2).await;
+    store.commits.add_permits(10);
+    // The first meets an id that is taken and is looked for, behind what the second needs.
+    tokio::task::yield_now().await;
+    drop(busy);
+    for append in [first, second] {
+        tokio::time::timeout(PATIENCE, append).await.expect("nobody waits for himself").unwrap().unwrap();
+    }
     log.shutdown().await;
 }

@@ -1,20 +1,31 @@
-//! Sagas: names, roles and compensations, as far as the structure shows them.
+//! Sagas: names, roles, compensations, and every expression with the variables that are known where it stands.
 
 use std::collections::HashMap;
 
-use headwater_expr::{Scope, Template};
+use headwater_expr::{Scope, Template, Type};
+use serde_json::Value;
 
 use super::{expression, scope};
 use crate::event_stream::EventStream;
 use crate::fault::{At, Path, Problem};
-use crate::saga::{CompensationType, Role, Saga, Work};
+use crate::saga::{AppendAction, CompensationType, GrpcAction, HttpAction, Role, Saga, Step, Work};
+use crate::shared::{Cel, TemplateText};
 
-/// All that is wrong with a saga. Expressions of its steps are checked by what runs them.
+/// Names that expressions have besides the saga's variables, and what they stand for.
+const OWN_NAMES: [(&str, &str); 4] = [
+    ("instance", "the instance's name"),
+    ("failure", "why the saga turned back"),
+    ("event", "the event that starts it, or a reply"),
+    ("response", "what a participant answered"),
+];
+
+/// All that is wrong with a saga.
 pub fn saga(saga: &Saga, stream: Option<&EventStream>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = Path::root().field("spec");
-    start(saga, stream, &spec, &mut problems);
-    let mut checker = Checker { names: HashMap::new(), pivot: None, problems: &mut problems };
+    let variables = start(saga, stream, &spec, &mut problems);
+    let mut checker =
+        Checker { names: HashMap::new(), pivot: None, variables, stream, problems: &mut problems };
     let steps = spec.field("steps");
     for (index, step) in saga.spec.steps.iter().enumerate() {
         let path = steps.index(index);
@@ -38,18 +49,30 @@ pub fn saga(saga: &Saga, stream: Option<&EventStream>) -> Vec<Problem> {
                 }
             }
         }
+        checker.expressions(step, &path);
     }
+    checker.endings(saga, &spec);
     problems
 }
 
-fn start(saga: &Saga, stream: Option<&EventStream>, spec: &Path, problems: &mut Vec<Problem>) {
+/// Gives the variables that are known from the start.
+fn start(
+    saga: &Saga,
+    stream: Option<&EventStream>,
+    spec: &Path,
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, Type)> {
+    let mut variables = Vec::new();
     let data = scope::data(stream, saga.spec.start_on.events.iter().map(String::as_str));
     let scope = Scope::new().with("event", headwater_expr::event_type(data));
     if let Some(when) = &saga.spec.start_on.when {
         expression::condition(when, &scope, &spec.field("startOn").field("when"), problems);
     }
     for (name, source) in &saga.spec.variables {
-        expression::compile(source, &scope, &spec.field("variables").field(name), problems);
+        let path = spec.field("variables").field(name);
+        own_name(name, &path, problems);
+        let compiled = expression::compile(source, &scope, &path, problems);
+        variables.push((name.clone(), compiled.map_or(Type::Any, |compiled| compiled.result().clone())));
     }
     if let Some(instance) = &saga.spec.instance
         && let Err(faults) = Template::compile(instance, &scope)
@@ -59,11 +82,22 @@ fn start(saga: &Saga, stream: Option<&EventStream>, spec: &Path, problems: &mut 
             Problem { at, ..Problem::new(spec.field("instance"), fault.message, "") }
         }));
     }
+    variables
+}
+
+fn own_name(name: &str, path: &Path, problems: &mut Vec<Problem>) {
+    if let Some((_, what)) = OWN_NAMES.iter().find(|(own, _)| *own == name) {
+        let message = format!("\"{name}\" is {what}, and cannot be another variable");
+        problems.push(Problem::new(path.clone(), message, "call it something else"));
+    }
 }
 
 struct Checker<'a> {
     names: HashMap<String, Path>,
     pivot: Option<Path>,
+    /// What is known where the check stands.
+    variables: Vec<(String, Type)>,
+    stream: Option<&'a EventStream>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -137,4 +171,182 @@ impl Checker<'_> {
             (Role::Retriable, Some(_)) | (Role::Compensatable, None) => {}
         }
     }
+
+    fn scope(&self) -> Scope {
+        let known = Scope::new().with("instance", Type::Text);
+        self.variables.iter().fold(known, |scope, (name, known)| scope.with(name.as_str(), known.clone()))
+    }
+
+    /// `failure`, where the saga has turned back.
+    fn scope_back(&self) -> Scope {
+        let fields = [("step", Type::nullable(Type::Text)), ("reason", Type::Text), ("why", Type::Text)];
+        self.scope().with("failure", Type::object(fields))
+    }
+
+    fn expressions(&mut self, step: &Step, path: &Path) {
+        let works: Vec<(&Work, Path)> = match &step.parallel {
+            None => vec![(&step.work, path.clone())],
+            Some(parallel) => {
+                let at = path.field("parallel").field("steps");
+                parallel
+                    .steps
+                    .iter()
+                    .enumerate()
+                    .map(|(index, branch)| (&branch.work, at.index(index)))
+                    .collect()
+            }
+        };
+        // Steps side by side see what was known before, not each other's.
+        let mut captured = Vec::new();
+        for (work, path) in &works {
+            captured.extend(self.work_expressions(work, path));
+        }
+        for (name, known) in captured {
+            match self.variables.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, other)) => *other = other.join(&known),
+                None => self.variables.push((name, known)),
+            }
+        }
+    }
+
+    /// Gives what is captured.
+    fn work_expressions(&mut self, work: &Work, path: &Path) -> Vec<(String, Type)> {
+        let scope = self.scope();
+        if let Some(action) = &work.action {
+            let path = path.field("action");
+            self.calls(action.http.as_ref(), action.append.as_ref(), action.grpc.as_ref(), &scope, &path);
+        }
+        let mut answered = scope.clone();
+        if work.action.as_ref().is_some_and(|action| action.append.is_none()) {
+            answered = answered.with("response", response());
+        }
+        if let Some(reply) = &work.await_reply {
+            let path = path.field("awaitReply").field("correlate");
+            let types = reply.success.iter().chain(&reply.failure).map(String::as_str);
+            let event = headwater_expr::event_type(scope::data(self.stream, types));
+            self.correlation(
+                &reply.correlate.event,
+                &Scope::new().with("event", event),
+                &path.field("event"),
+            );
+            self.correlation(&reply.correlate.instance, &scope, &path.field("instance"));
+            let success = reply.success.iter().map(String::as_str);
+            answered = answered.with("event", headwater_expr::event_type(scope::data(self.stream, success)));
+        }
+        let mut captured = Vec::new();
+        for (name, source) in &work.capture {
+            let path = path.field("capture").field(name);
+            own_name(name, &path, self.problems);
+            let compiled = expression::compile(source, &answered, &path, self.problems);
+            captured.push((name.clone(), compiled.map_or(Type::Any, |compiled| compiled.result().clone())));
+        }
+        if let Some(compensation) = &work.compensation {
+            let scope = captured
+                .iter()
+                .fold(self.scope_back(), |scope, (name, known)| scope.with(name.as_str(), known.clone()));
+            let path = path.field("compensation");
+            self.calls(
+                compensation.http.as_ref(),
+                compensation.append.as_ref(),
+                compensation.grpc.as_ref(),
+                &scope,
+                &path,
+            );
+        }
+        captured
+    }
+
+    fn endings(&mut self, saga: &Saga, spec: &Path) {
+        if let Some(ending) = &saga.spec.on_completed {
+            let scope = self.scope();
+            self.append(&ending.append, &scope, &spec.field("onCompleted").field("append"));
+        }
+        if let Some(ending) = &saga.spec.on_compensated {
+            let scope = self.scope_back();
+            self.append(&ending.append, &scope, &spec.field("onCompensated").field("append"));
+        }
+    }
+
+    fn calls(
+        &mut self,
+        http: Option<&HttpAction>,
+        append: Option<&AppendAction>,
+        grpc: Option<&GrpcAction>,
+        scope: &Scope,
+        path: &Path,
+    ) {
+        if let Some(http) = http {
+            let path = path.field("http");
+            self.template(&http.url, scope, &path.field("url"));
+            for (index, header) in http.headers.iter().enumerate() {
+                if let Some(value) = &header.value {
+                    self.template(value, scope, &path.field("headers").index(index).field("value"));
+                }
+                if header.name.eq_ignore_ascii_case("idempotency-key") {
+                    self.problem(
+                        path.field("headers").index(index).field("name"),
+                        "the idempotency key is the step's own: it must not change over repetitions",
+                        "remove this header",
+                    );
+                }
+            }
+            if let Some(body) = &http.body {
+                self.shape(body, scope, &path.field("body"));
+            }
+        }
+        if let Some(append) = append {
+            self.append(append, scope, &path.field("append"));
+        }
+        if let Some(grpc) = grpc {
+            self.shape(&grpc.request, scope, &path.field("grpc").field("request"));
+        }
+    }
+
+    fn append(&mut self, append: &AppendAction, scope: &Scope, path: &Path) {
+        self.template(&append.stream_id, scope, &path.field("streamId"));
+        self.shape(&append.data, scope, &path.field("data"));
+    }
+
+    /// Each text in it is an expression.
+    fn shape(&mut self, tree: &Value, scope: &Scope, path: &Path) {
+        match tree {
+            Value::String(source) => {
+                expression::compile(&Cel::new(source.as_str()), scope, path, self.problems);
+            }
+            Value::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    self.shape(element, scope, &path.index(index));
+                }
+            }
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    self.shape(field, scope, &path.field(name.as_str()));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn template(&mut self, source: &TemplateText, scope: &Scope, path: &Path) {
+        if let Err(faults) = Template::compile(source, scope) {
+            self.problems.extend(faults.into_iter().map(|fault| {
+                let at = At::Text { line: fault.line, column: fault.column };
+                Problem { at, ..Problem::new(path.clone(), fault.message, "") }
+            }));
+        }
+    }
+
+    /// What two things are known by: a text or a number.
+    fn correlation(&mut self, source: &Cel, scope: &Scope, path: &Path) {
+        let Some(compiled) = expression::compile(source, scope, path, self.problems) else { return };
+        if !compiled.result().has_text() {
+            let message = format!("gives {}, and a reply is known by a text or a number", compiled.result());
+            self.problem(path.clone(), message, "use a field of it");
+        }
+    }
+}
+
+/// What a participant answered.
+fn response() -> Type {
+    Type::object([("status", Type::Any), ("headers", Type::map(Type::Any)), ("body", Type::Any)])
 }

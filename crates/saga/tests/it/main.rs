@@ -1,3 +1,14 @@
-//! Sagas that run, as whoever uses them sees them.
+//! Sagas over real logs: what they send, how they end, and coordinators that are killed.
 
 mod api;
+mod bank;
+mod call_append;
+mod call_grpc;
+mod call_grpc_faults;
+mod call_hostile;
+mod call_http;
+mod call_tls;
+mod kills;
+mod outcomes;
+mod shop;
+mod support;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use headwater_core::Result;
-use headwater_resources::{EventStreamSpec, ProjectionSpec, digest};
+use headwater_resources::{EventStreamSpec, ProjectionSpec, SagaSpec, digest};
 
-use super::{Dev, LoadError, Loaded, Notice, projections, streams};
+use super::{Dev, LoadError, Loaded, Notice, projections, sagas, streams};
 use crate::notice::Change;
 
 impl Dev {
@@ -29,7 +29,15 @@ impl Dev {
         for (name, spec) in projections {
             self.reload_projection(&name, spec).await;
         }
+        self.surroundings.load(&loaded);
+        self.surroundings.set_streams(&self.streams);
+        let sagas = sagas(&loaded.manifests);
+        self.remove_sagas(&sagas).await;
+        for (name, spec) in sagas {
+            self.reload_saga(&name, spec).await;
+        }
         self.remove_streams(&streams).await;
+        self.surroundings.set_streams(&self.streams);
     }
 
     async fn reload_stream(&mut self, name: &str, spec: &EventStreamSpec) {
@@ -82,6 +90,13 @@ impl Dev {
                 && let Err(error) = projection.update(projection.spec.clone(), &stream.spec).await
             {
                 refused.push((format!("Projection {name}"), error.to_string()));
+            }
+        }
+        for (name, saga) in &mut self.sagas {
+            if saga.spec.stream_ref.name == stream_name
+                && let Err(error) = saga.update(saga.spec.clone(), &stream.spec).await
+            {
+                refused.push((format!("Saga {name}"), error.to_string()));
             }
         }
         for (resource, message) in refused {
@@ -137,14 +152,61 @@ impl Dev {
         }
     }
 
+    async fn reload_saga(&mut self, name: &str, spec: SagaSpec) {
+        let resource = format!("Saga {name}");
+        let Some(running) = self.sagas.get_mut(name) else {
+            let (change, message) = match self.start_saga(name, spec).await {
+                Ok(()) => (Change::Added, "is started by events from now on".to_owned()),
+                Err(error) => (Change::Refused, error.to_string()),
+            };
+            return self.changed(resource, change, message).await;
+        };
+        if running.spec == spec {
+            return;
+        }
+        if running.spec.stream_ref != spec.stream_ref {
+            let message = "streamRef cannot be changed: make another Saga. It goes on as it was".to_owned();
+            return self.changed(resource, Change::Refused, message).await;
+        }
+        let Some(stream) = self.streams.get(&spec.stream_ref.name) else { return };
+        let (change, message) = match running.update(spec, &stream.spec).await {
+            Ok(()) => (
+                Change::Changed,
+                "new instances follow it; those that have started end as they began".to_owned(),
+            ),
+            Err(error) => (Change::Refused, format!("{error}. It goes on as it was")),
+        };
+        self.changed(resource, change, message).await;
+    }
+
+    async fn remove_sagas(&mut self, wanted: &BTreeMap<String, SagaSpec>) {
+        let gone: Vec<String> =
+            self.sagas.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(saga) = self.sagas.remove(&name) {
+                self.queries.remove_saga(&name);
+                saga.stop().await;
+                let message = format!(
+                    "stopped; its instances stay where they are, in {}",
+                    self.data.saga(&name).display()
+                );
+                self.changed(format!("Saga {name}"), Change::Removed, message).await;
+            }
+        }
+    }
+
     async fn remove_streams(&mut self, wanted: &BTreeMap<String, EventStreamSpec>) {
         let gone: Vec<String> =
             self.streams.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
             let resource = format!("EventStream {name}");
-            let reader = self.projections.iter().find(|(_, reader)| reader.spec.stream_ref.name == name);
-            if let Some((reader, _)) = reader {
-                let message = format!("Projection {reader} still reads it; it goes on");
+            let projection = self.projections.iter().find(|(_, reader)| reader.spec.stream_ref.name == name);
+            let saga = self.sagas.iter().find(|(_, reader)| reader.spec.stream_ref.name == name);
+            let reader = projection
+                .map(|(name, _)| format!("Projection {name}"))
+                .or_else(|| saga.map(|(name, _)| format!("Saga {name}")));
+            if let Some(reader) = reader {
+                let message = format!("{reader} still reads it; it goes on");
                 self.changed(resource, Change::Refused, message).await;
                 continue;
             }

@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "eventstore",
             "projection",
+            "saga",
         ],
     ),
     ("cli", &["core", "api", "resources", "runtime", "saga", "server"]),

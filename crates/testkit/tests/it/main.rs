@@ -4,3 +4,4 @@ mod concurrency;
 mod kill;
 mod layout;
 mod readme;
+mod sagas;

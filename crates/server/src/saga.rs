@@ -1,0 +1,135 @@
+//! One Saga that runs, and what its calls find around them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use headwater_core::{Error, PartitionCount, Result};
+use headwater_log::{Clock, LogWriter, Sequencer, SequencerOptions};
+use headwater_resources::manifest::{ConfigMaps, Secrets};
+use headwater_resources::shared::{DataKind, DataRef, SecretKeyRef};
+use headwater_resources::{EventStreamSpec, SagaSpec};
+use headwater_saga::{Calls, Parts, SagaService, Surroundings};
+use headwater_sql::{OpenLog, SqliteLog};
+
+use crate::data_dir::DataDir;
+use crate::load::Loaded;
+use crate::stream::RunningStream;
+
+/// The namespace of everything that `dev` runs: the one that `kubectl apply` takes when none is said.
+const NAMESPACE: &str = "default";
+
+/// The Secrets, services and event streams of this process, as the files have them now.
+#[derive(Default)]
+pub(crate) struct DevSurroundings(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    secrets: Secrets,
+    config_maps: ConfigMaps,
+    services: BTreeMap<String, String>,
+    streams: HashMap<String, Arc<dyn LogWriter>>,
+}
+
+impl DevSurroundings {
+    /// Takes over what the files say.
+    pub(crate) fn load(&self, loaded: &Loaded) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.secrets = loaded.manifests.secrets.clone();
+        known.config_maps = loaded.manifests.config_maps.clone();
+        known.services = loaded.dev_file.services.clone();
+    }
+
+    /// Takes over which event streams there are.
+    pub(crate) fn set_streams(&self, streams: &BTreeMap<String, RunningStream>) {
+        let streams = streams.iter().map(|(name, stream)| (name.clone(), stream.writer()));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).streams = streams.collect();
+    }
+
+    fn read<T>(&self, what: impl FnOnce(&Known) -> T) -> T {
+        what(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Surroundings for DevSurroundings {
+    fn secret(&self, key: &SecretKeyRef) -> Result<Vec<u8>> {
+        self.read(|known| known.secrets.get(&key.name, &key.key).map(<[u8]>::to_vec))
+            .map_err(|missing| Error::not_found(missing.to_string()))
+    }
+
+    fn data(&self, key: &DataRef) -> Result<Vec<u8>> {
+        self.read(|known| match key.kind {
+            DataKind::Secret => known.secrets.get(&key.name, &key.key).map(<[u8]>::to_vec),
+            DataKind::ConfigMap => known.config_maps.get(&key.name, &key.key).map(<[u8]>::to_vec),
+        })
+        .map_err(|missing| Error::not_found(missing.to_string()))
+    }
+
+    fn address(&self, host: &str) -> Option<String> {
+        self.read(|known| known.services.get(host).cloned())
+    }
+
+    fn stream(&self, name: &str) -> Option<Arc<dyn LogWriter>> {
+        self.read(|known| known.streams.get(name).cloned())
+    }
+}
+
+/// A saga, its log, and what it was made from.
+pub(crate) struct RunningSaga {
+    pub(crate) spec: SagaSpec,
+    pub(crate) service: SagaService,
+    log: Arc<SqliteLog>,
+    sequencer: Sequencer,
+}
+
+impl RunningSaga {
+    /// Opens the saga's log and has it follow `stream`.
+    ///
+    /// # Errors
+    /// As [`SqliteLog::open`]; `Invalid` when it cannot be compiled.
+    pub(crate) async fn start(
+        name: &str,
+        spec: SagaSpec,
+        stream: &RunningStream,
+        surroundings: Arc<DevSurroundings>,
+        data: &DataDir,
+    ) -> Result<Self> {
+        let partitions = PartitionCount::new(stream.spec.partitions)?;
+        let options = OpenLog::new(format!("saga {name} of {}", spec.stream_ref.name), partitions);
+        let log = Arc::new(SqliteLog::open(data.saga(name), options).await?);
+        let sequencer = Sequencer::start(log.clone(), SequencerOptions::default());
+        let parts = Parts {
+            namespace: NAMESPACE.to_owned(),
+            name: name.to_owned(),
+            events: stream.reader(),
+            log: log.clone(),
+            writer: Arc::new(sequencer.clone()),
+            caller: Arc::new(Calls::new(surroundings)?),
+            clock: Clock::system(),
+        };
+        match SagaService::start(parts, &spec, &stream.spec).await {
+            Ok(service) => Ok(Self { spec, service, log, sequencer }),
+            Err(error) => {
+                sequencer.shutdown().await;
+                log.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has new instances follow `spec`, over events as `stream` declares them.
+    ///
+    /// # Errors
+    /// `Invalid` when it cannot be compiled: what runs goes on.
+    pub(crate) async fn update(&mut self, spec: SagaSpec, stream: &EventStreamSpec) -> Result<()> {
+        self.service.reconcile(&spec, stream).await?;
+        self.spec = spec;
+        Ok(())
+    }
+
+    /// Stops coordinating, writes what is queued, closes the log.
+    pub(crate) async fn stop(self) {
+        self.service.stop().await;
+        self.sequencer.shutdown().await;
+        self.log.close().await;
+    }
+}
