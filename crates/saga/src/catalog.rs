@@ -32,10 +32,11 @@ impl SagaCatalog {
     /// `NotFound` that says which there are.
     pub fn saga(&self, name: &str) -> Result<SagaService> {
         let sagas = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        sagas.get(name).cloned().ok_or_else(|| match sagas.len() {
-            0 => Error::not_found(format!("there is no saga \"{name}\", and no other either")),
-            _ => {
-                let names: Vec<String> = sagas.keys().map(|name| format!("\"{name}\"")).collect();
+        sagas.get(name).cloned().ok_or_else(|| {
+            let names: Vec<String> = sagas.keys().map(|name| format!("\"{name}\"")).collect();
+            if names.is_empty() {
+                Error::not_found(format!("there is no saga \"{name}\", and no other either"))
+            } else {
                 Error::not_found(format!("there is no saga \"{name}\"; there is {}", names.join(", ")))
             }
         })

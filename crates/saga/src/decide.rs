@@ -118,7 +118,7 @@ pub(crate) fn conclude(
             };
             match captured {
                 Ok(captured) => vec![succeeded(step, direction, response.summary, captured)],
-                Err(why) => without_capture(plan, instance, task, &why),
+                Err(why) => without_capture(plan, task, &why),
             }
         }
         Answer::Failure { reason, .. } => vec![Entry::StepFailed(StepFailed { step, direction, reason })],
@@ -211,7 +211,7 @@ fn settle(plan: &Plan, instance: &Instance, now: Timestamp) -> Vec<Entry> {
                 Some(Ok(captured)) => {
                     entries.push(succeeded(known.name.clone(), Direction::Do, answer, captured));
                 }
-                Some(Err(why)) => entries.extend(without_capture(plan, instance, task, &why)),
+                Some(Err(why)) => entries.extend(without_capture(plan, task, &why)),
             }
         } else if let Stage::Sent(until) = state.forward.stage
             && until <= now
@@ -230,7 +230,7 @@ fn turn(plan: &Plan, instance: &Instance, now: Timestamp) -> Option<Turned> {
     }
     for (task, state) in instance.tasks.iter().enumerate() {
         let known = &plan.tasks[task];
-        if instance.is_ending(plan, task) || known.role == Role::Retriable {
+        if plan.is_ending(task) || known.role == Role::Retriable {
             continue;
         }
         let why = match state.forward.stage {
@@ -374,10 +374,10 @@ fn succeeded(
 
 /// The step was done, but its answer has not what later steps need: turn back while that is possible; else go on without it, and the
 /// step that misses it says so.
-fn without_capture(plan: &Plan, instance: &Instance, task: usize, why: &str) -> Vec<Entry> {
+fn without_capture(plan: &Plan, task: usize, why: &str) -> Vec<Entry> {
     let known = &plan.tasks[task];
     let reason = format!("it was done, but its answer has not what is captured of it: {why}");
-    vec![if known.role == Role::Compensatable && !instance.is_ending(plan, task) {
+    vec![if known.role == Role::Compensatable && !plan.is_ending(task) {
         Entry::StepUnknown(StepUnknown { step: known.name.clone(), reason })
     } else {
         succeeded(known.name.clone(), Direction::Do, reason, BTreeMap::new())
@@ -395,7 +395,7 @@ fn unanswered(
     let known = &plan.tasks[task];
     let progress = instance.progress(task, direction);
     let may_give_up =
-        direction == Direction::Do && known.role == Role::Compensatable && !instance.is_ending(plan, task);
+        direction == Direction::Do && known.role == Role::Compensatable && !plan.is_ending(task);
     let last = instance.turned.is_some() || progress.unanswered + 1 >= known.retry.max_attempts;
     if may_give_up && last {
         return Entry::StepUnknown(StepUnknown { step: known.name.clone(), reason });

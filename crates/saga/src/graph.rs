@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
 
-    const MANIFEST: &str = r##"
+    const MANIFEST: &str = r#"
 apiVersion: headwater.dev/v1alpha1
 kind: EventStream
 metadata: {name: orders}
@@ -323,7 +323,7 @@ spec:
     role: Retriable
     action: {type: HTTP, http: {method: POST, url: 'http://ships/${instance}'}}
   onCompensated: {append: {streamId: '${instance}', type: OrderRejected, data: {}}}
-"##;
+"#;
 
     fn chart(text: &str) -> String {
         let manifests = manifest::read_texts([("saga.yaml", text)]);
@@ -336,7 +336,7 @@ spec:
     fn a_chart_shows_every_step_and_the_way_back() {
         assert_eq!(
             chart(MANIFEST),
-            r##"flowchart TD
+            r#"flowchart TD
     start(["place-order<br/>an event of orders begins it"])
     step0["check<br/>GET http://shop/checks?a=#34;1#34;#38;b=#37;3C#35;#60;script#62;"]
     step1["reserve<br/>POST http://stock/${instance}"]
@@ -365,7 +365,7 @@ spec:
     step3 -. "failed" .-> undo_group2
     undo_group2 -.-> undo1
     undo1 -.-> compensated
-"##
+"#
         );
     }
 

@@ -181,11 +181,7 @@ impl Instance {
 
     /// Whether a step that cannot be done makes the instance turn back.
     pub(crate) fn can_turn_at(&self, plan: &Plan, task: usize) -> bool {
-        self.turned.is_none() && plan.tasks[task].role == Role::Compensatable && !self.is_ending(plan, task)
-    }
-
-    pub(crate) fn is_ending(&self, plan: &Plan, task: usize) -> bool {
-        plan.on_completed == Some(task) || plan.on_compensated == Some(task)
+        self.turned.is_none() && plan.tasks[task].role == Role::Compensatable && !plan.is_ending(task)
     }
 
     /// Whether a task was done, or may have been, and is to be undone.
@@ -198,13 +194,13 @@ impl Instance {
 
     /// Some step is neither decided nor idle on the way forward.
     pub(crate) fn is_open_forward(&self, plan: &Plan) -> bool {
-        let ending = |task: usize| self.is_ending(plan, task);
+        let ending = |task: usize| plan.is_ending(task);
         self.tasks.iter().enumerate().any(|(task, state)| !ending(task) && state.forward.stage.is_open())
     }
 
     /// The steps that are not decided on the way forward, though it has turned back.
     pub(crate) fn open_forward(&self, plan: &Plan) -> Vec<usize> {
-        let open = |task: &usize| self.tasks[*task].forward.stage.is_open() && !self.is_ending(plan, *task);
+        let open = |task: &usize| self.tasks[*task].forward.stage.is_open() && !plan.is_ending(*task);
         (0..self.tasks.len()).filter(open).collect()
     }
 
@@ -314,7 +310,7 @@ impl Instance {
             }
             Entry::StepUnknown(unknown) => {
                 let task = known(&unknown.step)?;
-                if plan.tasks[task].role != Role::Compensatable || self.is_ending(plan, task) {
+                if plan.tasks[task].role != Role::Compensatable || plan.is_ending(task) {
                     return Err("a step that is not undone is tried until it is known".to_owned());
                 }
                 let progress = self.open(task, Direction::Do)?;
@@ -381,7 +377,7 @@ impl Instance {
         if progress.stage != Stage::Idle && !again {
             return Err("the step has been begun before".to_owned());
         }
-        let in_turn = if self.is_ending(plan, task) {
+        let in_turn = if plan.is_ending(task) {
             let forward = self.turned.is_none() && self.forward_group(plan).is_none();
             let backward =
                 self.turned.is_some() && !self.is_open_forward(plan) && self.backward_group(plan).is_empty();
@@ -424,7 +420,7 @@ impl Instance {
         let mut found = Vec::new();
         for (task, state) in self.tasks.iter().enumerate() {
             let open = |progress: &Progress| progress.stage.is_open() || progress.stage == Stage::Failed;
-            let forward_counts = self.turned.is_none() || self.is_ending(plan, task);
+            let forward_counts = self.turned.is_none() || plan.is_ending(task);
             if forward_counts && open(&state.forward) {
                 found.push((task, Direction::Do));
             }

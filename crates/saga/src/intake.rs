@@ -205,7 +205,7 @@ impl Intake {
     /// Events of one stream id in their order; others side by side.
     async fn take(&self, starting: &Starting, plans: &[Arc<Plan>], events: &[RecordedEvent]) -> Result<()> {
         let mut groups: BTreeMap<String, Vec<Work>> = BTreeMap::new();
-        for work in events.iter().flat_map(|event| self.work(starting, plans, event)) {
+        for work in events.iter().flat_map(|event| work(starting, plans, event)) {
             groups.entry(work.group()).or_default().push(work);
         }
         let group = |works: Vec<Work>| -> BoxFuture<'_, Result<()>> {
@@ -222,47 +222,6 @@ impl Intake {
             result?;
         }
         Ok(())
-    }
-
-    fn work(&self, starting: &Starting, plans: &[Arc<Plan>], event: &RecordedEvent) -> Vec<Work> {
-        let mut works = Vec::new();
-        if starting.is_open && starting.events.contains(event.event_type.as_str()) {
-            let started = view(event, &starting.plan.upcasts).and_then(|view| starting.start(&view));
-            match started {
-                Ok(Some(started)) => works.push(Work::Start(started)),
-                Ok(None) => {}
-                Err(reason) => works.push(Work::Refuse(cause(event), reason)),
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for plan in plans {
-            for awaits in plan.awaited() {
-                let named = |types: &[String]| types.iter().any(|name| name == event.event_type.as_str());
-                if !(named(&awaits.success) || named(&awaits.failure))
-                    || !seen.insert(awaits.event.source().to_owned())
-                {
-                    continue;
-                }
-                // An event without a value for it is nobody's reply.
-                let Ok(view) = view(event, &plan.upcasts) else { continue };
-                let variables = Variables::new().with("event", &view as &dyn headwater_expr::Object);
-                let value = awaits
-                    .event
-                    .evaluate(&variables)
-                    .ok()
-                    .and_then(|value| value.to_text().map(|text| text.into_owned()));
-                if let Some(value) = value {
-                    let data = headwater_expr::Object::field(&view, "data").unwrap_or_default();
-                    works.push(Work::Reply(
-                        cause(event),
-                        awaits.event.source().to_owned(),
-                        value,
-                        Json::of(&data),
-                    ));
-                }
-            }
-        }
-        works
     }
 
     async fn carry_out(&self, work: Work) -> Result<()> {
@@ -289,7 +248,7 @@ impl Intake {
             Work::Reply(event, expression, value, data) => {
                 let mut matched = false;
                 for waiting in journal.waiting(&expression, &value).await? {
-                    if !waiting.events.iter().any(|name| *name == event.event_type) {
+                    if !waiting.events.contains(&event.event_type) {
                         continue;
                     }
                     matched = true;
@@ -305,6 +264,48 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// What there is to do about an event.
+fn work(starting: &Starting, plans: &[Arc<Plan>], event: &RecordedEvent) -> Vec<Work> {
+    let mut works = Vec::new();
+    if starting.is_open && starting.events.contains(event.event_type.as_str()) {
+        let started = view(event, &starting.plan.upcasts).and_then(|view| starting.start(&view));
+        match started {
+            Ok(Some(started)) => works.push(Work::Start(started)),
+            Ok(None) => {}
+            Err(reason) => works.push(Work::Refuse(cause(event), reason)),
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for plan in plans {
+        for awaits in plan.awaited() {
+            let named = |types: &[String]| types.iter().any(|name| name == event.event_type.as_str());
+            if !(named(&awaits.success) || named(&awaits.failure))
+                || !seen.insert(awaits.event.source().to_owned())
+            {
+                continue;
+            }
+            // An event without a value for it is nobody's reply.
+            let Ok(view) = view(event, &plan.upcasts) else { continue };
+            let variables = Variables::new().with("event", &view as &dyn headwater_expr::Object);
+            let value = awaits
+                .event
+                .evaluate(&variables)
+                .ok()
+                .and_then(|value| value.to_text().map(std::borrow::Cow::into_owned));
+            if let Some(value) = value {
+                let data = headwater_expr::Object::field(&view, "data").unwrap_or_default();
+                works.push(Work::Reply(
+                    cause(event),
+                    awaits.event.source().to_owned(),
+                    value,
+                    Json::of(&data),
+                ));
+            }
+        }
+    }
+    works
 }
 
 /// What an event asks for.

@@ -169,6 +169,11 @@ impl Plan {
         self.tasks.iter().position(|task| task.name == name)
     }
 
+    /// Whether the task is no step, but what is said at the end.
+    pub(crate) fn is_ending(&self, task: usize) -> bool {
+        self.on_completed == Some(task) || self.on_compensated == Some(task)
+    }
+
     /// The types of event that some step waits for.
     pub(crate) fn awaited(&self) -> impl Iterator<Item = &Awaits> {
         self.tasks.iter().filter_map(|task| task.awaits.as_ref())

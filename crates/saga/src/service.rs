@@ -6,7 +6,7 @@
 //!                              └────── commands         └─ timekeeper            └─▶ saga's log
 //! ```
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -130,13 +130,12 @@ impl SagaService {
             workshop.journal.define(&starting.plan.digest, &definition).await?;
             workshop.plans.insert(Arc::clone(&starting.plan));
         }
-        let positions = match workshop.journal.intake().await? {
-            Some(positions) => positions,
-            None => {
-                let end = headwater_log::end(&*parts.events).await?;
-                workshop.journal.moved(&end).await?;
-                end
-            }
+        let positions = if let Some(positions) = workshop.journal.intake().await? {
+            positions
+        } else {
+            let end = headwater_log::end(&*parts.events).await?;
+            workshop.journal.moved(&end).await?;
+            end
         };
         let (starting, receiver) = watch::channel(Arc::new(starting));
         let inner = Arc::new(Inner {
@@ -415,7 +414,7 @@ async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<()> {
     let event_types =
         [STARTED, COMPLETED, COMPENSATED].map(EventType::new).into_iter().collect::<Result<_>>()?;
     let filter = Filter { event_types, stream_id_prefix: Some(journal::instances().to_owned()) };
-    let mut open: HashMap<String, ()> = HashMap::new();
+    let mut open: HashSet<String> = HashSet::new();
     let mut after = Positions::default();
     loop {
         let request = ReadAll { after, filter: filter.clone(), limit: FOLLOWED, max_bytes: FOLLOWED_BYTES };
@@ -423,7 +422,7 @@ async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<()> {
         for event in page.events {
             let Some(name) = journal::instance_of(event.stream_id.as_str()) else { continue };
             if event.event_type.as_str() == STARTED {
-                open.insert(name.to_owned(), ());
+                open.insert(name.to_owned());
             } else {
                 open.remove(name);
             }
@@ -433,7 +432,7 @@ async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<()> {
         }
         after = page.next;
     }
-    for name in open.into_keys() {
+    for name in open {
         workshop.table.wake(&name);
     }
     Ok(())

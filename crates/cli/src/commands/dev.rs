@@ -141,7 +141,7 @@ async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result
     let (said_sender, said) = mpsc::channel(UNPRINTED);
     let mut session = Session::new(&screen, notices, said);
 
-    let dev = session.showing(Dev::start(options, loaded, notices_sender)).await?;
+    let dev = session.showing(Box::pin(Dev::start(options, loaded, notices_sender))).await?;
     let ready = dev.ready();
     let (stop, server_ended) = (CancellationToken::new(), CancellationToken::new());
     let server = tokio::spawn({

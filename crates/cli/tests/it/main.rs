@@ -8,5 +8,6 @@ mod help;
 mod manifests;
 mod procfile;
 mod projections;
+mod sagas;
 mod support;
 mod watch;

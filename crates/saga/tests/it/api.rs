@@ -18,7 +18,7 @@ use tower::ServiceExt;
 /// Longest that anything here may take; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const MANIFEST: &str = r#"
+const MANIFEST: &str = r"
 apiVersion: headwater.dev/v1alpha1
 kind: EventStream
 metadata: {name: orders}
@@ -42,7 +42,7 @@ spec:
   - name: ship
     role: Retriable
     action: {type: HTTP, http: {method: POST, url: 'http://ships/${instance}'}}
-"#;
+";
 
 /// Answers as it was told, by `INSTANCE STEP DIRECTION`; else that it is done.
 #[derive(Default)]
