@@ -194,7 +194,7 @@ impl Player {
         let begin = Instant::now();
         let mut pause = FIRST_PAUSE;
         for tries in 1.. {
-            let left = |limit: Duration| begin.elapsed() + pause < limit;
+            let left = |limit: Duration| begin.elapsed() < limit;
             let outcome = self.send(filled).await;
             match outcome {
                 Ok(answer) => {
@@ -214,7 +214,9 @@ impl Player {
                     }
                 }
             }
-            tokio::time::sleep(pause).await;
+            // The last try is made when the time is up.
+            let limit = within.unwrap_or(CONNECT_WITHIN);
+            tokio::time::sleep(pause.min(limit.saturating_sub(begin.elapsed()))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         unreachable!("the loop above has no end but its returns")

@@ -38,6 +38,14 @@ impl Queries {
 
     /// The URL of the path made of `segments`, which are encoded here.
     pub(crate) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<Url> {
+        let segments: Vec<&str> = segments.into_iter().collect();
+        if let Some(dots) = segments.iter().find(|segment| matches!(**segment, "." | "..")) {
+            return Err(Error::invalid(
+                "path",
+                format!("\"{dots}\" cannot stand in the path of a URL; ask for it by a filter (--where)"),
+            )
+            .into());
+        }
         let mut url: Url = self.address.url().parse().context("the query server's address")?;
         url.path_segments_mut()
             .map_err(|()| Error::invalid("query-server", format!("{} takes no path", self.address)))?

@@ -52,7 +52,8 @@ impl Views {
         let projection = Url::parse(&url)
             .and_then(|url| url.join("/v1/projections/accounts/"))
             .with_context(|| format!("--query-server: {server:?} is no address such as 127.0.0.1:8080"))?;
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("an HTTP client")?;
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("an HTTP client")?;
         Ok(Self { http, projection })
     }
 
@@ -89,6 +90,10 @@ impl Views {
         key: &str,
         min_token: Option<&Token>,
     ) -> anyhow::Result<Option<R>> {
+        // A path cannot hold these, and no account is called so.
+        if matches!(key, "." | "..") {
+            return Ok(None);
+        }
         let mut url = self.projection.clone();
         url.path_segments_mut()
             .map_err(|()| anyhow!("the query API's address has no path"))?

@@ -33,7 +33,8 @@ impl Views {
         let projection = Url::parse(&url)
             .and_then(|url| url.join("/v1/projections/orders/"))
             .with_context(|| format!("--query-server: {server:?} is no address such as 127.0.0.1:8080"))?;
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("an HTTP client")?;
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("an HTTP client")?;
         Ok(Self { http, projection })
     }
 

@@ -81,7 +81,8 @@ pub(crate) fn parse<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) ->
     for block in blocks(text) {
         script.requests.extend(parser.block(&block));
     }
-    if script.requests.is_empty() && parser.faults.is_empty() {
+    // A block may be there for its variables alone.
+    if script.requests.iter().all(|request| request.method.is_empty()) && parser.faults.is_empty() {
         parser
             .faults
             .push(Fault::new(1, "there is no request; write one such as GET http://127.0.0.1:8080/readyz"));
@@ -129,7 +130,7 @@ impl Parser {
                 continue;
             }
             if let Some(comment) = text.strip_prefix('#').or_else(|| text.strip_prefix("//")) {
-                if let Some(directive) = comment.trim_start().strip_prefix('@') {
+                if let Some(directive) = directive_of(comment) {
                     directives.push((number, directive));
                 }
             } else if let Some(variable) = text.strip_prefix('@') {
@@ -210,7 +211,14 @@ impl Parser {
     fn header(&mut self, number: usize, text: &str, request: &mut Request) {
         self.references(number, text);
         match text.split_once(':') {
-            _ if text.starts_with('#') || text.starts_with("//") => {}
+            _ if text.starts_with('#') || text.starts_with("//") => {
+                if let Some(directive) = directive_of(text.trim_start_matches('/')) {
+                    self.fault(
+                        number,
+                        format!("@{directive} stands before the request line, and not after it"),
+                    );
+                }
+            }
             Some((name, value)) if http_token(name) => {
                 request.headers.push((name.to_owned(), value.trim().to_owned()));
             }
@@ -307,6 +315,11 @@ impl Parser {
     fn fault(&mut self, line: usize, message: impl Into<String>) {
         self.faults.push(Fault::new(line, message));
     }
+}
+
+/// What a comment says to the player, if it does.
+fn directive_of(comment: &str) -> Option<&str> {
+    comment.trim_start_matches('#').trim_start().strip_prefix('@')
 }
 
 fn http_token(name: &str) -> bool {
@@ -453,5 +466,22 @@ DELETE /relative
         ] {
             assert_eq!(duration(text), time, "{text}");
         }
+    }
+
+    #[test]
+    fn what_would_not_be_checked_is_a_fault() {
+        let faults = |text: &str| -> Vec<String> {
+            parse(text, [])
+                .map(|_| Vec::new())
+                .unwrap_or_else(|faults| faults.iter().map(|fault| format!("{fault:?}")).collect())
+        };
+        let late = faults("GET http://127.0.0.1:1/\n# @expect status 404\n");
+        assert!(late.len() == 1 && late[0].contains("stands before the request line"), "{late:?}");
+        assert_eq!(
+            parse("## @expect status 404\nGET http://127.0.0.1:1/\n", []).unwrap().requests[0].expectations,
+            ["status 404"]
+        );
+        let none = faults("@x = 1\n");
+        assert!(none.len() == 1 && none[0].contains("there is no request"), "{none:?}");
     }
 }

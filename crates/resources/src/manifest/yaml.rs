@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 64;
 /// More values than this in one file are refused: aliases multiply.
 const MAX_VALUES: usize = 200_000;
 
+/// In a longer line, places within texts are not looked for: characters are counted from its beginning, for each text anew.
+const LONGEST_LINE: usize = 8_192;
+
 /// A line and a character in it, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -85,6 +88,8 @@ struct Reader<'a> {
 struct Node {
     mark: Mark,
     text: Option<Mark>,
+    /// Values within values, itself included: through aliases, more than are written.
+    height: usize,
     kind: Kind,
 }
 
@@ -157,9 +162,14 @@ impl<'a> Reader<'a> {
         }
         let (anchor, kind, text) = match event {
             Event::Alias(id) => {
-                return self.anchors.get(&id).cloned().ok_or_else(|| {
+                let node = self.anchors.get(&id).cloned().ok_or_else(|| {
                     fault(mark, "an alias of a value that holds it".to_owned(), "write the value out")
-                });
+                })?;
+                if depth + node.height > MAX_DEPTH {
+                    let message = format!("nested deeper than {MAX_DEPTH}, with what the alias stands for");
+                    return Err(fault(mark, message, "make it flatter"));
+                }
+                return Ok(node);
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let place = self.verbatim(&text, style, mark);
@@ -194,7 +204,12 @@ impl<'a> Reader<'a> {
             }
             other => return Err(fault(mark, format!("not YAML: {other:?} where a value is needed"), "")),
         };
-        let node = Rc::new(Node { mark, text, kind });
+        let height = 1 + match &kind {
+            Kind::Scalar(..) => 0,
+            Kind::List(elements) => elements.iter().map(|element| element.height).max().unwrap_or_default(),
+            Kind::Map(entries) => entries.iter().map(|(_, element)| element.height).max().unwrap_or_default(),
+        };
+        let node = Rc::new(Node { mark, text, height, kind });
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
@@ -225,6 +240,9 @@ impl<'a> Reader<'a> {
             ScalarStyle::Literal | ScalarStyle::Folded => return None,
         };
         let line = self.lines.get(mark.line.checked_sub(1)?)?;
+        if line.len() > LONGEST_LINE {
+            return None;
+        }
         let (start, _) = line.char_indices().nth(mark.column - 1 + quote)?;
         line[start..].starts_with(text).then_some(Mark { line: mark.line, column: mark.column + quote })
     }

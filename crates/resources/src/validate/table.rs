@@ -10,6 +10,9 @@ use crate::projection::{Column, ColumnType, Table};
 /// What names of tables and columns must not begin with: it is for what Headwater keeps beside them.
 const RESERVED_PREFIX: &str = "hw_";
 
+/// What queries say besides columns: `?limit=10`.
+const QUERY_PARAMETERS: [&str; 6] = ["order_by", "limit", "after", "min_token", "timeout", "as_of"];
+
 pub(super) fn check(tables: &[Table], path: &Path, problems: &mut Vec<Problem>) {
     let mut names = HashSet::new();
     for (index, table) in tables.iter().enumerate() {
@@ -49,6 +52,13 @@ fn columns(table: &Table, path: &Path, problems: &mut Vec<Problem>) {
             problems.push(Problem::new(path.field("name"), message, "give each its own name"));
         }
         identifier(&column.name, &path.field("name"), problems);
+        if QUERY_PARAMETERS.contains(&column.name.as_str()) {
+            let message = format!(
+                "\"{}\" is a parameter of every query, so rows could not be looked for by it",
+                column.name
+            );
+            problems.push(Problem::new(path.field("name"), message, "call it something else"));
+        }
         let field = column.field.as_deref().unwrap_or(&column.name);
         if let Some(other) = fields.insert(field, &column.name)
             && *other != column.name

@@ -659,3 +659,28 @@ fn all_faults_at_once_in_the_order_of_the_file() {
         ]
     );
 }
+
+#[test]
+fn aliases_that_nest_without_end() {
+    let mut text =
+        "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: x}\nspec:\n  partitions: 1\n  x0: &x0 []\n"
+            .to_owned();
+    for level in 1..70 {
+        let (open, close) = ("[".repeat(58), "]".repeat(58));
+        text.push_str(&format!("  x{level}: &x{level} {open}*x{}{close}\n", level - 1));
+    }
+    // On a stack as small as that of the thread that reads saved files.
+    let read = std::thread::Builder::new().stack_size(1 << 20).spawn(move || faults(&[("deep.yaml", &text)]));
+    let faults = read.unwrap().join().unwrap();
+    assert!(faults.iter().any(|fault| fault.contains("nested deeper than 64")), "{faults:#?}");
+}
+
+#[test]
+fn a_long_line_is_read_in_a_moment() {
+    let list = vec!["1"; 100_000].join(",");
+    let text = format!(
+        "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {{name: x}}\nspec: {{partitions: [{list}]}}\n"
+    );
+    let faults = faults(&[("long.yaml", &text)]);
+    assert!(faults[0].contains("spec.partitions"), "{faults:#?}");
+}
