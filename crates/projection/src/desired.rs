@@ -60,10 +60,21 @@ impl Desired {
                 None => return Err(Error::invalid("startFrom.time", "it is missing; type Time needs it")),
             },
             StartFromType::Position => {
+                let heads = reader.heads().await?;
                 let positions = self.start_from.position.iter().flatten().map(|start| {
                     let partition = u16::try_from(start.partition).map_err(|_| {
                         Error::invalid("startFrom.position", format!("{} is no partition", start.partition))
                     })?;
+                    let head = heads.get(usize::from(partition)).map_or(u64::MAX, |head| head.position.get());
+                    if start.position.0 > head {
+                        return Err(Error::invalid(
+                            "startFrom.position",
+                            format!(
+                                "partition {partition} has come to position {head}, and {} is beyond it; the first build begins when the log is there",
+                                start.position
+                            ),
+                        ));
+                    }
                     Ok((Partition::new(partition), Position::new(start.position.0)))
                 });
                 StartFrom::After(Token::new(log_id, positions.collect::<Result<_>>()?))

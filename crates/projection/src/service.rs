@@ -277,7 +277,26 @@ impl ProjectionService {
     /// # Errors
     /// As [`replay`](Self::replay).
     pub async fn skip(&self, stream_id: &StreamId, what: &SkipWhat) -> Result<Vec<Released>> {
-        self.release(stream_id, what).await
+        let what = self.by_id(stream_id, what).await?;
+        self.release(stream_id, &what).await
+    }
+
+    /// The events that are meant, by what is parked in the revision that people see: a skip holds for every revision, and in another one
+    /// the first that is parked may be another event.
+    async fn by_id(&self, stream_id: &StreamId, what: &SkipWhat) -> Result<SkipWhat> {
+        let most = match what {
+            SkipWhat::First => 1,
+            SkipWhat::All => usize::MAX >> 1,
+            SkipWhat::Nothing | SkipWhat::Events(_) => return Ok(what.clone()),
+        };
+        let rollout = self.0.store.rollout().await?;
+        for record in with_role(&rollout) {
+            if let Some(parked) = self.0.store.parked_stream(record.revision, stream_id, most).await? {
+                let ids = parked.events.iter().take(most).map(|event| event.id);
+                return Ok(SkipWhat::Events(ids.collect()));
+            }
+        }
+        Ok(SkipWhat::Nothing)
     }
 
     async fn release(&self, stream_id: &StreamId, what: &SkipWhat) -> Result<Vec<Released>> {
@@ -289,6 +308,8 @@ impl ProjectionService {
                 release(&*self.0.store, &**self.reader(), &plan, record.revision, stream_id, what).await?;
             all.extend(released);
         }
+        // What was skipped may be what a partition has halted at.
+        self.0.shared.decided.notify_waiters();
         self.0.shared.moved.send_modify(|count| *count += 1);
         if all.is_empty() {
             return Err(Error::not_found(format!(

@@ -122,7 +122,8 @@ impl TableSql {
         let key = join(&self.schema.key, ", ", |column| quote(&self.schema.columns[*column].name));
         let _ = writeln!(sql, "PRIMARY KEY ({key})) STRICT, WITHOUT ROWID;");
         for (number, index) in self.schema.indexes.iter().enumerate() {
-            let name = format!("{}_{number}", self.physical.trim_matches('"'));
+            // Not a name that a table could have: those that begin so are reserved.
+            let name = format!("hw_index_{}_{number}", self.physical.trim_matches('"'));
             let columns = join(&index.columns, ", ", |column| self.comparable(*column));
             let _ = writeln!(sql, "CREATE INDEX {} ON {} ({columns});", quote(&name), self.physical);
         }
@@ -193,7 +194,7 @@ mod tests {
             table.create(),
             "CREATE TABLE \"r3_order\" (\"id\" TEXT NOT NULL, \"total\" TEXT, \"at\" TEXT, _hw_version INTEGER NOT NULL, \
              _hw_writer TEXT NOT NULL, _hw_live INTEGER NOT NULL, PRIMARY KEY (\"id\")) STRICT, WITHOUT ROWID;\n\
-             CREATE INDEX \"r3_order_0\" ON \"r3_order\" (\"total\" COLLATE headwater_decimal, \"at\");\n"
+             CREATE INDEX \"hw_index_r3_order_0\" ON \"r3_order\" (\"total\" COLLATE headwater_decimal, \"at\");\n"
         );
         assert_eq!(
             table.create_view(),
