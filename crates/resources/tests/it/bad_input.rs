@@ -662,13 +662,12 @@ fn all_faults_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn aliases_that_nest_without_end() {
-    let mut text =
-        "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: x}\nspec:\n  partitions: 1\n  x0: &x0 []\n"
-            .to_owned();
-    for level in 1..70 {
+    let head = "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: x}\nspec:\n  partitions: 1\n  x0: &x0 []\n";
+    let levels = (1..70).map(|level| {
         let (open, close) = ("[".repeat(58), "]".repeat(58));
-        text.push_str(&format!("  x{level}: &x{level} {open}*x{}{close}\n", level - 1));
-    }
+        format!("  x{level}: &x{level} {open}*x{}{close}\n", level - 1)
+    });
+    let text: String = std::iter::once(head.to_owned()).chain(levels).collect();
     // On a stack as small as that of the thread that reads saved files.
     let read = std::thread::Builder::new().stack_size(1 << 20).spawn(move || faults(&[("deep.yaml", &text)]));
     let faults = read.unwrap().join().unwrap();
