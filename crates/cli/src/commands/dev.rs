@@ -109,6 +109,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
     };
     telemetry::init(&telemetry::Telemetry { format, filter: arguments.log.clone() })
         .map_err(|error| Failure::invalid(error.to_string()))?;
+    let console = if arguments.exit { &console.to_the_end() } else { console };
     // Few threads: each has its stack and its arena, and a laptop has other work to do.
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
