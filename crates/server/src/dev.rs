@@ -208,8 +208,7 @@ impl Dev {
         )
         .await;
         for ignored in &loaded.manifests.ignored {
-            let file = format!("{}:{}", ignored.source.file, ignored.source.line);
-            self.tell(Notice::Ignored { file, resource: format!("{} {}", ignored.kind, ignored.name) }).await;
+            self.tell(ignored.into()).await;
         }
         for warning in loaded.manifests.warnings() {
             self.tell(warning.into()).await;

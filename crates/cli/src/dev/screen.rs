@@ -1,5 +1,6 @@
 use std::io;
 
+use headwater_resources::manifest::Manifests;
 use headwater_server::{Change, Event, Notice, Ready, Severity};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -53,6 +54,12 @@ impl<'a> Screen<'a> {
         let stands_in_the_way =
             |fault: &&Notice| matches!(fault, Notice::Fault { severity: Severity::Error, .. });
         Ok(console::count(faults.iter().filter(stands_in_the_way).count() as u64, "fault"))
+    }
+
+    /// What stands in the manifests without effect or is probably not what was meant.
+    pub(crate) fn remarks(&self, manifests: &Manifests) -> io::Result<()> {
+        let ignored = manifests.ignored.iter().map(Notice::from);
+        ignored.chain(manifests.warnings().map(Notice::from)).try_for_each(|notice| self.notice(&notice))
     }
 
     /// Something that the server tells.
