@@ -121,6 +121,10 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 }
 
 fn known_exit(error: &anyhow::Error) -> Option<Exit> {
+    // One that was given as context is no link of the chain.
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return Some(failure.exit);
+    }
     error.chain().find_map(|cause| {
         let failure = cause.downcast_ref::<Failure>().map(|failure| failure.exit);
         failure.or_else(|| cause.downcast_ref::<Error>().map(Exit::of))
