@@ -12,6 +12,7 @@ Exit codes:
   3  what is there stands in the way: another version, an id that is taken, a directory in use
   4  what was asked for is not there
   5  the server cannot be reached, or did not answer in time
+  129, 130, 143  a signal ended it: SIGHUP, SIGINT, SIGTERM
 
 Examples:
   headwater dev examples/orders --demo

@@ -22,13 +22,13 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
         Command::Completion(arguments) => completion::run(&arguments, console),
         Command::Crd(arguments) => crd::run(&arguments, console),
-        Command::Validate(arguments) => validate::run(&arguments, console),
+        Command::Validate(arguments) => validate::run(&arguments, &console.to_the_end()),
         Command::Dev(arguments) => dev::run(arguments, console),
-        Command::Append(arguments) => block_on(append::run(arguments, console)),
+        Command::Append(arguments) => block_on(append::run(arguments, &console.to_the_end())),
         Command::Read(arguments) => block_on(read::run(arguments, console)),
         Command::Subscribe(arguments) => block_on(subscribe::run(arguments, console)),
         Command::Query(arguments) => block_on(query::run(arguments, console)),
-        Command::Projections(arguments) => block_on(projections::run(arguments, console)),
+        Command::Projections(arguments) => block_on(projections::run(arguments, &console.to_the_end())),
         Command::Sagas(arguments) => block_on(sagas::run(arguments, console)),
     }
 }

@@ -41,12 +41,24 @@ pub(crate) struct Console {
     format: Format,
     terminal: bool,
     colour: bool,
+    to_the_end: bool,
 }
 
 impl Console {
     /// Writes as `format`; `terminal`: standard output is one; `plain`: without colours all the same.
     pub(crate) const fn new(format: Format, terminal: bool, plain: bool) -> Self {
-        Self { format, terminal, colour: terminal && !plain && matches!(format, Format::Table) }
+        Self {
+            format,
+            terminal,
+            colour: terminal && !plain && matches!(format, Format::Table),
+            to_the_end: false,
+        }
+    }
+
+    /// For a command whose exit code says how it went: a reader that has gone away (`| head`) does not end it, and what it
+    /// prints from then on is lost.
+    pub(crate) const fn to_the_end(self) -> Self {
+        Self { to_the_end: true, ..self }
     }
 
     /// Whether a program reads it.
@@ -87,12 +99,21 @@ impl Console {
     ///
     /// # Errors
     /// When standard output cannot be written.
-    #[allow(clippy::unused_self, reason = "whoever prints has a console")]
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        self.write(&mut out, text)
+    }
+
+    fn write(&self, out: &mut impl Write, text: &str) -> io::Result<()> {
+        let mut write = || {
+            out.write_all(text.as_bytes())?;
+            out.write_all(b"\n")?;
+            out.flush()
+        };
+        match write() {
+            Err(error) if self.to_the_end && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
     }
 
     /// Prints `value` as one line of JSON.
@@ -181,6 +202,23 @@ mod tests {
         assert!(!painted(false, false, Format::Table));
         assert!(!painted(true, true, Format::Table));
         assert!(!painted(true, false, Format::Json));
+    }
+
+    #[test]
+    fn a_verdict_outlives_its_reader() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let console = Console::new(Format::Table, false, false);
+        assert_eq!(console.write(&mut Gone, "x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(console.to_the_end().write(&mut Gone, "x").is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod plan;
 mod screen;
 mod session;
 
-pub(crate) use demo::Demo;
+pub(crate) use demo::{Demo, list};
 pub(crate) use environment::environment;
 pub(crate) use plan::Plan;
 pub(crate) use screen::Screen;

@@ -18,6 +18,12 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// The server cannot be reached, or did not answer in time: try again.
     Unavailable = 5,
+    /// SIGHUP ended it; these are what a shell reports for signals.
+    HungUp = 129,
+    /// SIGINT, Ctrl-C.
+    Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
 }
 
 impl Exit {
@@ -58,6 +64,21 @@ impl Failure {
         Self { exit: Exit::Failed, message: message.into(), hint: None }
     }
 
+    /// What is there stands in the way.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Conflict, message: message.into(), hint: None }
+    }
+
+    /// A signal ended it.
+    pub(crate) fn signalled(exit: Exit) -> Self {
+        let signal = match exit {
+            Exit::HungUp => " by SIGHUP",
+            Exit::Terminated => " by SIGTERM",
+            _ => "",
+        };
+        Self { exit, message: format!("interrupted{signal}"), hint: None }
+    }
+
     /// Says how to go on.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
@@ -96,11 +117,18 @@ fn describe(error: &anyhow::Error, colour: bool) -> String {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    let known = error.chain().find_map(|cause| {
+    known_exit(error).unwrap_or(Exit::Failed)
+}
+
+fn known_exit(error: &anyhow::Error) -> Option<Exit> {
+    // One that was given as context is no link of the chain.
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return Some(failure.exit);
+    }
+    error.chain().find_map(|cause| {
         let failure = cause.downcast_ref::<Failure>().map(|failure| failure.exit);
         failure.or_else(|| cause.downcast_ref::<Error>().map(Exit::of))
-    });
-    known.unwrap_or(Exit::Failed)
+    })
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
@@ -122,7 +150,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
-    error.chain().any(is)
+    known_exit(error).is_none() && error.chain().any(is)
 }
 
 #[cfg(test)]
@@ -178,5 +206,10 @@ mod tests {
         let gone = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(is_broken_pipe(&anyhow::Error::from(gone).context("print")));
         assert!(!is_broken_pipe(&anyhow::anyhow!("no")));
+        let gone = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(
+            !is_broken_pipe(&gone.context(Failure::invalid("two faults"))),
+            "a failure of its own counts"
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::play::{Fault, is_name};
 
-pub(crate) use running::{Running, Said};
+pub(crate) use running::{Groups, Running, Said};
 
 /// A line of a Procfile.
 #[derive(Debug, Clone, PartialEq, Eq)]

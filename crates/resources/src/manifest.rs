@@ -220,6 +220,9 @@ impl Reader {
         let ours =
             api_version == GROUP || api_version.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
         if !ours {
+            if let Some(problem) = overlooked(&api_version, &kind) {
+                self.problems(&source, &places, vec![problem]);
+            }
             self.manifests.ignored.push(Ignored { kind, name, source });
             return;
         }
@@ -412,6 +415,27 @@ fn locate(source: &Source, places: &HashMap<String, Place>, problem: Problem) ->
         remedy,
         severity,
     }
+}
+
+/// What is wrong with a resource that is ignored and was probably meant for us.
+fn overlooked(api_version: &str, kind: &str) -> Option<Problem> {
+    let ours = definitions().iter().any(|definition| definition.kind == kind);
+    let problem = if ours {
+        Problem::new(
+            Path::root().field("apiVersion"),
+            format!("{api_version} is not Headwater's, so this {kind} is ignored"),
+            format!("write {GROUP}/{VERSION} if it is meant for Headwater"),
+        )
+    } else if api_version == "v1" && kind == "List" {
+        Problem::new(
+            Path::root().field("kind"),
+            "a List is ignored, with all that is in it",
+            "write each of its items as a document of its own, with --- between them",
+        )
+    } else {
+        return None;
+    };
+    Some(problem.warning())
 }
 
 /// Adds what a later look has found, but for places of which an earlier look has told already.

@@ -29,14 +29,14 @@ impl Ending {
     }
 }
 
-/// A token that the first SIGINT or SIGTERM cancels: stop taking work, finish what is begun, end. The second exits at once.
+/// A token that the first SIGINT or SIGTERM cancels: stop taking work, finish what is begun, end. The second exits at once, after `before_exit`.
 ///
 /// # Errors
 /// When the signals cannot be listened to.
 ///
 /// # Panics
 /// Outside a Tokio runtime.
-pub fn on_signals() -> io::Result<CancellationToken> {
+pub fn on_signals(before_exit: impl FnOnce() + Send + 'static) -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let token = CancellationToken::new();
@@ -47,6 +47,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         cancelled.cancel();
         let again = either(&mut interrupt, &mut terminate).await;
         tracing::warn!("{} again: exiting at once", again.name());
+        before_exit();
         std::process::exit(again.code());
     });
     Ok(token)
@@ -65,7 +66,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_cancels_the_token() {
-        let token = on_signals().unwrap();
+        let token = on_signals(|| {}).unwrap();
         assert!(!token.is_cancelled());
         let process = std::process::id().to_string();
         let kill = tokio::process::Command::new("kill").args(["-TERM", &process]).status().await;

@@ -12,7 +12,7 @@
 //! ```
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use headwater_core::{Error, Result};
@@ -39,6 +39,11 @@ impl DataDir {
     pub fn claim(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         match fs::read_to_string(path.join(FORMAT_FILE)) {
+            // A crash may have emptied it before it was written to the disk.
+            Ok(format) if format.trim().is_empty() => {
+                check_empty(&path)?;
+                return Ok(Self { path, lock: None });
+            }
             Ok(format) => check_format(&path, format.trim())?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 check_empty(&path)?;
@@ -71,8 +76,8 @@ impl DataDir {
         }
         for (name, text) in [(".gitignore", "*\n".to_owned()), (FORMAT_FILE, format!("{FORMAT}\n"))] {
             let file = self.path.join(name);
-            if !file.exists() {
-                fs::write(&file, text).map_err(|error| failed("write", &file, &error))?;
+            if fs::metadata(&file).map_or(true, |file| file.len() == 0) {
+                write(&file, &text).map_err(|error| failed("write", &file, &error))?;
             }
         }
         Ok(())
@@ -104,6 +109,19 @@ impl DataDir {
     }
 }
 
+/// All of it or nothing, even when the machine stops.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_file_name(format!("{}.new", file.file_name().unwrap_or_default().display()));
+    let mut written = fs::File::create(&new)?;
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    fs::rename(&new, file)?;
+    match file.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 fn check_format(path: &Path, text: &str) -> Result<()> {
     match text.parse::<u32>() {
         Ok(FORMAT) => Ok(()),
@@ -123,7 +141,17 @@ fn check_empty(path: &Path) -> Result<()> {
     match fs::read_dir(path) {
         Ok(entries) => {
             // What a start leaves that was interrupted before it had written the format.
-            let ours = [".gitignore", "dev.lock", "streams", "projections", "sagas", "scratch"];
+            let ours = [
+                ".gitignore",
+                ".gitignore.new",
+                FORMAT_FILE,
+                "format.new",
+                "dev.lock",
+                "streams",
+                "projections",
+                "sagas",
+                "scratch",
+            ];
             for entry in entries {
                 let entry = entry.map_err(|error| failed("read", path, &error))?.file_name();
                 if !ours.iter().any(|name| entry == *name) {
@@ -164,6 +192,18 @@ mod tests {
         assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
         drop(first);
         DataDir::claim(&path).unwrap().prepare().unwrap();
+    }
+
+    #[test]
+    fn an_empty_format_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        DataDir::claim(folder.path()).unwrap().prepare().unwrap();
+        let format = folder.path().join(FORMAT_FILE);
+        fs::write(&format, "").unwrap();
+        fs::write(folder.path().join("format.new"), "").unwrap();
+        DataDir::claim(folder.path()).unwrap().prepare().unwrap();
+        assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+        assert!(!folder.path().join("format.new").exists());
     }
 
     #[test]

@@ -25,7 +25,10 @@ use crate::stream::RunningStream;
 use crate::tell;
 use crate::watch::Watch;
 
+mod ports;
 mod reload;
+
+use ports::Ports;
 
 /// How long the first build of a projection may hold up the start: an empty log takes milliseconds, a long one goes on
 /// building while everything else serves.
@@ -58,8 +61,8 @@ pub struct Dev {
     projections: BTreeMap<String, RunningProjection>,
     sagas: BTreeMap<String, RunningSaga>,
     surroundings: Arc<DevSurroundings>,
-    /// Where the next event stream listens.
-    next: Listen,
+    /// Where the event streams listen.
+    ports: Ports,
     queries: Queries,
     watch: Option<Watch>,
     notices: mpsc::Sender<Notice>,
@@ -82,12 +85,8 @@ impl Dev {
         let streams = streams(&loaded.manifests);
         let mut data = DataDir::claim(&options.data_dir)?;
         let query = options.query_listen.bind("the query API").await?;
-        let mut next = options.listen;
-        let mut listeners = Vec::new();
-        for name in streams.keys() {
-            listeners.push(next.bind(&format!("the event store of \"{name}\"")).await?);
-            next = next.next()?;
-        }
+        let mut ports = Ports::new(options.listen);
+        let listeners = ports.bind_all(streams.keys()).await?;
         data.prepare()?;
         let watch = if options.watch { Some(Watch::new(&options.directories)?) } else { None };
         let ended = CancellationToken::new();
@@ -98,7 +97,7 @@ impl Dev {
             projections: BTreeMap::new(),
             sagas: BTreeMap::new(),
             surroundings: Arc::default(),
-            next,
+            ports,
             queries,
             watch,
             notices,
@@ -208,8 +207,7 @@ impl Dev {
         )
         .await;
         for ignored in &loaded.manifests.ignored {
-            let file = format!("{}:{}", ignored.source.file, ignored.source.line);
-            self.tell(Notice::Ignored { file, resource: format!("{} {}", ignored.kind, ignored.name) }).await;
+            self.tell(ignored.into()).await;
         }
         for warning in loaded.manifests.warnings() {
             self.tell(warning.into()).await;

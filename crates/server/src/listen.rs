@@ -1,6 +1,6 @@
 //! Which port serves what.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use headwater_core::{Error, Result};
@@ -39,18 +39,37 @@ impl Listen {
     /// # Errors
     /// `FailedPrecondition` when the port is in use; it says which, who wants it, and how to change it.
     pub async fn bind(&self, who: &str) -> Result<TcpListener> {
-        TcpListener::bind(self.address).await.map_err(|error| {
-            let why = match error.kind() {
-                ErrorKind::AddrInUse => "another program listens there".to_owned(),
-                _ => error.to_string(),
-            };
-            Error::failed_precondition(format!(
-                "cannot listen on {} for {who}: {why}; stop that program, or choose another port with {} {}:PORT",
-                self.address,
-                self.flag,
-                self.address.ip()
-            ))
-        })
+        TcpListener::bind(self.address).await.map_err(|error| self.refused(who, &error))
+    }
+
+    /// Listens for `who`; `None` when the port is in use.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), for anything else.
+    pub(crate) async fn try_bind(&self, who: &str) -> Result<Option<TcpListener>> {
+        match TcpListener::bind(self.address).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(self.refused(who, &error)),
+        }
+    }
+
+    fn refused(&self, who: &str, error: &io::Error) -> Error {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another program listens there".to_owned(),
+            _ => error.to_string(),
+        };
+        Error::failed_precondition(format!(
+            "cannot listen on {} for {who}: {why}; stop that program, or choose another port with {} {}:PORT",
+            self.address,
+            self.flag,
+            self.address.ip()
+        ))
+    }
+
+    /// The same, on another port.
+    pub(crate) fn at(&self, port: u16) -> Self {
+        Self { address: SocketAddr::new(self.address.ip(), port), ..*self }
     }
 
     /// The next port. Port 0 stays 0.
@@ -67,7 +86,7 @@ impl Listen {
                 )
             })?,
         };
-        Ok(Self { address: SocketAddr::new(self.address.ip(), port), ..*self })
+        Ok(self.at(port))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use headwater_resources::fault::{self, Fault};
-use headwater_resources::manifest::{self, DevFile, Manifests};
+use headwater_resources::manifest::{self, DevFile, Ignored, Manifests};
 
 use crate::{Notice, Severity};
 
@@ -50,6 +50,15 @@ pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
         Ok(dev_file) if manifests.is_valid() => Ok(Loaded { manifests, dev_file }),
         Ok(_) => Err(LoadError::Faults(manifests.faults)),
         Err(more) => Err(LoadError::Faults(manifests.faults.into_iter().chain(more).collect())),
+    }
+}
+
+impl From<&Ignored> for Notice {
+    fn from(ignored: &Ignored) -> Self {
+        Self::Ignored {
+            file: format!("{}:{}", ignored.source.file, ignored.source.line),
+            resource: format!("{} {}", ignored.kind, ignored.name).trim_end().to_owned(),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::console::Console;
 use crate::dev::{Plan, Screen, Session, environment};
 use crate::failure::Failure;
 use crate::play::is_name;
-use crate::procfile::Running;
+use crate::procfile::{Groups, Running};
 
 /// Data of a manifest directory, unless --data-dir says otherwise.
 const DATA_DIR: &str = ".headwater";
@@ -109,6 +109,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
     };
     telemetry::init(&telemetry::Telemetry { format, filter: arguments.log.clone() })
         .map_err(|error| Failure::invalid(error.to_string()))?;
+    let console = if arguments.exit { &console.to_the_end() } else { console };
     // Few threads: each has its stack and its arena, and a laptop has other work to do.
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -120,7 +121,12 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
 }
 
 async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result<()> {
-    let shutdown = shutdown::on_signals().context("listen to signals")?;
+    let groups = Groups::default();
+    let shutdown = shutdown::on_signals({
+        let groups = groups.clone();
+        move || groups.kill()
+    })
+    .context("listen to signals")?;
     let Plan { loaded, programs, demo } = Plan::read(
         &arguments.directories,
         !arguments.no_procfile,
@@ -153,7 +159,7 @@ async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result
     });
     let own = std::env::current_exe().context("the path of this program")?;
     let environment = environment(&ready, &own, &std::env::var_os("PATH").unwrap_or_default())?;
-    match session.showing(Running::start(&programs, &environment, &said_sender)).await {
+    match session.showing(Running::start(&programs, &environment, &groups, &said_sender)).await {
         Ok(running) => {
             session.run(demo.as_ref(), &ready, &server_ended, &shutdown, arguments.exit).await;
             // Programs first, while what they speak to still answers.

@@ -212,14 +212,15 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
                 Some(stream_id) => json!({"stream_id": stream_id.as_str()}),
                 None => json!({"all": all}),
             };
-            Admin::of(&named, console)?.release("replay", &what).await
+            let released = Admin::of(&named, console)?.release("replay", &what).await?;
+            if all { all_folded(&released) } else { Ok(()) }
         }
         Command::Skip { named, stream_id, all, event } => {
             let what = match (stream_id, event) {
                 (Some(stream_id), _) => json!({"stream_id": stream_id.as_str(), "all": all}),
                 (None, event) => json!({"event_id": event}),
             };
-            Admin::of(&named, console)?.release("skip", &what).await
+            Admin::of(&named, console)?.release("skip", &what).await.map(drop)
         }
     }
 }
@@ -397,7 +398,7 @@ impl<'a> Admin<'a> {
         Ok(())
     }
 
-    async fn release(&self, command: &str, what: &Value) -> Result<()> {
+    async fn release(&self, command: &str, what: &Value) -> Result<Vec<Release>> {
         #[derive(Deserialize)]
         struct Answer {
             released: Vec<Release>,
@@ -408,10 +409,12 @@ impl<'a> Admin<'a> {
             .await
             .with_context(|| format!("{command} parked events of projection \"{}\"", self.projection))?;
         if self.console.is_json() {
-            return answer.released.iter().try_for_each(|release| Ok(self.console.json(release)?));
+            answer.released.iter().try_for_each(|release| self.console.json(release))?;
+            return Ok(answer.released);
         }
         if answer.released.is_empty() {
-            return Ok(self.console.line("done")?);
+            self.console.line("done")?;
+            return Ok(answer.released);
         }
         let rows = answer.released.iter().map(|release| {
             [
@@ -424,8 +427,23 @@ impl<'a> Admin<'a> {
             ]
         });
         let headings = ["stream id", "revision", "folded", "skipped", "still parked", "why"];
-        Ok(self.console.table(&headings, rows)?)
+        self.console.table(&headings, rows)?;
+        Ok(answer.released)
     }
+}
+
+/// Fails when something is parked still.
+fn all_folded(released: &[Release]) -> Result<()> {
+    let failed = released.iter().filter(|release| release.failure.is_some()).count() as u64;
+    if failed == 0 {
+        return Ok(());
+    }
+    let failed = console::count(failed, "stream id");
+    Err(Failure::conflict(format!(
+        "{failed} could not be folded: the same fault, or another, stands in the way"
+    ))
+    .hint("correct the projection or skip what cannot be folded, then replay again")
+    .into())
 }
 
 impl PartitionStatus {

@@ -5,7 +5,7 @@ use headwater_server::{LoadError, Loaded, Notice};
 use serde_json::json;
 
 use crate::console::{self, Console};
-use crate::dev::Screen;
+use crate::dev::{Screen, list};
 use crate::failure::Failure;
 
 /// Check manifests, as `dev`, an API server and the operator would.
@@ -37,11 +37,16 @@ pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
     let screen = Screen::new(console, []);
     let loaded = load(&arguments.directories, &screen)?;
     let manifests = &loaded.manifests;
-    for warning in manifests.warnings() {
-        screen.notice(&Notice::from(warning))?;
-    }
+    screen.remarks(manifests)?;
     let (streams, projections, sagas) =
         (manifests.event_streams.len(), manifests.projections.len(), manifests.sagas.len());
+    if streams + projections + sagas == 0 {
+        let directories = list(&arguments.directories);
+        let message = format!("there is no EventStream, Projection or Saga in {directories}");
+        return Err(Failure::invalid(message)
+            .hint("what lies in DIR/*.yaml is read, and not what lies deeper")
+            .into());
+    }
     if console.is_json() {
         let valid =
             json!({"kind": "valid", "event_streams": streams, "projections": projections, "sagas": sagas});

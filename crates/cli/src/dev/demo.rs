@@ -111,6 +111,7 @@ async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn list(paths: &[impl AsRef<Path>]) -> String {
+/// Paths, for messages.
+pub(crate) fn list(paths: &[impl AsRef<Path>]) -> String {
     paths.iter().map(|path| path.as_ref().display().to_string()).collect::<Vec<_>>().join(", ")
 }

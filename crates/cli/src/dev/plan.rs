@@ -51,6 +51,7 @@ impl Plan {
             );
         };
         if loaded.manifests.event_streams.is_empty() {
+            Screen::new(console, []).remarks(&loaded.manifests)?;
             return Err(Failure::invalid(format!("there is no EventStream in {}", list(directories)))
                 .hint("docs/dev.md says what dev reads; examples/ has some")
                 .into());

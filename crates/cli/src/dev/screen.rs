@@ -1,5 +1,6 @@
 use std::io;
 
+use headwater_resources::manifest::Manifests;
 use headwater_server::{Change, Event, Notice, Ready, Severity};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -55,6 +56,12 @@ impl<'a> Screen<'a> {
         Ok(console::count(faults.iter().filter(stands_in_the_way).count() as u64, "fault"))
     }
 
+    /// What stands in the manifests without effect or is probably not what was meant.
+    pub(crate) fn remarks(&self, manifests: &Manifests) -> io::Result<()> {
+        let ignored = manifests.ignored.iter().map(Notice::from);
+        ignored.chain(manifests.warnings().map(Notice::from)).try_for_each(|notice| self.notice(&notice))
+    }
+
     /// Something that the server tells.
     pub(crate) fn notice(&self, notice: &Notice) -> io::Result<()> {
         if self.console.is_json() {
@@ -62,7 +69,7 @@ impl<'a> Screen<'a> {
         }
         match notice {
             Notice::Ready(ready) => self.banner(ready),
-            Notice::Note { message } => self.labelled(Colour::Dim, "note", message),
+            Notice::Note { message } => self.labelled(Colour::Dim, "note", &printable(message)),
             Notice::Ignored { file, resource } => self.labelled(
                 Colour::Dim,
                 "note",
@@ -93,12 +100,12 @@ impl<'a> Screen<'a> {
             Notice::Event(event) => self.labelled(Colour::Cyan, "event", &event_text(event)),
             Notice::Step { saga, instance, what, step, text } => {
                 let text = format!("{saga} {instance}  {what} {step}  {text}");
-                self.labelled(Colour::Bold, "step", &text)
+                self.labelled(Colour::Bold, "step", &printable(&text))
             }
             Notice::Row { projection, table, change, key, row } => {
                 let columns = row.as_ref().map_or_else(String::new, columns);
                 let text = format!("{projection}/{table} {key}  {change}  {columns}");
-                self.labelled(Colour::Yellow, "row", &text)
+                self.labelled(Colour::Yellow, "row", &printable(&text))
             }
         }
     }
@@ -174,6 +181,7 @@ impl<'a> Screen<'a> {
                     let held = instead.is_none();
                     return self.console.json(&Line::Expectation { request, expected, found: instead, held });
                 }
+                let (expected, instead) = (printable(expected), instead.map(printable));
                 let text = match instead {
                     None => self.console.paint(Colour::Green, &format!("  ✓ {expected}")),
                     Some(found) => {
@@ -252,11 +260,27 @@ fn suggestions(ready: &Ready) -> Vec<(&'static str, String)> {
 fn event_text(event: &Event) -> String {
     let Event { stream, stream_id, event_type, version, partition, position, data } = event;
     let data = data.as_ref().map_or("", |data| data.get());
-    let data: String = data.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{stream} {partition}/{position}  {stream_id} {version}  {event_type}  {data}")
+    printable(&format!("{stream} {partition}/{position}  {stream_id} {version}  {event_type}  {data}"))
+}
+
+/// What came from outside must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn columns(row: &Map<String, Value>) -> String {
     let cells = row.iter().map(|(column, value)| format!("{column}={}", cell(value)));
     cells.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_does_not_steer_the_terminal() {
+        let row: Map<String, Value> =
+            [("name".to_owned(), Value::from("a\x1b[2Jb\r\n\u{9b}c"))].into_iter().collect();
+        assert_eq!(printable(&columns(&row)), "name=a [2Jb   c");
+    }
 }

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -16,6 +17,12 @@ use super::Program;
 
 /// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether anything that a program has started goes on without it.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The same, while everything ends.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// A line that is longer is cut in several.
 const LINE_BYTES: u64 = 64 << 10;
@@ -41,6 +48,39 @@ impl Said {
     }
 }
 
+/// The process groups of the programs that run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Groups(Arc<Mutex<HashSet<Pid>>>);
+
+impl Groups {
+    /// Ends all of them at once, for a process that cannot wait for them.
+    pub(crate) fn kill(&self) {
+        for group in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            signal(Some(*group), Signal::KILL, "a program");
+        }
+    }
+
+    /// Keeps `group` until what is returned is dropped.
+    fn with(&self, group: Option<Pid>) -> Entry<'_> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(group);
+        Entry { groups: self, group }
+    }
+}
+
+/// A group in [`Groups`].
+struct Entry<'a> {
+    groups: &'a Groups,
+    group: Option<Pid>,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(group) = &self.group {
+            self.groups.0.lock().unwrap_or_else(PoisonError::into_inner).remove(group);
+        }
+    }
+}
+
 /// Programs that run. Stop them before dropping this.
 pub(crate) struct Running {
     tasks: TaskTracker,
@@ -49,12 +89,14 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts `programs` by `sh -c`, with `environment` on top of this process's own; what they say goes to `said`.
+    /// Their process groups are in `groups` for as long as there is anything in them.
     ///
     /// # Errors
     /// When one cannot be started: those before it are stopped.
     pub(crate) async fn start(
         programs: &[Program],
         environment: &BTreeMap<String, OsString>,
+        groups: &Groups,
         said: &mpsc::Sender<Said>,
     ) -> Result<Self> {
         let running = Self { tasks: TaskTracker::new(), stop: CancellationToken::new() };
@@ -67,6 +109,7 @@ impl Running {
                     running.tasks.spawn(watch(
                         child,
                         program.name.clone(),
+                        groups.clone(),
                         said.clone(),
                         running.stop.clone(),
                     ));
@@ -101,9 +144,16 @@ fn start(program: &Program, environment: &BTreeMap<String, OsString>) -> std::io
         .spawn()
 }
 
-/// Until the program has ended, by itself or because it was asked to.
-async fn watch(mut child: Child, name: String, said: mpsc::Sender<Said>, stop: CancellationToken) {
+/// Until the program has ended, by itself or because it was asked to, with all that it has started.
+async fn watch(
+    mut child: Child,
+    name: String,
+    groups: Groups,
+    said: mpsc::Sender<Said>,
+    stop: CancellationToken,
+) {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let _entry = groups.with(group);
     let output = TaskTracker::new();
     if let Some(stdout) = child.stdout.take() {
         output.spawn(lines(stdout, name.clone(), said.clone()));
@@ -112,26 +162,45 @@ async fn watch(mut child: Child, name: String, said: mpsc::Sender<Said>, stop: C
         output.spawn(lines(stderr, name.clone(), said.clone()));
     }
     output.close();
-    // The output closes when the last process of the group has ended, whoever the shell has started.
+    // The output closes when the last process has ended that writes to it, whoever the shell has started.
     let ended = async {
         let status = child.wait().await;
         output.wait().await;
         status
     };
     let mut ended = std::pin::pin!(ended);
-    tokio::select! {
+    let by_itself = tokio::select! {
         status = &mut ended => {
-            report(status, name, &said).await;
-            return;
+            report(status, name.clone(), &said).await;
+            true
         }
-        () = stop.cancelled() => {}
+        () = stop.cancelled() => false,
+    };
+    // What it has left in the background is of its group, and of no other while it runs.
+    if by_itself && stop.run_until_cancelled(empty(group, LOOK)).await.is_some() {
+        return;
     }
     signal(group, Signal::TERM, &name);
-    if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+    let all = async {
+        if !by_itself {
+            let _ = (&mut ended).await;
+        }
+        empty(group, LAST_LOOK).await;
+    };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
         tracing::warn!("{name} did not end within {GRACE:?} of SIGTERM; killing it");
         signal(group, Signal::KILL, &name);
-        // Reaped at least; a process that has left the group may hold the output open.
-        let _ = tokio::time::timeout(GRACE, ended).await;
+        if !by_itself {
+            // Reaped at least; a process that has left the group may hold the output open.
+            let _ = tokio::time::timeout(GRACE, ended).await;
+        }
+    }
+}
+
+/// Until no process is in `group`; looks `every` so often.
+async fn empty(group: Option<Pid>, every: Duration) {
+    while group.is_some_and(|group| test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)) {
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -175,10 +244,14 @@ mod tests {
     use super::*;
 
     async fn run(command: &str) -> (Running, mpsc::Receiver<Said>) {
+        run_in(command, &Groups::default()).await
+    }
+
+    async fn run_in(command: &str, groups: &Groups) -> (Running, mpsc::Receiver<Said>) {
         let (sender, said) = mpsc::channel(100);
         let program = Program { name: "p".to_owned(), command: command.to_owned(), folder: "/".into() };
         let environment = BTreeMap::from([("HEADWATER_SERVER".to_owned(), "http://x:1".into())]);
-        let running = Running::start(&[program], &environment, &sender).await.unwrap();
+        let running = Running::start(&[program], &environment, groups, &sender).await.unwrap();
         (running, said)
     }
 
@@ -213,5 +286,47 @@ mod tests {
             rest.push(more);
         }
         assert!(rest.contains(&line("child")), "{rest:?}");
+    }
+
+    /// Starts something in the background that holds no output, and says which process it is.
+    const LEAVES_A_CHILD: &str = "sleep 1000 >/dev/null 2>&1 & echo $!";
+
+    async fn child(said: &mut mpsc::Receiver<Said>) -> Pid {
+        let Some(Said::Line { line, .. }) = said.recv().await else { panic!("no line") };
+        Pid::from_raw(line.parse().unwrap()).unwrap()
+    }
+
+    /// Whether `process` has ended, now or soon; whoever has inherited it may not have reaped it.
+    async fn ends(process: Pid) -> bool {
+        for _ in 0..100 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+            if stat.is_ok_and(|stat| !stat.contains(") Z ")) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            } else {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn what_a_program_has_left_in_the_background_ends_too() {
+        let (running, mut said) = run(LEAVES_A_CHILD).await;
+        let child = child(&mut said).await;
+        assert_eq!(said.recv().await, Some(ended(0)));
+        running.stop().await;
+        assert!(ends(child).await);
+    }
+
+    #[tokio::test]
+    async fn all_groups_are_killed_at_once() {
+        let groups = Groups::default();
+        let (running, mut said) = run_in(&format!("trap '' TERM; {LEAVES_A_CHILD}; wait"), &groups).await;
+        let child = child(&mut said).await;
+        groups.kill();
+        assert!(ends(child).await);
+        assert!(matches!(said.recv().await, Some(Said::Ended { signal: Some(9), .. })));
+        running.stop().await;
+        assert!(groups.0.lock().unwrap().is_empty());
     }
 }

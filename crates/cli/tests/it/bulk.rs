@@ -69,7 +69,8 @@ async fn a_bad_line_is_named_and_the_load_resumed() -> Result<()> {
     failed.failed(2, "2,000 events of this load are stored");
     check(&stored(&running).await?, 2_000);
 
-    let name = failed.err.split("--load ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    let name =
+        failed.err.rsplit("--load ").next().and_then(|rest| rest.split(':').next()).unwrap_or_default();
     let mended = bad.replace("{\"stream_id\": \"x\"}", "");
     running.run_with(&["append", "--load", name], &mended).await?.succeeded()?;
     check(&stored(&running).await?, 3_000);

@@ -33,6 +33,11 @@ async fn what_is_valid_is_counted() -> Result<()> {
     let done = run(&["validate", &folder.path().display().to_string()]).await?.succeeded()?;
     assert_eq!(done.out, "valid: 1 EventStream, 1 Projection, 0 Sagas\n");
     run(&["validate", "/nowhere"]).await?.failed(2, "/nowhere");
+    let other = Folder::empty()?;
+    other.write("a.yaml", "apiVersion: example.com/v1\nkind: EventStream\nmetadata: {name: a}\n")?;
+    let done = run(&["validate", &other.path().display().to_string()]).await?;
+    done.failed(2, "there is no EventStream, Projection or Saga in");
+    assert!(done.out.contains("EventStream a") && done.out.contains("is not Headwater's"), "{}", done.out);
     Ok(())
 }
 

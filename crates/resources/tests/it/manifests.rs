@@ -253,3 +253,26 @@ fn what_is_read_can_be_written_and_read_again() {
     assert_eq!(again.event_streams[0].resource, manifests.event_streams[0].resource);
     assert_eq!(again.sagas[0].resource, manifests.sagas[0].resource);
 }
+
+#[test]
+fn what_is_ignored_and_looks_like_ours_is_warned_of() {
+    let text = "apiVersion: headwater.io/v1
+kind: Projection
+metadata: {name: a}
+---
+apiVersion: v1
+kind: List
+items: []
+";
+    let manifests = manifest::read_texts([("a.yaml", text)]);
+    assert!(manifests.is_valid());
+    assert_eq!(manifests.ignored.len(), 2);
+    let warnings: Vec<String> = manifests.warnings().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "a.yaml:1:13: warning: apiVersion: headwater.io/v1 is not Headwater's, so this Projection is ignored; write headwater.dev/v1alpha1 if it is meant for Headwater",
+            "a.yaml:6:7: warning: kind: a List is ignored, with all that is in it; write each of its items as a document of its own, with --- between them",
+        ]
+    );
+}

@@ -22,22 +22,22 @@ impl Dev {
             Err(error) => return self.note(format!("{error}: what runs goes on as it was")).await,
         };
         let (streams, projections) = (streams(&loaded.manifests), projections(&loaded.manifests));
+        let sagas = sagas(&loaded.manifests);
+        // What is gone first: its ports are free then for what comes.
+        self.remove_projections(&projections).await;
+        self.remove_sagas(&sagas).await;
+        self.remove_streams(&streams).await;
         for (name, spec) in &streams {
             self.reload_stream(name, spec).await;
         }
-        self.remove_projections(&projections).await;
         for (name, spec) in projections {
             self.reload_projection(&name, spec).await;
         }
         self.surroundings.load(&loaded);
         self.surroundings.set_streams(&self.streams);
-        let sagas = sagas(&loaded.manifests);
-        self.remove_sagas(&sagas).await;
         for (name, spec) in sagas {
             self.reload_saga(&name, spec).await;
         }
-        self.remove_streams(&streams).await;
-        self.surroundings.set_streams(&self.streams);
     }
 
     async fn reload_stream(&mut self, name: &str, spec: &EventStreamSpec) {
@@ -74,10 +74,12 @@ impl Dev {
     }
 
     async fn add_stream(&mut self, name: &str, spec: EventStreamSpec) -> Result<String> {
-        let listener = self.next.bind(&format!("the event store of \"{name}\"")).await?;
-        let next = self.next.next()?;
+        let listener = self.ports.bind(name).await?;
+        let port = listener.local_addr().map(|address| address.port());
         self.start_stream(name, spec, listener).await?;
-        self.next = next;
+        if let Ok(port) = port {
+            self.ports.remember(name, port);
+        }
         Ok(self.streams.get(name).map(|stream| stream.url.clone()).unwrap_or_default())
     }
 

@@ -1,6 +1,6 @@
 //! The article's session, typed as it stands there, and what a bank refuses.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use headwater_testkit::dev::Dev;
 use serde_json::{Value, json};
 
@@ -163,5 +163,21 @@ async fn balance(prompt: &mut Prompt, id: &str, name: &str, balance: u64) -> Res
     let answer = prompt.say(&format!("balance###{id}")).await?;
     let expected = Answer::Balance(format!("{{Id:{id} Name:{name} Balance:{balance}}}"));
     ensure!(answer == expected, "{answer:?} is not {expected:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_text_is_refused_and_the_next_is_read() -> Result<()> {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_banku"))
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("piped")?;
+    tokio::io::AsyncWriteExt::write_all(&mut input, b"deposit \xff\nnothing\n").await?;
+    drop(input);
+    let done = child.wait_with_output().await?;
+    let said = String::from_utf8(done.stderr)?;
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("the line is no UTF-8") && said.contains("Unknown command nothing"), "{said}");
     Ok(())
 }

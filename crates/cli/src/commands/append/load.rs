@@ -20,12 +20,13 @@ use headwater_core::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::line::{self, Line, LoadId};
 use crate::console::{self, Console};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Lines that wait in the queues of their stream ids; beyond that reading waits.
 const QUEUED_LINES: usize = 20_000;
@@ -67,10 +68,11 @@ struct Outcome {
 
 pub(super) async fn run(client: Client, name: Option<String>, console: &Console) -> Result<()> {
     let name = name.unwrap_or_else(|| Uuid::now_v7().to_string());
+    eprintln!("load {name}: repeat with --load {name} if this is interrupted");
     let mut lines = read_lines(LoadId::new(&name));
     let mut load = Load::new(client.with_retry(RETRY));
     let begin = Instant::now();
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = Signals::new().context("listen to signals")?;
     loop {
         load.dispatch();
         if load.is_done() {
@@ -80,9 +82,9 @@ pub(super) async fn run(client: Client, name: Option<String>, console: &Console)
             biased;
             read = lines.recv(), if load.wants_lines() => load.take(read),
             Some(outcome) = load.in_flight.next() => load.finish(outcome),
-            interrupted = &mut interrupt => {
-                interrupted.context("listen for Ctrl-C")?;
-                load.stop(Stopped { line: 0, error: Failure::failed("interrupted").into() });
+            exit = signals.next() => {
+                load.stop(Stopped { line: 0, error: Failure::signalled(exit).into() });
+                load.interrupted = true;
                 load.in_flight.clear();
             }
         }
@@ -108,14 +110,43 @@ fn report(load: Load, name: &str, took: Duration, console: &Console) -> Result<(
             console.line(&format!("token  {token}"))?;
         }
     }
+    // An append whose answer has not come may be stored all the same.
+    let unsure =
+        load.interrupted || load.stopped.as_ref().is_some_and(|stopped| is_transient(&stopped.error));
     let Some(Stopped { line, error }) = load.stopped else { return Ok(()) };
     let place = if line > 0 { format!("line {line} of standard input: ") } else { String::new() };
     let stored = console::count(load.stored, "event");
-    let message = format!("{place}{error:#}; {stored} of this load are stored");
+    let at_least = if unsure { "at least " } else { "" };
+    let message = format!("{place}{error:#}; {at_least}{stored} of this load are stored");
     let hint = format!(
         "correct what is wrong, leave every line at its number, and run it again with --load {name}: what is stored is not stored again"
     );
     Err(Failure::failed(message).like(&error).hint(hint).into())
+}
+
+/// Those that end a load.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.terminate.recv() => Exit::Terminated,
+            _ = self.hang_up.recv() => Exit::HungUp,
+        }
+    }
 }
 
 struct Load {
@@ -128,6 +159,8 @@ struct Load {
     queued_lines: usize,
     queued_bytes: usize,
     reading: bool,
+    /// By a signal.
+    interrupted: bool,
     stored: u64,
     token: Option<Token>,
     /// The first line that could not be stored.
@@ -145,6 +178,7 @@ impl Load {
             queued_lines: 0,
             queued_bytes: 0,
             reading: true,
+            interrupted: false,
             stored: 0,
             token: None,
             stopped: None,
