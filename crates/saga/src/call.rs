@@ -143,6 +143,17 @@ impl Answer {
     fn unanswered(reason: impl Into<String>) -> Self {
         Self::Unanswered { reason: reason.into() }
     }
+
+    /// With `what` before the reason, where there is one.
+    fn about(self, what: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Failure { reason, response } => {
+                Self::Failure { reason: format!("{what}: {reason}"), response }
+            }
+            Self::Unanswered { reason } => Self::Unanswered { reason: format!("{what}: {reason}") },
+            success @ Self::Success(_) => success,
+        }
+    }
 }
 
 /// What a participant answered.

@@ -325,10 +325,9 @@ fn begin(names: &Names, plan: &Plan, instance: &Instance, task: usize, direction
     });
     match prepared {
         Ok((call, value)) => {
-            let waits_for = value.zip(known.awaits.as_ref()).map(|(value, awaits)| WaitsFor {
-                events: awaits.success.iter().chain(&awaits.failure).cloned().collect(),
-                value,
-            });
+            let waits_for = value
+                .zip(known.awaits.as_ref())
+                .map(|(value, awaits)| WaitsFor { events: awaits.events().cloned().collect(), value });
             let call = variables::describe(&call.request);
             vec![Entry::StepBegun(StepBegun { step, direction, call, key, waits_for })]
         }

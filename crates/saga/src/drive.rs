@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use headwater_core::{Error, Result, Version};
+use headwater_core::{Error, RecordedEvent, Result, Version};
 use headwater_log::Clock;
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Answer, Caller};
 use crate::decide::{self, Busy};
+use crate::definition::Definition;
 use crate::history::{Direction, Entry};
 use crate::instance::{Instance, Stage, State};
 use crate::journal::{Journal, Waiting};
@@ -94,7 +95,18 @@ impl Workshop {
     /// # Errors
     /// As the log; `Corrupt` when the history contradicts itself.
     pub(crate) async fn load(&self, name: &str) -> Result<Option<(Arc<Plan>, Instance)>> {
-        let events = self.journal.history(name, Version::ZERO).await?;
+        self.fold(name, &self.journal.history(name, Version::ZERO).await?).await
+    }
+
+    /// The instance as its whole history, `events`, says; `None` when that is empty.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) async fn fold(
+        &self,
+        name: &str,
+        events: &[RecordedEvent],
+    ) -> Result<Option<(Arc<Plan>, Instance)>> {
         let Some((first, rest)) = events.split_first() else { return Ok(None) };
         let Entry::Started(started) = Entry::decode(first)? else {
             return Err(Error::corrupt(format!(
@@ -120,6 +132,18 @@ impl Workshop {
                 "the definition {digest} that an instance follows is not in the saga's log"
             ))
         })
+    }
+
+    /// Has instances follow `plan`, compiled from `definition`: keeps it, unless it is known.
+    ///
+    /// # Errors
+    /// As the log.
+    pub(crate) async fn define(&self, plan: &Arc<Plan>, definition: &Definition) -> Result<()> {
+        if self.plans.get(&plan.digest).is_none() {
+            self.journal.define(&plan.digest, definition).await?;
+            self.plans.insert(Arc::clone(plan));
+        }
+        Ok(())
     }
 
     /// Compiles the definitions in the log that are not known yet.
@@ -231,7 +255,7 @@ impl Workshop {
                 let waiting = Waiting {
                     instance: instance.started.instance.clone(),
                     step: known.name.clone(),
-                    events: awaits.success.iter().chain(&awaits.failure).cloned().collect(),
+                    events: awaits.events().cloned().collect(),
                 };
                 let value = variables::correlation(instance, known);
                 value.map(|value| value.map(|value| (awaits.event.source().to_owned(), value, waiting)))

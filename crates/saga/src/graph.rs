@@ -9,9 +9,7 @@
 
 use std::fmt::Write;
 
-use headwater_resources::saga::{
-    AppendAction, CompensationType, GrpcAction, HttpAction, HttpMethod, Role, Work,
-};
+use headwater_resources::saga::{AppendAction, CompensationType, GrpcAction, HttpAction, Role, Work};
 
 use crate::definition::Definition;
 
@@ -54,14 +52,7 @@ pub fn mermaid(definition: &Definition, name: &str) -> String {
     let groups: Vec<Group<'_>> = definition
         .steps
         .iter()
-        .map(|step| match &step.parallel {
-            None => Group { name: &step.name, is_parallel: false, works: vec![(&step.name, &step.work)] },
-            Some(parallel) => Group {
-                name: &step.name,
-                is_parallel: true,
-                works: parallel.steps.iter().map(|branch| (branch.name.as_str(), &branch.work)).collect(),
-            },
-        })
+        .map(|step| Group { name: &step.name, is_parallel: step.parallel.is_some(), works: step.works() })
         .collect();
     let mut chart = Chart { text: "flowchart TD\n".to_owned(), stream: &definition.stream };
     let begins = format!("an event of {} begins it", definition.stream);
@@ -234,7 +225,7 @@ impl Chart<'_> {
         match (http, append, grpc) {
             (Some(http), ..) => {
                 let url: &str = &http.url;
-                Some(format!("{} {url}", method(http.method)))
+                Some(format!("{} {url}", http.method.as_str()))
             }
             (_, Some(append), _) => {
                 let stream = append.stream_ref.as_ref().map_or(self.stream, |stream| stream.name.as_str());
@@ -252,16 +243,6 @@ fn inner(group: &Group<'_>, prefix: &str, index: usize, branch: usize) -> String
 
 fn compensation(work: &Work) -> Option<&headwater_resources::saga::Compensation> {
     work.compensation.as_ref().filter(|compensation| compensation.r#type != CompensationType::None)
-}
-
-const fn method(method: HttpMethod) -> &'static str {
-    match method {
-        HttpMethod::Get => "GET",
-        HttpMethod::Post => "POST",
-        HttpMethod::Put => "PUT",
-        HttpMethod::Patch => "PATCH",
-        HttpMethod::Delete => "DELETE",
-    }
 }
 
 /// Text as it may stand between quotation marks: what ends the text, begins an element, an entity, a directive or Markdown is an

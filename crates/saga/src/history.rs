@@ -283,6 +283,7 @@ pub struct Ended {
 /// The event types of the entries.
 pub(crate) const STARTED: &str = "Started";
 pub(crate) const REPLY_SEEN: &str = "ReplySeen";
+pub(crate) const COMMANDED: &str = "Commanded";
 pub(crate) const COMPLETED: &str = "Completed";
 pub(crate) const COMPENSATED: &str = "Compensated";
 
@@ -300,7 +301,7 @@ impl Entry {
             Self::ReplySeen(_) => REPLY_SEEN,
             Self::Turned(_) => "Turned",
             Self::AttentionNeeded(_) => "AttentionNeeded",
-            Self::Commanded(_) => "Commanded",
+            Self::Commanded(_) => COMMANDED,
             Self::Completed(_) => COMPLETED,
             Self::Compensated(_) => COMPENSATED,
         }
@@ -357,7 +358,7 @@ impl Entry {
             REPLY_SEEN => Self::ReplySeen(read(event)?),
             "Turned" => Self::Turned(read(event)?),
             "AttentionNeeded" => Self::AttentionNeeded(read(event)?),
-            "Commanded" => Self::Commanded(read(event)?),
+            COMMANDED => Self::Commanded(read(event)?),
             COMPLETED => Self::Completed(read(event)?),
             COMPENSATED => Self::Compensated(read(event)?),
             _ => {

@@ -167,7 +167,7 @@ impl Instance {
         }
     }
 
-    /// A value that expressions know by `name`.
+    /// What expressions know besides the instance's name, by name.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.started.variables.iter().chain(&self.captured).map(|(name, value)| (name.as_str(), value))
     }
@@ -192,13 +192,12 @@ impl Instance {
             && state.backward.stage != Stage::Succeeded
     }
 
-    /// Some step is neither decided nor idle on the way forward.
+    /// Whether there is one of [`open_forward`](Self::open_forward).
     pub(crate) fn is_open_forward(&self, plan: &Plan) -> bool {
-        let ending = |task: usize| plan.is_ending(task);
-        self.tasks.iter().enumerate().any(|(task, state)| !ending(task) && state.forward.stage.is_open())
+        !self.open_forward(plan).is_empty()
     }
 
-    /// The steps that are not decided on the way forward, though it has turned back.
+    /// The steps that are neither decided nor idle on the way forward.
     pub(crate) fn open_forward(&self, plan: &Plan) -> Vec<usize> {
         let open = |task: &usize| self.tasks[*task].forward.stage.is_open() && !plan.is_ending(*task);
         (0..self.tasks.len()).filter(open).collect()

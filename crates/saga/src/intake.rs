@@ -164,7 +164,7 @@ impl Intake {
             }
             let plans = self.workshop.plans.all();
             for awaits in plans.iter().flat_map(|plan| plan.awaited()) {
-                types.extend(awaits.success.iter().chain(&awaits.failure).cloned());
+                types.extend(awaits.events().cloned());
             }
             // While nothing starts, replies are taken in all the same, and read again with what starts when that is let: the place that
             // is kept stays before both.
@@ -280,8 +280,7 @@ fn work(starting: &Starting, plans: &[Arc<Plan>], event: &RecordedEvent) -> Vec<
     let mut seen = BTreeSet::new();
     for plan in plans {
         for awaits in plan.awaited() {
-            let named = |types: &[String]| types.iter().any(|name| name == event.event_type.as_str());
-            if !(named(&awaits.success) || named(&awaits.failure))
+            if !awaits.events().any(|name| name == event.event_type.as_str())
                 || !seen.insert(awaits.event.source().to_owned())
             {
                 continue;

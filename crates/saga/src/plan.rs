@@ -62,6 +62,13 @@ pub(crate) struct Awaits {
     pub(crate) instance: Expression,
 }
 
+impl Awaits {
+    /// The types of event, whatever they say.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &String> {
+        self.success.iter().chain(&self.failure)
+    }
+}
+
 /// What is done, with expressions in the places of values.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -116,26 +123,20 @@ impl Plan {
         let (mut tasks, mut groups) = (Vec::new(), Vec::new());
         for (index, step) in definition.steps.iter().enumerate() {
             let path = format!("steps[{index}]");
-            let works: Vec<(&str, &Work, String)> = match &step.parallel {
-                None => vec![(&step.name, &step.work, path)],
-                Some(parallel) => parallel
-                    .steps
-                    .iter()
-                    .enumerate()
-                    .map(|(index, branch)| {
-                        (branch.name.as_str(), &branch.work, format!("{path}.parallel.steps[{index}]"))
-                    })
-                    .collect(),
-            };
+            let works = step.works();
             let mut group = Vec::new();
             // Branches see what was known before, not each other's.
-            for (name, work, path) in &works {
-                if let Some(task) = compiler.task(name, work, path) {
+            for (index, (name, work)) in works.iter().enumerate() {
+                let path = match step.parallel {
+                    None => path.clone(),
+                    Some(_) => format!("{path}.parallel.steps[{index}]"),
+                };
+                if let Some(task) = compiler.task(name, work, &path) {
                     group.push(tasks.len());
                     tasks.push(task);
                 }
             }
-            for name in works.iter().flat_map(|(_, work, _)| work.capture.keys()) {
+            for name in works.iter().flat_map(|(_, work)| work.capture.keys()) {
                 compiler.know(name);
             }
             groups.push(group);

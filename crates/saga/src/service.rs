@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,10 +26,11 @@ use tokio_util::task::TaskTracker;
 use crate::call::Caller;
 use crate::definition::Definition;
 use crate::drive::{Plans, Rest, Told, Workshop, until};
-use crate::history::{COMPENSATED, COMPLETED, Command, Commanded, Entry, STARTED};
-use crate::instance::State;
+use crate::history::{COMMANDED, COMPENSATED, COMPLETED, Command, Commanded, Entry, REPLY_SEEN, STARTED};
+use crate::instance::{Instance, State};
 use crate::intake::{Counts, Intake, Starting};
 use crate::journal::{self, Journal, NotStarted};
+use crate::plan::Plan;
 use crate::show::{Instance as Shown, Summary};
 use crate::table::Table;
 use crate::variables::Names;
@@ -64,7 +66,6 @@ pub struct SagaService(Arc<Inner>);
 
 struct Inner {
     workshop: Arc<Workshop>,
-    events: Arc<dyn LogReader>,
     counts: Arc<Counts>,
     starting: watch::Sender<Arc<Starting>>,
     definition: Mutex<Definition>,
@@ -126,10 +127,7 @@ impl SagaService {
             stop: stop.clone(),
         });
         workshop.read_definitions().await?;
-        if workshop.plans.get(&starting.plan.digest).is_none() {
-            workshop.journal.define(&starting.plan.digest, &definition).await?;
-            workshop.plans.insert(Arc::clone(&starting.plan));
-        }
+        workshop.define(&starting.plan, &definition).await?;
         let positions = if let Some(positions) = workshop.journal.intake().await? {
             positions
         } else {
@@ -140,7 +138,6 @@ impl SagaService {
         let (starting, receiver) = watch::channel(Arc::new(starting));
         let inner = Arc::new(Inner {
             workshop: Arc::clone(&workshop),
-            events: Arc::clone(&parts.events),
             counts: Arc::default(),
             starting,
             definition: Mutex::new(definition),
@@ -152,12 +149,8 @@ impl SagaService {
             tasks: TaskTracker::new(),
         });
         // What is written from here on is followed; what is there is taken up.
-        let subscription = Subscription::open(
-            Arc::clone(&parts.log),
-            &StartFrom::End,
-            Filter { event_types: Vec::new(), stream_id_prefix: None },
-        )
-        .await?;
+        let subscription =
+            Subscription::open(Arc::clone(&parts.log), &StartFrom::End, Filter::default()).await?;
         take_up(&workshop, &*parts.log).await?;
         let intake = Intake {
             workshop,
@@ -198,11 +191,7 @@ impl SagaService {
     pub async fn reconcile(&self, spec: &SagaSpec, stream: &EventStreamSpec) -> Result<()> {
         let definition = Definition::new(spec, stream);
         let starting = Starting::compile(spec, &definition, spec.state == WorkState::Running)?;
-        let workshop = &self.0.workshop;
-        if workshop.plans.get(&starting.plan.digest).is_none() {
-            workshop.journal.define(&starting.plan.digest, &definition).await?;
-            workshop.plans.insert(Arc::clone(&starting.plan));
-        }
+        self.0.workshop.define(&starting.plan, &definition).await?;
         *self.0.definition.lock().unwrap_or_else(PoisonError::into_inner) = definition;
         *self.0.permits.lock().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Semaphore::new(spec.max_in_flight as usize));
@@ -222,8 +211,7 @@ impl SagaService {
     pub fn status(&self) -> SagaStatus {
         let counts = self.0.workshop.table.counts();
         let of = |state: State| counts.get(&state).copied().unwrap_or_default();
-        let read =
-            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SagaStatus {
             name: self.name().to_owned(),
             definition: self.0.starting.borrow().plan.digest.clone(),
@@ -297,7 +285,7 @@ impl SagaService {
     /// `NotFound` when there is none of this name; else as the saga's log.
     pub async fn show(&self, name: &str) -> Result<Shown> {
         let events = self.0.workshop.journal.history(name, Version::ZERO).await?;
-        let Some((plan, instance)) = self.0.workshop.load(name).await? else {
+        let Some((plan, instance)) = self.0.workshop.fold(name, &events).await? else {
             return Err(self.no_instance(name));
         };
         Shown::of(&self.0.workshop.names, &plan, &instance, &events)
@@ -346,11 +334,6 @@ impl SagaService {
     ) -> Result<(Vec<NotStarted>, Option<Version>)> {
         self.0.workshop.journal.read_not_started(after, limit).await
     }
-
-    /// The event stream that starts its instances.
-    pub fn events(&self) -> &Arc<dyn LogReader> {
-        &self.0.events
-    }
 }
 
 impl std::fmt::Debug for SagaService {
@@ -360,11 +343,7 @@ impl std::fmt::Debug for SagaService {
 }
 
 /// Whether a command makes sense where the instance stands.
-fn allow(
-    plan: &crate::plan::Plan,
-    instance: &crate::instance::Instance,
-    commanded: &Commanded,
-) -> Result<()> {
+fn allow(plan: &Plan, instance: &Instance, commanded: &Commanded) -> Result<()> {
     let name = &instance.started.instance;
     if let Some(ended) = instance.ended {
         return Err(Error::failed_precondition(format!(
@@ -455,7 +434,7 @@ async fn follow(service: SagaService, mut subscription: Subscription) {
                         service.0.starting.send_modify(|_| {});
                     } else if let Some(name) = journal::instance_of(stream_id) {
                         match event.event_type.as_str() {
-                            STARTED | crate::history::REPLY_SEEN | "Commanded" => workshop.table.wake(name),
+                            STARTED | REPLY_SEEN | COMMANDED => workshop.table.wake(name),
                             COMPLETED | COMPENSATED => workshop.table.ended_elsewhere(name),
                             _ => {}
                         }

@@ -36,6 +36,14 @@ struct Slot {
     at: At,
 }
 
+impl Slot {
+    fn becomes(&mut self, state: State, counts: &mut HashMap<State, usize>) {
+        *counts.entry(self.state).or_default() -= 1;
+        *counts.entry(state).or_default() += 1;
+        self.state = state;
+    }
+}
+
 #[derive(Debug)]
 enum At {
     Asleep(Option<Timestamp>),
@@ -100,11 +108,7 @@ impl Table {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let Some(slot) = inner.slots.get_mut(name) else { return };
-        if state != slot.state {
-            *inner.counts.entry(slot.state).or_default() -= 1;
-            *inner.counts.entry(state).or_default() += 1;
-            slot.state = state;
-        }
+        slot.becomes(state, &mut inner.counts);
         if matches!(slot.at, At::Active(true, _)) {
             slot.at = At::Queued;
             inner.queue.push_back(Arc::clone(name));
@@ -125,11 +129,8 @@ impl Table {
     pub(crate) fn is_doing(&self, name: &str, state: State) {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let Some(slot) = inner.slots.get_mut(name) else { return };
-        if state != slot.state {
-            *inner.counts.entry(slot.state).or_default() -= 1;
-            *inner.counts.entry(state).or_default() += 1;
-            slot.state = state;
+        if let Some(slot) = inner.slots.get_mut(name) {
+            slot.becomes(state, &mut inner.counts);
         }
     }
 

@@ -97,8 +97,7 @@ pub(crate) fn call(
 pub(crate) fn describe(request: &Request) -> String {
     match request {
         Request::Http(http) => {
-            let method = format!("{:?}", http.method).to_uppercase();
-            format!("{method} {}", http.url)
+            format!("{} {}", http.method.as_str(), http.url)
         }
         Request::Grpc(grpc) => format!("{} at {}", grpc.method, grpc.address),
         Request::Append(append) => {

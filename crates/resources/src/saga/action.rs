@@ -95,6 +95,19 @@ pub enum HttpMethod {
     Delete,
 }
 
+impl HttpMethod {
+    /// As requests and manifests have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// An HTTP request. It carries the step's idempotency key in the header `Idempotency-Key`. An answer of 2xx is success, 408,
 /// 425, 429 and 5xx are repeated, and any other is failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

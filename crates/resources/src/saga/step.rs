@@ -37,6 +37,18 @@ pub struct Step {
     pub parallel: Option<Parallel>,
 }
 
+impl Step {
+    /// What is done side by side, each by the name that its key has: the branches, or the step itself.
+    pub fn works(&self) -> Vec<(&str, &Work)> {
+        match &self.parallel {
+            None => vec![(&self.name, &self.work)],
+            Some(parallel) => {
+                parallel.steps.iter().map(|branch| (branch.name.as_str(), &branch.work)).collect()
+            }
+        }
+    }
+}
+
 /// Steps that are done side by side, one level deep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,9 +1,9 @@
 //! Expressions of a resource, as problems of it.
 
-use headwater_expr::{Expression, Scope, Type};
+use headwater_expr::{Expression, Fault, Scope, Template, Type};
 
 use crate::fault::{At, Path, Problem};
-use crate::shared::Cel;
+use crate::shared::{Cel, TemplateText};
 
 /// Compiles the expression at `path`; its faults become problems there.
 pub(super) fn compile(
@@ -15,13 +15,24 @@ pub(super) fn compile(
     match Expression::compile(source, scope) {
         Ok(expression) => Some(expression),
         Err(faults) => {
-            problems.extend(faults.into_iter().map(|fault| {
-                let at = At::Text { line: fault.line, column: fault.column };
-                Problem { at, ..Problem::new(path.clone(), fault.message, "") }
-            }));
+            tell(faults, path, problems);
             None
         }
     }
+}
+
+/// Compiles the text with expressions at `path`; its faults become problems there.
+pub(super) fn template(source: &TemplateText, scope: &Scope, path: &Path, problems: &mut Vec<Problem>) {
+    if let Err(faults) = Template::compile(source, scope) {
+        tell(faults, path, problems);
+    }
+}
+
+fn tell(faults: Vec<Fault>, path: &Path, problems: &mut Vec<Problem>) {
+    problems.extend(faults.into_iter().map(|fault| {
+        let at = At::Text { line: fault.line, column: fault.column };
+        Problem { at, ..Problem::new(path.clone(), fault.message, "") }
+    }));
 }
 
 /// Compiles a condition: its result must be a boolean.

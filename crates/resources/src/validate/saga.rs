@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use headwater_expr::{Scope, Template, Type};
+use headwater_expr::{Scope, Type};
 use serde_json::Value;
 
 use super::{expression, scope};
 use crate::event_stream::EventStream;
-use crate::fault::{At, Path, Problem};
+use crate::fault::{Path, Problem};
 use crate::saga::{AppendAction, CompensationType, GrpcAction, HttpAction, Role, Saga, Step, Work};
-use crate::shared::{Cel, TemplateText};
+use crate::shared::Cel;
 
 /// Names that expressions have besides the saga's variables, and what they stand for.
 const OWN_NAMES: [(&str, &str); 4] = [
@@ -74,13 +74,8 @@ fn start(
         let compiled = expression::compile(source, &scope, &path, problems);
         variables.push((name.clone(), compiled.map_or(Type::Any, |compiled| compiled.result().clone())));
     }
-    if let Some(instance) = &saga.spec.instance
-        && let Err(faults) = Template::compile(instance, &scope)
-    {
-        problems.extend(faults.into_iter().map(|fault| {
-            let at = At::Text { line: fault.line, column: fault.column };
-            Problem { at, ..Problem::new(spec.field("instance"), fault.message, "") }
-        }));
+    if let Some(instance) = &saga.spec.instance {
+        expression::template(instance, &scope, &spec.field("instance"), problems);
     }
     variables
 }
@@ -184,22 +179,14 @@ impl Checker<'_> {
     }
 
     fn expressions(&mut self, step: &Step, path: &Path) {
-        let works: Vec<(&Work, Path)> = match &step.parallel {
-            None => vec![(&step.work, path.clone())],
-            Some(parallel) => {
-                let at = path.field("parallel").field("steps");
-                parallel
-                    .steps
-                    .iter()
-                    .enumerate()
-                    .map(|(index, branch)| (&branch.work, at.index(index)))
-                    .collect()
-            }
-        };
         // Steps side by side see what was known before, not each other's.
         let mut captured = Vec::new();
-        for (work, path) in &works {
-            captured.extend(self.work_expressions(work, path));
+        for (index, (_, work)) in step.works().into_iter().enumerate() {
+            let path = match step.parallel {
+                None => path.clone(),
+                Some(_) => path.field("parallel").field("steps").index(index),
+            };
+            captured.extend(self.work_expressions(work, &path));
         }
         for (name, known) in captured {
             match self.variables.iter_mut().find(|(other, _)| *other == name) {
@@ -277,10 +264,11 @@ impl Checker<'_> {
     ) {
         if let Some(http) = http {
             let path = path.field("http");
-            self.template(&http.url, scope, &path.field("url"));
+            expression::template(&http.url, scope, &path.field("url"), self.problems);
             for (index, header) in http.headers.iter().enumerate() {
                 if let Some(value) = &header.value {
-                    self.template(value, scope, &path.field("headers").index(index).field("value"));
+                    let path = path.field("headers").index(index).field("value");
+                    expression::template(value, scope, &path, self.problems);
                 }
                 if header.name.eq_ignore_ascii_case("idempotency-key") {
                     self.problem(
@@ -303,7 +291,7 @@ impl Checker<'_> {
     }
 
     fn append(&mut self, append: &AppendAction, scope: &Scope, path: &Path) {
-        self.template(&append.stream_id, scope, &path.field("streamId"));
+        expression::template(&append.stream_id, scope, &path.field("streamId"), self.problems);
         self.shape(&append.data, scope, &path.field("data"));
     }
 
@@ -324,15 +312,6 @@ impl Checker<'_> {
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-
-    fn template(&mut self, source: &TemplateText, scope: &Scope, path: &Path) {
-        if let Err(faults) = Template::compile(source, scope) {
-            self.problems.extend(faults.into_iter().map(|fault| {
-                let at = At::Text { line: fault.line, column: fault.column };
-                Problem { at, ..Problem::new(path.clone(), fault.message, "") }
-            }));
         }
     }
 

@@ -31,13 +31,7 @@ pub(super) async fn send(
     request: &GrpcRequest,
 ) -> Answer {
     let answer = attempt(connections, surroundings, descriptors, call, request).await;
-    answer.unwrap_or_else(|answer| match answer {
-        Answer::Failure { reason, response } => {
-            Answer::Failure { reason: format!("{}: {reason}", what(request)), response }
-        }
-        Answer::Unanswered { reason } => Answer::unanswered(format!("{}: {reason}", what(request))),
-        success @ Answer::Success(_) => success,
-    })
+    answer.unwrap_or_else(|answer| answer.about(what(request)))
 }
 
 /// Either way an answer; `Err` is one that the participant did not give.

@@ -40,7 +40,8 @@ pub(super) async fn send(
     call: &Call,
     request: &HttpRequest,
 ) -> Answer {
-    attempt(connections, surroundings, call, request).await.unwrap_or_else(|answer| answer)
+    let answer = attempt(connections, surroundings, call, request).await;
+    answer.unwrap_or_else(|answer| answer.about(what(request)))
 }
 
 /// Either way an answer; `Err` is one that the participant did not give.
@@ -50,16 +51,9 @@ async fn attempt(
     call: &Call,
     request: &HttpRequest,
 ) -> Result<Answer, Answer> {
-    let of = |answer: Answer| match answer {
-        Answer::Failure { reason, response } => {
-            Answer::Failure { reason: format!("{}: {reason}", what(request)), response }
-        }
-        Answer::Unanswered { reason } => Answer::unanswered(format!("{}: {reason}", what(request))),
-        success @ Answer::Success(_) => success,
-    };
-    let uri = uri(&request.url, request.tls.as_ref()).map_err(|fault| of(Answer::failure(fault)))?;
-    let (headers, secrets) = headers(surroundings, call, request).map_err(of)?;
-    let (client, address) = connections.client(Protocol::Http, &uri, request.tls.as_ref()).map_err(of)?;
+    let uri = uri(&request.url, request.tls.as_ref()).map_err(Answer::failure)?;
+    let (headers, secrets) = headers(surroundings, call, request)?;
+    let (client, address) = connections.client(Protocol::Http, &uri, request.tls.as_ref())?;
 
     let body = request
         .body
@@ -71,8 +65,8 @@ async fn attempt(
     *message.headers_mut() = headers;
 
     let fault = |fault: String| match &address {
-        Some(address) => of(Answer::unanswered(format!("at {address}: {fault}"))),
-        None => of(Answer::unanswered(fault)),
+        Some(address) => Answer::unanswered(format!("at {address}: {fault}")),
+        None => Answer::unanswered(fault),
     };
     let answer = client.request(message).await.map_err(|error| fault(answers::causes(&error)))?;
     let (head, body) = answer.into_parts();
