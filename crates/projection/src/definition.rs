@@ -1,5 +1,5 @@
 use headwater_core::{Error, Result};
-use headwater_resources::event_stream::{EventTypeSpec, Upcast};
+use headwater_resources::event_stream::{EventTypeSpec, EventTypeUpcasts};
 use headwater_resources::projection::{ProjectionRule, ProjectionSpec, Table};
 use serde::{Deserialize, Serialize};
 
@@ -21,31 +21,15 @@ pub struct Definition {
     pub event_types: Vec<EventTypeUpcasts>,
 }
 
-/// How the data of one event type is brought up to date.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EventTypeUpcasts {
-    /// The event type.
-    pub name: String,
-    /// The version of the data that rules see.
-    pub schema_version: u32,
-    /// The steps up to it.
-    pub upcast: Vec<Upcast>,
-}
-
 impl Definition {
     /// What the projection `spec` says about rows, over events of `event_types`.
     pub fn new(spec: &ProjectionSpec, event_types: &[EventTypeSpec]) -> Self {
-        let event_types = event_types
-            .iter()
-            .filter(|event_type| !event_type.upcast.is_empty())
-            .map(|event_type| EventTypeUpcasts {
-                name: event_type.name.clone(),
-                schema_version: event_type.schema_version,
-                upcast: event_type.upcast.clone(),
-            })
-            .collect();
-        Self { format: FORMAT, tables: spec.tables.clone(), rules: spec.rules.clone(), event_types }
+        Self {
+            format: FORMAT,
+            tables: spec.tables.clone(),
+            rules: spec.rules.clone(),
+            event_types: EventTypeUpcasts::of(event_types),
+        }
     }
 
     /// The stored form.

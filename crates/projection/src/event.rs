@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use headwater_expr::{Scope, Type, Upcast, Upcasts, event_type};
+use headwater_resources::event_stream::EventTypeUpcasts;
 
-use crate::definition::EventTypeUpcasts;
 use crate::plan::Faults;
 
 /// Compiles the steps.

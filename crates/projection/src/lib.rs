@@ -36,7 +36,7 @@ mod travel;
 mod worker;
 
 pub use catalog::Catalog;
-pub use definition::{Definition, EventTypeUpcasts};
+pub use definition::Definition;
 pub use desired::Desired;
 pub use fold::{Failure, RuleError};
 pub use http::{admin_router, query_router};

@@ -126,6 +126,31 @@ pub struct EventTypeSpec {
     pub upcast: Vec<Upcast>,
 }
 
+/// How the data of one event type is brought up to date: what stored definitions keep of an [`EventTypeSpec`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTypeUpcasts {
+    /// The event type.
+    pub name: String,
+    /// The version of the data that expressions see.
+    pub schema_version: u32,
+    /// The steps up to it.
+    pub upcast: Vec<Upcast>,
+}
+
+impl EventTypeUpcasts {
+    /// Of those event types that have any.
+    pub fn of(event_types: &[EventTypeSpec]) -> Vec<Self> {
+        let with_steps = event_types.iter().filter(|event_type| !event_type.upcast.is_empty());
+        let upcasts = with_steps.map(|event_type| Self {
+            name: event_type.name.clone(),
+            schema_version: event_type.schema_version,
+            upcast: event_type.upcast.clone(),
+        });
+        upcasts.collect()
+    }
+}
+
 /// Where a JSON Schema is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

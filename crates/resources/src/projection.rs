@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use rule::{ForEach, Rule as ProjectionRule, RuleType};
 pub use sink::{RedisSink, Sink, SinkType, SqlSink};
 pub use status::{ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus};
-pub use table::{Column, ColumnType, Index, Table, Writers};
+pub use table::{Column, ColumnType, Index, QUERY_PARAMETERS, Table, Writers};
 
 use crate::shared::{
     AccessRule, Count, DeletionPolicy, Duration, LagAutoscaling, Server, StreamRef, WorkState, Workload, one,

@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use headwater_core::{Error, Result};
 use headwater_resources::EventStreamSpec;
-use headwater_resources::event_stream::Upcast;
+use headwater_resources::event_stream::EventTypeUpcasts;
 use headwater_resources::saga::{Ending, SagaSpec, Step};
 use headwater_resources::shared::{Cel, Duration};
 use serde::{Deserialize, Serialize};
@@ -38,29 +38,9 @@ pub struct Definition {
     pub event_types: Vec<EventTypeUpcasts>,
 }
 
-/// How the data of one event type is brought up to date.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EventTypeUpcasts {
-    /// The event type.
-    pub name: String,
-    /// The version of the data that expressions see.
-    pub schema_version: u32,
-    /// The steps up to it.
-    pub upcast: Vec<Upcast>,
-}
-
 impl Definition {
     /// What the saga `spec` says about its instances, over events as `stream` declares them.
     pub fn new(spec: &SagaSpec, stream: &EventStreamSpec) -> Self {
-        let event_types =
-            stream.event_types.iter().filter(|event_type| !event_type.upcast.is_empty()).map(|event_type| {
-                EventTypeUpcasts {
-                    name: event_type.name.clone(),
-                    schema_version: event_type.schema_version,
-                    upcast: event_type.upcast.clone(),
-                }
-            });
         Self {
             format: FORMAT,
             stream: spec.stream_ref.name.clone(),
@@ -69,7 +49,7 @@ impl Definition {
             timeout: spec.timeout,
             on_completed: spec.on_completed.clone(),
             on_compensated: spec.on_compensated.clone(),
-            event_types: event_types.collect(),
+            event_types: EventTypeUpcasts::of(&stream.event_types),
         }
     }
 

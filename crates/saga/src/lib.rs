@@ -33,7 +33,7 @@ pub use call::{
     Surroundings, Trace,
 };
 pub use catalog::SagaCatalog;
-pub use definition::{Definition, EventTypeUpcasts};
+pub use definition::Definition;
 pub use drive::Told;
 pub use graph::mermaid;
 pub use history::{

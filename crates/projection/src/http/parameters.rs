@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Uri};
 use headwater_core::{Error, Result, Token};
+use headwater_resources::projection::QUERY_PARAMETERS;
 use headwater_resources::shared;
 use headwater_view::{Cell, ColumnType, Key, Order, TableSchema};
 
@@ -19,9 +20,6 @@ const MAX_LIMIT: usize = 1_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a query waits at most.
 const MAX_TIMEOUT: Duration = Duration::from_mins(2);
-
-/// Parameters that are not columns.
-const KNOWN: [&str; 6] = ["order_by", "limit", "after", "min_token", "timeout", "as_of"];
 
 /// A query's parameters, before the table is known.
 #[derive(Debug)]
@@ -136,7 +134,7 @@ fn column(schema: &TableSchema, name: &str) -> Result<usize> {
                 "table \"{}\" has no such column, and there is no such parameter; the columns are {}, the parameters {}",
                 schema.name,
                 names(schema.columns.iter().map(|column| column.name.as_str())),
-                names(KNOWN)
+                names(QUERY_PARAMETERS)
             ),
         )
     })

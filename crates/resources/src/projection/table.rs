@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What queries say besides columns: `?limit=10`. No column is called so.
+pub const QUERY_PARAMETERS: [&str; 6] = ["order_by", "limit", "after", "min_token", "timeout", "as_of"];
+
 /// A table of the read model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

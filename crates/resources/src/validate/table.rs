@@ -5,13 +5,10 @@ use std::collections::{HashMap, HashSet};
 use headwater_expr::Decimal;
 
 use crate::fault::{Path, Problem, suggest};
-use crate::projection::{Column, ColumnType, Table};
+use crate::projection::{Column, ColumnType, QUERY_PARAMETERS, Table};
 
 /// What names of tables and columns must not begin with: it is for what Headwater keeps beside them.
 const RESERVED_PREFIX: &str = "hw_";
-
-/// What queries say besides columns: `?limit=10`.
-const QUERY_PARAMETERS: [&str; 6] = ["order_by", "limit", "after", "min_token", "timeout", "as_of"];
 
 pub(super) fn check(tables: &[Table], path: &Path, problems: &mut Vec<Problem>) {
     let mut names = HashSet::new();

@@ -1,0 +1,85 @@
+//! Sagas whose steps do not go together.
+
+use super::check_saga;
+
+#[test]
+fn sagas() {
+    check_saga(
+        "    role: Pivot\n",
+        "    role: Pivot\n    compensation: {type: Append, append: {streamId: a, type: b, data: {}}}\n",
+        &[
+            "saga.yaml:26:19: spec.steps[1].compensation: a Pivot step is never undone; remove it, or make the role Compensatable",
+        ],
+    );
+    check_saga(
+        "    compensation: {type: HTTP,",
+        "    # compensation: {type: HTTP,",
+        &[
+            "saga.yaml:11:5: spec.steps[0].compensation: is missing: a Compensatable step says how it is undone; add it, or compensation: {type: None} when there is nothing to undo",
+        ],
+    );
+    check_saga(
+        "name: approve",
+        "name: debit-payment",
+        &[
+            "saga.yaml:24:11: spec.steps[1].name: \"debit-payment\" is also the name of spec.steps[0]; give each its own",
+        ],
+    );
+    check_saga(
+        "    role: Pivot\n",
+        "    role: Retriable\n",
+        &[
+            "saga.yaml:25:11: spec.steps[1].role: a Retriable step follows the Pivot, and none is before it; make it Compensatable, or put a Pivot before it",
+            "saga.yaml:30:30: spec.steps[2].parallel.steps[0].role: a Retriable step follows the Pivot, and none is before it; make it Compensatable, or put a Pivot before it",
+            "saga.yaml:31:31: spec.steps[2].parallel.steps[1].role: a Retriable step follows the Pivot, and none is before it; make it Compensatable, or put a Pivot before it",
+        ],
+    );
+    check_saga(
+        "role: Retriable, action: {type: GRPC",
+        "role: Pivot, action: {type: GRPC",
+        &[
+            "saga.yaml:30:30: spec.steps[2].parallel.steps[0].role: a step within parallel cannot decide; make the pivot a step of its own",
+        ],
+    );
+    check_saga(
+        "{name: notify, role",
+        "{name: notify, parallel: {steps: []}, role",
+        &[
+            "saga.yaml:30:24: spec.steps[2].parallel.steps[0].parallel: no such field; there is \"action\", \"awaitReply\", \"capture\", \"compensation\", \"name\", \"retry\", \"role\", \"timeout\"",
+        ],
+    );
+    check_saga(
+        "  - name: tell\n",
+        "  - name: tell\n    timeout: 5s\n",
+        &[
+            "saga.yaml:28:14: spec.steps[2].timeout: a parallel step has only its steps; move it into the steps that it is for",
+        ],
+    );
+    check_saga(
+        "when: event.data.amount > 0",
+        "when: event.data.amount > 'x'",
+        &[
+            "saga.yaml:6:43: spec.startOn.when: `>` does not take a number and text; string(…) makes text of a number, decimal(…) a number of text",
+        ],
+    );
+    check_saga(
+        "key: token}",
+        "key: tokn}",
+        &[
+            "saga.yaml:17:67: spec.steps[0].action.http.headers[0].valueFrom.secretKeyRef: the Secret \"payments\" (saga.yaml:34) has no key \"tokn\"; did you mean \"token\"?",
+        ],
+    );
+    check_saga(
+        "instance: \"${event.data.order_id}\"",
+        "instance: \"order-${event.data.ordr_id}\"",
+        &["saga.yaml:7:33: spec.instance: `event.data` has no field `ordr_id`; did you mean `order_id`?"],
+    );
+    check_saga(
+        "role: Pivot\n    action: {type: Append, append:",
+        "role: Pivot\n    action: {type: HTTP, append:",
+        &[
+            "saga.yaml:26:13: spec.steps[1].action: http is needed for type HTTP, and for no other",
+            "saga.yaml:26:13: spec.steps[1].action: append is needed for type Append, and for no other",
+        ],
+    );
+}
