@@ -17,11 +17,12 @@ mod yaml;
 #[cfg(test)]
 mod yaml_1_1;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::path::Path as FilePath;
 use std::{fs, io};
 
+use kube::core::object::HasSpec;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -92,6 +93,16 @@ impl<T> Deref for Resource<T> {
     fn deref(&self) -> &T {
         &self.resource
     }
+}
+
+/// What the resources are to be, by name.
+pub fn specs<T>(resources: &[Resource<T>]) -> BTreeMap<String, T::Spec>
+where
+    T: kube::Resource + HasSpec,
+    T::Spec: Clone,
+{
+    let named = |it: &Resource<T>| Some((it.meta().name.clone()?, it.spec().clone()));
+    resources.iter().filter_map(named).collect()
 }
 
 /// Where a document begins.

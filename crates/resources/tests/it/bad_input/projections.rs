@@ -32,6 +32,15 @@ fn columns() {
             "orders.yaml:56:11: spec.rules[2].set.status: the table \"orders\" has no column \"status\"; there is \"order_id\", \"amount\", \"hw_status\", \"created_on\"",
         ],
     );
+    check(
+        "{name: created_on,",
+        "{name: limit,",
+        &[
+            "orders.yaml:33:14: spec.tables[0].columns[3].name: \"limit\" is a parameter of every query, so rows could not be looked for by it; call it something else",
+            "orders.yaml:34:34: spec.tables[0].indexes[0].columns[1]: the table \"orders\" has no column \"created_on\"; there is \"order_id\", \"amount\", \"status\", \"limit\"",
+            "orders.yaml:45:59: spec.rules[0].set.created_on: the table \"orders\" has no column \"created_on\"; there is \"order_id\", \"amount\", \"status\", \"limit\"",
+        ],
+    );
     for name in ["r1_items", "sqlite_items"] {
         let faults = faults(&[(
             "orders.yaml",

@@ -83,3 +83,77 @@ fn sagas() {
         ],
     );
 }
+
+#[test]
+fn names_and_expressions_of_sagas() {
+    check_saga(
+        "variables: {",
+        "variables: {failure: event.id, ",
+        &[
+            "saga.yaml:9:24: spec.variables.failure: \"failure\" is why the saga turned back, and cannot be another variable; call it something else",
+        ],
+    );
+    check_saga(
+        "capture: {payment_id: response",
+        "capture: {event: response",
+        &[
+            "saga.yaml:20:22: spec.steps[0].capture.event: \"event\" is the event that starts it, or a reply, and cannot be another variable; call it something else",
+        ],
+    );
+    check_saga(
+        "capture: {payment_id: response.body",
+        "capture: {payment_id: response.bdy",
+        &[
+            "saga.yaml:20:36: spec.steps[0].capture.payment_id: `response` has no field `bdy`; did you mean `body`?",
+        ],
+    );
+    check_saga(
+        "body: {order_id: order.order_id, amount",
+        "body: {order_id: [ordr.order_id], amount",
+        &[
+            "saga.yaml:18:27: spec.steps[0].action.http.body.order_id[0]: unknown variable `ordr`; did you mean `order`?",
+        ],
+    );
+    check_saga(
+        "instance: order.order_id}}",
+        "instance: order}}",
+        &[
+            "saga.yaml:19:123: spec.steps[0].awaitReply.correlate.instance: gives object, and a reply is known by a text or a number; use a field of it",
+        ],
+    );
+    check_saga(
+        "instance: order.order_id}}",
+        "instance: payment_id}}",
+        &[
+            "saga.yaml:19:123: spec.steps[0].awaitReply.correlate.instance: unknown variable `payment_id`; there is `instance`, `order`; a text is written in quotes: 'payment_id'",
+        ],
+    );
+    check_saga(
+        "url: http://payments/v1/debits",
+        "url: 'http://payments/${payment_id}'",
+        &[
+            "saga.yaml:16:33: spec.steps[0].action.http.url: unknown variable `payment_id`; there is `instance`, `order`; a text is written in quotes: 'payment_id'",
+        ],
+    );
+    check_saga(
+        "{name: Authorization, valueFrom: {secretKeyRef: {name: payments, key: token}}}",
+        "{name: idempotency-KEY, value: a}",
+        &[
+            "saga.yaml:17:26: spec.steps[0].action.http.headers[0].name: the idempotency key is the step's own: it must not change over repetitions; remove this header",
+        ],
+    );
+    check_saga(
+        "http://archive/${order.order_id}",
+        "http://archive/${failure.reason}",
+        &[
+            "saga.yaml:31:106: spec.steps[2].parallel.steps[1].action.http.url: unknown variable `failure`; there is `instance`, `order`, `payment_id`; a text is written in quotes: 'failure'",
+        ],
+    );
+    check_saga(
+        "reason: failure.reason",
+        "reason: failure.reson",
+        &[
+            "saga.yaml:32:109: spec.onCompensated.append.data.reason: `failure` has no field `reson`; did you mean `reason`?",
+        ],
+    );
+}
