@@ -1,14 +1,15 @@
 //! Compiles `proto/` without `protoc`, and keeps the descriptors for reflection.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use protox::prost::Message as _;
 
 const FILES: [&str; 2] = ["headwater/eventstore/v1/eventstore.proto", "eventstore/eventstore.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Where this runs, not where it was built: target directories move, and are shared.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     for file in FILES {
         println!("cargo::rerun-if-changed={}", root.join(file).display());
     }

@@ -19,32 +19,39 @@ use uuid::Uuid;
 /// Only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A store whose commits and look-ups each wait for a permit.
-#[derive(Default)]
-struct Gates {
-    /// What look-ups give back when they are done, as they do a connection; and whether the first commit meets an id that is taken.
-    connection: Option<Semaphore>,
-    duplicate: AtomicBool,
-}
-
+/// A store whose commits each wait for a permit, and whose look-ups wait for one of the connections.
 struct Gated {
-    gates: Gates,
     store: MemoryStore,
     commits: Semaphore,
-    look_ups: Semaphore,
-    asked: AtomicUsize,
+    /// Given back after each look-up.
+    connections: Semaphore,
+    /// Whether the next commit meets an id that is taken.
+    duplicate: AtomicBool,
+    versions_asked: AtomicUsize,
+    ids_asked: AtomicUsize,
 }
 
 impl Gated {
-    /// Waits until versions have been asked for so many times.
-    async fn asked(&self, times: usize) {
-        let asked = async {
-            while self.asked.load(Ordering::SeqCst) < times {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    fn new(connections: usize, duplicate: bool) -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryStore::new(PartitionCount::ONE),
+            commits: Semaphore::new(0),
+            connections: Semaphore::new(connections),
+            duplicate: AtomicBool::new(duplicate),
+            versions_asked: AtomicUsize::new(0),
+            ids_asked: AtomicUsize::new(0),
+        })
     }
+}
+
+/// Waits until something has been asked for so many times.
+async fn asked(counter: &AtomicUsize, times: usize) {
+    let asked = async {
+        while counter.load(Ordering::SeqCst) < times {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap();
 }
 
 #[async_trait]
@@ -82,25 +89,21 @@ impl LogStore for Gated {
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
         self.commits.acquire().await.unwrap().forget();
-        if self.gates.duplicate.swap(false, Ordering::SeqCst) {
+        if self.duplicate.swap(false, Ordering::SeqCst) {
             return Err(CommitError::Duplicate);
         }
         self.store.commit(batch).await
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        match &self.gates.connection {
-            None => self.look_ups.acquire().await.unwrap().forget(),
-            Some(connection) => drop(connection.acquire().await.unwrap()),
-        }
+        self.versions_asked.fetch_add(1, Ordering::SeqCst);
+        let _connection = self.connections.acquire().await.unwrap();
         self.store.stream_versions(partition, stream_ids).await
     }
 
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
-        if let Some(connection) = &self.gates.connection {
-            drop(connection.acquire().await.unwrap());
-        }
+        self.ids_asked.fetch_add(1, Ordering::SeqCst);
+        let _connection = self.connections.acquire().await.unwrap();
         self.store.find(ids).await
     }
 }
@@ -112,28 +115,23 @@ fn append(stream_id: &str) -> Append {
 
 #[tokio::test]
 async fn an_answer_does_not_wait_for_what_the_next_batch_needs() {
-    let store = Arc::new(Gated {
-        gates: Gates::default(),
-        store: MemoryStore::new(PartitionCount::ONE),
-        commits: Semaphore::new(0),
-        look_ups: Semaphore::new(1),
-        asked: AtomicUsize::new(0),
-    });
+    let store = Gated::new(1, false);
     let log = Sequencer::start(store.clone(), SequencerOptions::default());
     let spawn = |stream_id: &'static str| {
         let log = log.clone();
         tokio::spawn(async move { log.append(append(stream_id)).await })
     };
     let first = spawn("a");
-    store.asked(1).await;
+    asked(&store.versions_asked, 1).await;
     // The versions for the second are asked for while the first is being committed, and do not come.
+    let busy = store.connections.acquire().await.unwrap();
     let second = spawn("b");
-    store.asked(2).await;
+    asked(&store.versions_asked, 2).await;
     store.commits.add_permits(1);
     let answered = tokio::time::timeout(PATIENCE, first).await.expect("it is answered when it is durable");
     assert_eq!(answered.unwrap().unwrap().position, Position::new(1));
 
-    store.look_ups.add_permits(10);
+    drop(busy);
     store.commits.add_permits(10);
     let answered = tokio::time::timeout(PATIENCE, second).await.expect("what was asked for has come");
     assert_eq!(answered.unwrap().unwrap().position, Position::new(2));
@@ -143,27 +141,20 @@ async fn an_answer_does_not_wait_for_what_the_next_batch_needs() {
 /// The one connection is promised to a look-up for the next batch, when the lane has to look something up for this one.
 #[tokio::test]
 async fn a_look_up_for_the_next_batch_does_not_hold_up_this_one() {
-    let store = Arc::new(Gated {
-        gates: Gates { connection: Some(Semaphore::new(1)), duplicate: AtomicBool::new(true) },
-        store: MemoryStore::new(PartitionCount::ONE),
-        commits: Semaphore::new(0),
-        look_ups: Semaphore::new(0),
-        asked: AtomicUsize::new(0),
-    });
-    let connection = store.gates.connection.as_ref().unwrap();
+    let store = Gated::new(1, true);
     let log = Sequencer::start(store.clone(), SequencerOptions::default());
     let spawn = |stream_id: &'static str| {
         let log = log.clone();
         tokio::spawn(async move { log.append(append(stream_id)).await })
     };
     let first = spawn("a");
-    store.asked(1).await;
-    let busy = connection.acquire().await.unwrap();
+    asked(&store.versions_asked, 1).await;
+    let busy = store.connections.acquire().await.unwrap();
     let second = spawn("b");
-    store.asked(2).await;
+    asked(&store.versions_asked, 2).await;
     store.commits.add_permits(10);
     // The first meets an id that is taken and is looked for, behind what the second needs.
-    tokio::task::yield_now().await;
+    asked(&store.ids_asked, 1).await;
     drop(busy);
     for append in [first, second] {
         tokio::time::timeout(PATIENCE, append).await.expect("nobody waits for himself").unwrap().unwrap();
