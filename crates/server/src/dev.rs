@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use headwater_core::{Error, Result};
 use headwater_log::{Filter, StartFrom, Subscription};
-use headwater_resources::manifest::Manifests;
-use headwater_resources::{EventStream, EventStreamSpec, Projection, ProjectionSpec, Saga, SagaSpec};
+use headwater_resources::manifest::specs;
+use headwater_resources::{EventStreamSpec, ProjectionSpec, SagaSpec};
+use headwater_saga::Calls;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,8 @@ pub struct Dev {
     projections: BTreeMap<String, RunningProjection>,
     sagas: BTreeMap<String, RunningSaga>,
     surroundings: Arc<DevSurroundings>,
+    /// Sends for all sagas: one pool of connections.
+    calls: Arc<Calls>,
     /// Where the event streams listen.
     ports: Ports,
     queries: Queries,
@@ -82,7 +85,9 @@ impl Dev {
     pub async fn start(options: Options, loaded: Loaded, notices: mpsc::Sender<Notice>) -> Result<Self> {
         options.listen.check()?;
         options.query_listen.check()?;
-        let streams = streams(&loaded.manifests);
+        let streams = specs(&loaded.manifests.event_streams);
+        let surroundings = Arc::<DevSurroundings>::default();
+        let calls = Arc::new(Calls::new(surroundings.clone())?);
         let mut data = DataDir::claim(&options.data_dir)?;
         let query = options.query_listen.bind("the query API").await?;
         let mut ports = Ports::new(options.listen);
@@ -96,7 +101,8 @@ impl Dev {
             streams: BTreeMap::new(),
             projections: BTreeMap::new(),
             sagas: BTreeMap::new(),
-            surroundings: Arc::default(),
+            surroundings,
+            calls,
             ports,
             queries,
             watch,
@@ -125,12 +131,12 @@ impl Dev {
         for ((name, spec), listener) in streams.into_iter().zip(listeners) {
             self.start_stream(&name, spec, listener).await?;
         }
-        for (name, spec) in projections(&loaded.manifests) {
+        for (name, spec) in specs(&loaded.manifests.projections) {
             self.start_projection(&name, spec).await?;
         }
         self.surroundings.load(loaded);
         self.surroundings.set_streams(&self.streams);
-        for (name, spec) in sagas(&loaded.manifests) {
+        for (name, spec) in specs(&loaded.manifests.sagas) {
             self.start_saga(&name, spec).await?;
         }
         for projection in self.projections.values() {
@@ -179,7 +185,7 @@ impl Dev {
         let stream = self.streams.get(stream_name).ok_or_else(|| {
             Error::not_found(format!("the event stream \"{stream_name}\" of saga \"{name}\" does not run"))
         })?;
-        let saga = RunningSaga::start(name, spec, stream, Arc::clone(&self.surroundings), &self.data).await?;
+        let saga = RunningSaga::start(name, spec, stream, Arc::clone(&self.calls), &self.data).await?;
         if self.options.tell_changes {
             self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
         }
@@ -298,22 +304,4 @@ async fn saved(watch: &mut Option<Watch>) {
         Some(watch) => watch.saved().await,
         None => std::future::pending().await,
     }
-}
-
-/// The event streams by name.
-fn streams(manifests: &Manifests) -> BTreeMap<String, EventStreamSpec> {
-    let named = |stream: &EventStream| Some((stream.metadata.name.clone()?, stream.spec.clone()));
-    manifests.event_streams.iter().filter_map(|stream| named(stream)).collect()
-}
-
-/// The projections by name.
-fn projections(manifests: &Manifests) -> BTreeMap<String, ProjectionSpec> {
-    let named = |projection: &Projection| Some((projection.metadata.name.clone()?, projection.spec.clone()));
-    manifests.projections.iter().filter_map(|projection| named(projection)).collect()
-}
-
-/// The sagas by name.
-fn sagas(manifests: &Manifests) -> BTreeMap<String, SagaSpec> {
-    let named = |saga: &Saga| Some((saga.metadata.name.clone()?, saga.spec.clone()));
-    manifests.sagas.iter().filter_map(|saga| named(saga)).collect()
 }

@@ -82,7 +82,7 @@ pub(crate) struct RunningSaga {
 }
 
 impl RunningSaga {
-    /// Opens the saga's log and has it follow `stream`.
+    /// Opens the saga's log and has it follow `stream`; what its steps send goes through `calls`.
     ///
     /// # Errors
     /// As [`SqliteLog::open`]; `Invalid` when it cannot be compiled.
@@ -90,7 +90,7 @@ impl RunningSaga {
         name: &str,
         spec: SagaSpec,
         stream: &RunningStream,
-        surroundings: Arc<DevSurroundings>,
+        calls: Arc<Calls>,
         data: &DataDir,
     ) -> Result<Self> {
         let partitions = PartitionCount::new(stream.spec.partitions)?;
@@ -103,7 +103,7 @@ impl RunningSaga {
             events: stream.reader(),
             log: log.clone(),
             writer: Arc::new(sequencer.clone()),
-            caller: Arc::new(Calls::new(surroundings)?),
+            caller: calls,
             clock: Clock::system(),
         };
         match SagaService::start(parts, &spec, &stream.spec).await {

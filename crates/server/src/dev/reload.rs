@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use headwater_core::Result;
+use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, ProjectionSpec, SagaSpec, digest};
 
-use super::{Dev, LoadError, Loaded, Notice, projections, sagas, streams};
+use super::{Dev, LoadError, Loaded, Notice};
 use crate::notice::Change;
 
 impl Dev {
@@ -21,8 +22,9 @@ impl Dev {
             }
             Err(error) => return self.note(format!("{error}: what runs goes on as it was")).await,
         };
-        let (streams, projections) = (streams(&loaded.manifests), projections(&loaded.manifests));
-        let sagas = sagas(&loaded.manifests);
+        let manifests = &loaded.manifests;
+        let (streams, projections) = (specs(&manifests.event_streams), specs(&manifests.projections));
+        let sagas = specs(&manifests.sagas);
         // What is gone first: its ports are free then for what comes.
         self.remove_projections(&projections).await;
         self.remove_sagas(&sagas).await;
