@@ -42,7 +42,7 @@ impl Queries {
         if let Some(dots) = segments.iter().find(|segment| matches!(**segment, "." | "..")) {
             return Err(Error::invalid(
                 "path",
-                format!("\"{dots}\" cannot stand in the path of a URL; ask for it by a filter (--where)"),
+                format!("\"{dots}\" cannot stand in the path of a URL: a row whose key it is is found by a filter, `query --where`"),
             )
             .into());
         }
