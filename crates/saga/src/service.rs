@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use headwater_core::{Error, EventType, Positions, Result, Version};
 use headwater_log::{
     Backoff, Clock, Filter, LogReader, LogWriter, ReadAll, StartFrom, Subscription, read_all,
@@ -41,6 +42,9 @@ const FOLLOWED: usize = 1_000;
 const TOLD: usize = 1_024;
 /// Bytes of entries that are looked at together.
 const FOLLOWED_BYTES: usize = 4 << 20;
+
+/// Instances that are read side by side for a list.
+const LOADED: usize = 8;
 
 /// The logs and the world of a saga.
 pub struct Parts {
@@ -174,6 +178,11 @@ impl SagaService {
         });
     }
 
+    /// Says what is wrong, or that nothing is.
+    fn say(&self, message: Option<String>) {
+        *self.0.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    }
+
     /// The saga's name.
     pub fn name(&self) -> &str {
         &self.0.workshop.names.saga
@@ -243,13 +252,10 @@ impl SagaService {
     /// # Errors
     /// As the saga's log.
     pub async fn open(&self, states: &[State], after: Option<&str>, limit: usize) -> Result<Vec<Summary>> {
-        let mut summaries = Vec::new();
-        for name in self.0.workshop.table.names(states, after, limit) {
-            if let Some((plan, instance)) = self.0.workshop.load(&name).await? {
-                summaries.push(Summary::of(&plan, &instance));
-            }
-        }
-        Ok(summaries)
+        let load = |name: Arc<str>| async move { self.0.workshop.load(&name).await };
+        let names = self.0.workshop.table.names(states, after, limit);
+        let loaded: Vec<_> = stream::iter(names.into_iter().map(load)).buffered(LOADED).try_collect().await?;
+        Ok(loaded.iter().flatten().map(|(plan, instance)| Summary::of(plan, instance)).collect())
     }
 
     /// Instances that have ended in one of the `states`, in the order of the saga's log, after the place `after`; and the place to read
@@ -424,6 +430,7 @@ async fn follow(service: SagaService, mut subscription: Subscription) {
     loop {
         match subscription.next_batch(FOLLOWED, FOLLOWED_BYTES).await {
             Ok(batch) => {
+                backoff = self::backoff();
                 for event in &batch.events {
                     let stream_id = event.stream_id.as_str();
                     if journal::is_definitions(stream_id) {
@@ -511,15 +518,33 @@ async fn dispatch(service: SagaService) {
 
 /// Takes events in, and goes on after what passes.
 async fn take_in(service: SagaService, mut intake: Intake, mut positions: Positions) {
+    let mut reached = service.0.reached.subscribe();
     let mut backoff = backoff();
     loop {
-        let Err(error) = intake.run(&mut positions).await else { return };
-        if matches!(error, Error::Cancelled) {
-            return;
+        let result = {
+            let mut running = std::pin::pin!(intake.run(&mut positions));
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut running => break result,
+                    // It goes on: what was wrong has passed.
+                    Ok(()) = reached.changed() => {
+                        backoff = self::backoff();
+                        service.say(None);
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(()) | Err(Error::Cancelled) => return,
+            Err(error) => {
+                tracing::warn!(saga = service.name(), %error, "the event stream cannot be taken in, and is tried again");
+                service.say(Some(error.to_string()));
+                // How far it came before is no sign that it goes on now.
+                reached.mark_unchanged();
+                tokio::time::sleep(backoff.pause()).await;
+            }
         }
-        tracing::warn!(saga = service.name(), %error, "the event stream cannot be taken in, and is tried again");
-        *service.0.message.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        tokio::time::sleep(backoff.pause()).await;
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) struct Entry {
     /// Did it; at most once, whatever was asked how often.
     pub(crate) done: bool,
     pub(crate) undone: bool,
-    /// It was asked to undo it before it was asked to do it.
+    /// Under which it was asked, by direction.
     pub(crate) keys: BTreeMap<String, BTreeSet<String>>,
     pub(crate) effects: usize,
 }
@@ -106,7 +106,7 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Whether an order's step is in effect, by `ORDER STEP`.
+    /// What was done so far, by `ORDER STEP`.
     pub(crate) fn ledger(&self) -> HashMap<String, Entry> {
         self.ledger.lock().unwrap().clone()
     }
@@ -266,11 +266,21 @@ impl World {
     }
 
     pub(crate) async fn coordinator_of(&self, killer: &Arc<Killer>, spec: &SagaSpec) -> SagaService {
+        self.coordinator_over(Arc::clone(&self.events) as Arc<dyn LogReader>, killer, spec).await
+    }
+
+    /// A coordinator that reads the event stream through `events`.
+    pub(crate) async fn coordinator_over(
+        &self,
+        events: Arc<dyn LogReader>,
+        killer: &Arc<Killer>,
+        spec: &SagaSpec,
+    ) -> SagaService {
         let log = Sequencer::start(Arc::clone(&self.log) as Arc<dyn LogStore>, SequencerOptions::default());
         let parts = Parts {
             namespace: "default".into(),
             name: "place".into(),
-            events: Arc::clone(&self.events) as Arc<dyn LogReader>,
+            events,
             log: Arc::clone(&self.log) as Arc<dyn LogReader>,
             writer: Arc::new(Records { log, killer: Arc::clone(killer) }),
             caller: Arc::new(Sender {
@@ -281,6 +291,10 @@ impl World {
             clock: Clock::system(),
         };
         SagaService::start(parts, spec, &self.stream).await.unwrap()
+    }
+
+    pub(crate) fn spec(&self) -> &SagaSpec {
+        &self.spec
     }
 
     pub(crate) fn stream(&self) -> &EventStreamSpec {
