@@ -185,7 +185,8 @@ impl Dev {
         let stream = self.streams.get(stream_name).ok_or_else(|| {
             Error::not_found(format!("the event stream \"{stream_name}\" of saga \"{name}\" does not run"))
         })?;
-        let saga = RunningSaga::start(name, spec, stream, Arc::clone(&self.calls), &self.data).await?;
+        let (calls, ended) = (Arc::clone(&self.calls), self.ended.clone());
+        let saga = RunningSaga::start(name, spec, stream, calls, &self.data, ended).await?;
         if self.options.tell_changes {
             self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
         }
@@ -270,21 +271,19 @@ impl Dev {
     /// Queries, sagas and folding first, then the logs that they read.
     async fn stop(self) -> Result<()> {
         self.queries.begin_to_stop();
-        for saga in self.sagas.into_values() {
-            saga.stop().await;
+        let mut result = Ok(());
+        for (name, saga) in self.sagas {
+            keep(&mut result, &format!("the saga \"{name}\""), saga.stop().await);
         }
         for projection in self.projections.values() {
             projection.service.stop().await;
         }
-        let mut result = self.queries.stop().await;
+        keep(&mut result, "the query API", self.queries.stop().await);
         self.stop_telling.cancel();
         self.tellers.close();
         self.tellers.wait().await;
         for (name, stream) in self.streams {
-            if let Err(error) = stream.stop().await {
-                tracing::error!("stopping the event stream \"{name}\": {error}");
-                result = Err(error);
-            }
+            keep(&mut result, &format!("the event stream \"{name}\""), stream.stop().await);
         }
         result
     }
@@ -296,6 +295,16 @@ impl Dev {
     async fn tell(&self, notice: Notice) {
         // Nobody listens any more only when the process ends.
         let _ = self.notices.send(notice).await;
+    }
+}
+
+/// Logs why `what` had ended, if so, and keeps the first such reason.
+fn keep(first: &mut Result<()>, what: &str, stopped: Result<()>) {
+    if let Err(error) = stopped {
+        tracing::error!("stopping {what}: {error}");
+        if first.is_ok() {
+            *first = Err(error);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod saga;
 mod stream;
 mod tell;
 mod watch;
+mod written_log;
 
 pub use data_dir::DataDir;
 pub use dev::{Dev, Options};

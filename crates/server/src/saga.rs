@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use headwater_core::{Error, PartitionCount, Result};
-use headwater_log::{Clock, LogWriter, Sequencer, SequencerOptions};
+use headwater_log::{Clock, LogWriter};
 use headwater_resources::manifest::{ConfigMaps, Secrets};
 use headwater_resources::shared::{DataKind, DataRef, SecretKeyRef};
 use headwater_resources::{EventStreamSpec, SagaSpec};
+use headwater_runtime::Readiness;
 use headwater_saga::{Calls, Parts, SagaService, Surroundings};
-use headwater_sql::{OpenLog, SqliteLog};
+use headwater_sql::OpenLog;
+use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
 use crate::load::Loaded;
 use crate::stream::RunningStream;
+use crate::written_log::WrittenLog;
 
 /// The namespace of everything that `dev` runs: the one that `kubectl apply` takes when none is said.
 const NAMESPACE: &str = "default";
@@ -77,12 +80,12 @@ impl Surroundings for DevSurroundings {
 pub(crate) struct RunningSaga {
     pub(crate) spec: SagaSpec,
     pub(crate) service: SagaService,
-    log: Arc<SqliteLog>,
-    sequencer: Sequencer,
+    log: WrittenLog,
 }
 
 impl RunningSaga {
-    /// Opens the saga's log and has it follow `stream`; what its steps send goes through `calls`.
+    /// Opens the saga's log and has it follow `stream`; what its steps send goes through `calls`. When its log can be written no
+    /// more without having been stopped, `ended` is cancelled.
     ///
     /// # Errors
     /// As [`SqliteLog::open`]; `Invalid` when it cannot be compiled.
@@ -92,25 +95,25 @@ impl RunningSaga {
         stream: &RunningStream,
         calls: Arc<Calls>,
         data: &DataDir,
+        ended: CancellationToken,
     ) -> Result<Self> {
         let partitions = PartitionCount::new(stream.spec.partitions)?;
         let options = OpenLog::new(format!("saga {name} of {}", spec.stream_ref.name), partitions);
-        let log = Arc::new(SqliteLog::open(data.saga(name), options).await?);
-        let sequencer = Sequencer::start(log.clone(), SequencerOptions::default());
+        let log = WrittenLog::open(data.saga(name), options, &Readiness::default(), ended).await?;
         let parts = Parts {
             namespace: NAMESPACE.to_owned(),
             name: name.to_owned(),
             events: stream.reader(),
-            log: log.clone(),
-            writer: Arc::new(sequencer.clone()),
+            log: log.reader(),
+            writer: Arc::new(log.sequencer().clone()),
             caller: calls,
             clock: Clock::system(),
         };
         match SagaService::start(parts, &spec, &stream.spec).await {
-            Ok(service) => Ok(Self { spec, service, log, sequencer }),
+            Ok(service) => Ok(Self { spec, service, log }),
             Err(error) => {
-                sequencer.shutdown().await;
-                log.close().await;
+                // Why the saga cannot start is what matters.
+                let _ = log.close().await;
                 Err(error)
             }
         }
@@ -127,9 +130,11 @@ impl RunningSaga {
     }
 
     /// Stops coordinating, writes what is queued, closes the log.
-    pub(crate) async fn stop(self) {
+    ///
+    /// # Errors
+    /// Why nothing was written any more before.
+    pub(crate) async fn stop(self) -> Result<()> {
         self.service.stop().await;
-        self.sequencer.shutdown().await;
-        self.log.close().await;
+        self.log.close().await
     }
 }

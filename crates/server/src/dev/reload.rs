@@ -189,11 +189,13 @@ impl Dev {
         for name in gone {
             if let Some(saga) = self.sagas.remove(&name) {
                 self.queries.remove_saga(&name);
-                saga.stop().await;
-                let message = format!(
+                let mut message = format!(
                     "stopped; its instances stay where they are, in {}",
                     self.data.saga(&name).display()
                 );
+                if let Err(error) = saga.stop().await {
+                    message = format!("{message}; {error}");
+                }
                 self.changed(format!("Saga {name}"), Change::Removed, message).await;
             }
         }
