@@ -23,7 +23,8 @@ impl Latencies {
         self.0.add(&other.0).expect("histograms of equal bounds");
     }
 
-    fn at(&self, quantile: f64) -> f64 {
+    /// In milliseconds.
+    pub(crate) fn at(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1000.0
     }
 }

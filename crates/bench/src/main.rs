@@ -10,7 +10,9 @@ mod figures;
 mod process;
 mod projection;
 mod read;
+mod saga;
 mod target;
+mod usage;
 
 use std::io::IsTerminal;
 
@@ -49,6 +51,8 @@ enum What {
     Read,
     /// A projection built from the beginning, one upsert an event.
     Projection,
+    /// Sagas of two HTTP steps: how many a second, how soon, and what a hundred thousand that wait cost.
+    Saga,
     /// Memory of an idle `dev`, and the time from its start to the first append.
     Process,
 }
@@ -70,6 +74,7 @@ async fn main() -> Result<()> {
         ("append", What::Append),
         ("read", What::Read),
         ("projection", What::Projection),
+        ("saga", What::Saga),
         ("process", What::Process),
     ] {
         if what != What::All && what != wanted {
@@ -82,6 +87,7 @@ async fn main() -> Result<()> {
             What::Append => append::measure(load).await?,
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
+            What::Saga => saga::measure(load).await?,
             What::All | What::Process => process::measure(load).await?,
         });
     }

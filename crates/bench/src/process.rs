@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use headwater_testkit::counters;
 use headwater_testkit::dev::{Dev, DevOptions};
 use headwater_testkit::http::Outcome;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::Load;
 use crate::figures::{Figure, Target as Goal};
+use crate::usage::resident_megabytes;
 
 /// How long it idles before its memory is read.
 const IDLE: Duration = Duration::from_secs(3);
@@ -38,13 +39,4 @@ pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
         Figure::new("`headwater dev` idle, one event stream and one projection, resident", "MB", sizes)
             .with_target(Goal::AtMost(40.0)),
     ])
-}
-
-fn resident_megabytes(process: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))
-        .context("the process's status (Linux only)")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kilobytes: f64 =
-        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("VmRSS {line:?}"))?;
-    Ok(kilobytes / 1000.0)
 }
