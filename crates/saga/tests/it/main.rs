@@ -8,6 +8,7 @@ mod call_grpc_faults;
 mod call_hostile;
 mod call_http;
 mod call_tls;
+mod faults;
 mod intake_faults;
 mod kills;
 mod outcomes;

@@ -80,6 +80,19 @@ pub(crate) enum Does {
     LoseRequest,
     /// Refuses, for good.
     Refuse,
+    /// Gets the request twice, and answers the second.
+    Repeat,
+    /// Gets the request when the test lets it, long after the coordinator has given up the answer.
+    Delay,
+}
+
+/// A request that is still on its way.
+#[derive(Debug)]
+struct Delayed {
+    order: String,
+    step: String,
+    direction: String,
+    key: String,
 }
 
 /// What the participants have done, by `ORDER STEP`.
@@ -100,6 +113,7 @@ pub(crate) struct Shop {
     ledger: Mutex<HashMap<String, Entry>>,
     attempts: Mutex<HashMap<String, usize>>,
     script: Box<Script>,
+    delayed: Mutex<Vec<Delayed>>,
     /// For steps whose reply is an event.
     events: Sequencer,
     replying: AtomicBool,
@@ -113,6 +127,24 @@ impl Shop {
 
     pub(crate) fn keep_silent(&self) {
         self.replying.store(false, Ordering::SeqCst);
+    }
+
+    /// Has the requests that are still on their way arrive, and says how many they were.
+    pub(crate) async fn deliver_delayed(&self) -> usize {
+        let delayed = std::mem::take(&mut *self.delayed.lock().unwrap());
+        for Delayed { order, step, direction, key } in &delayed {
+            self.serve(order, step, direction, key).await;
+        }
+        delayed.len()
+    }
+
+    /// Does what is asked; a step whose reply is an event tells of it, each time.
+    async fn serve(&self, order: &str, step: &str, direction: &str, key: &str) -> Answer {
+        let answer = self.handle(order, step, direction, key);
+        if step == "ask" && direction == "do" && matches!(answer, Answer::Success(_)) {
+            self.reply(order, step, "Granted").await;
+        }
+        answer
     }
 
     /// The services keep what they did by key, accept a compensation first, and refuse the action then.
@@ -138,7 +170,8 @@ impl Shop {
         if !self.replying.load(Ordering::SeqCst) {
             return;
         }
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{order}/{step}/{event_type}").as_bytes());
+        // A service that is asked twice may say so twice, by two events.
+        let id = Uuid::new_v4();
         let data = format!(r#"{{"id": "{order}", "note": "{step}"}}"#);
         let event = NewEvent { id, ..NewEvent::json(EventType::new(event_type).unwrap(), data) };
         let stream_id = StreamId::new(format!("{step}-{order}")).unwrap();
@@ -182,12 +215,20 @@ impl Caller for Sender {
                             response: None,
                         }
                     }
-                    does => {
-                        let answer = self.shop.handle(order, step, direction, &call.key);
-                        if step == "ask" && direction == "do" && matches!(answer, Answer::Success(_)) {
-                            self.shop.reply(order, step, "Granted").await;
-                        }
-                        if does == Does::LoseAnswer { lost() } else { answer }
+                    Does::Delay => {
+                        let (order, step, direction) = (order.into(), step.into(), direction.into());
+                        let delayed = Delayed { order, step, direction, key: call.key.clone() };
+                        self.shop.delayed.lock().unwrap().push(delayed);
+                        lost()
+                    }
+                    Does::Answer => self.shop.serve(order, step, direction, &call.key).await,
+                    Does::LoseAnswer => {
+                        self.shop.serve(order, step, direction, &call.key).await;
+                        lost()
+                    }
+                    Does::Repeat => {
+                        self.shop.serve(order, step, direction, &call.key).await;
+                        self.shop.serve(order, step, direction, &call.key).await
                     }
                 }
             }
@@ -253,6 +294,7 @@ impl World {
             ledger: Mutex::default(),
             attempts: Mutex::default(),
             script: Box::new(script),
+            delayed: Mutex::default(),
             events: writer.clone(),
             replying: AtomicBool::new(true),
         });
