@@ -17,8 +17,10 @@ enum Role {
     Asks,
 }
 
+type Steps = &'static [(&'static str, Role)];
+
 /// Sagas with their steps.
-const SAGAS: [(&str, &str, &[(&str, Role)]); 4] = [
+const SAGAS: [(&str, &str, Steps); 4] = [
     ("two", TWO, &[("pay", Role::Compensatable), ("ship", Role::Compensatable)]),
     ("pivot", PIVOT, &[("pay", Role::Compensatable), ("book", Role::Pivot), ("send", Role::Retriable)]),
     (
@@ -70,12 +72,11 @@ fn expected(case: &Case) -> Goes {
         case.fault == Does::Repeat || (case.lasts == Lasts::OneAttempt && case.fault != Does::Refuse);
     match (case.direction, case.role) {
         (Direction::Do, _) if passes => Goes::Ends(&[Completed]),
-        (Direction::Do, Role::Compensatable) => Goes::Ends(&[Compensated]),
         // The request arrives, so the reply comes: before the attempts are over, or after.
         (Direction::Do, Role::Asks) if case.fault == Does::LoseAnswer => {
             Goes::Ends(&[Completed, Compensated])
         }
-        (Direction::Do, Role::Asks) => Goes::Ends(&[Compensated]),
+        (Direction::Do, Role::Compensatable | Role::Asks) => Goes::Ends(&[Compensated]),
         // A pivot that certainly failed turns back; one that nobody knows does not.
         (Direction::Do, Role::Pivot) if case.fault == Does::Refuse => Goes::Ends(&[Compensated]),
         (Direction::Do, Role::Pivot | Role::Retriable) => Goes::NeedsAttention(Completed),
