@@ -33,8 +33,17 @@ pub mod seed {
     include!(concat!(env!("OUT_DIR"), "/eventstore.rs"));
 }
 
-/// The descriptors of both packages, for gRPC reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The messages and the service of package `headwater.saga.v1`.
+#[allow(clippy::pedantic, clippy::all, missing_docs, unreachable_pub, reason = "generated from proto/")]
+pub mod saga_v1 {
+    include!(concat!(env!("OUT_DIR"), "/headwater.saga.v1.rs"));
+}
+
+/// The descriptors of what an event store serves, for gRPC reflection: both of its packages.
+pub const EVENT_STORE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/eventstore.bin"));
+
+/// The descriptors of `headwater.saga.v1`, for gRPC reflection.
+pub const SAGA_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/saga.bin"));
 
 /// Bytes that one gRPC message may have: a request's 4 MiB of data and metadata, and the names around 1,000 events.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;

@@ -5,16 +5,15 @@ use axum::Router;
 use futures_util::TryStreamExt;
 use headwater_api::seed::event_store_server::EventStoreServer as ArticleServer;
 use headwater_api::v1::event_store_server::EventStoreServer;
-use headwater_api::{DESCRIPTORS, MAX_MESSAGE_BYTES};
+use headwater_api::{EVENT_STORE_DESCRIPTORS, MAX_MESSAGE_BYTES};
 use headwater_core::{Append, Appended, Error, Result};
 use headwater_log::{LogReader, LogWriter};
-use headwater_runtime::{Metrics, Readiness};
+use headwater_runtime::{Metrics, Readiness, grpc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::EventTypes;
@@ -104,7 +103,8 @@ impl EventStore {
                 }),
                 stop.clone().cancelled_owned(),
             );
-        let watch = watch_health(health, self.readiness.clone(), stop.clone());
+        let services = [name::<EventStoreServer<Grpc>>(), name::<ArticleServer<Article>>()];
+        let watch = grpc::watch_health(health, &services, self.readiness.clone(), stop.clone());
         let mut serving = std::pin::pin!(async {
             let (served, ()) = tokio::join!(server, watch);
             served.map_err(|error| Error::internal(format!("the event store's server failed: {error}")))
@@ -134,28 +134,14 @@ impl EventStore {
     }
 
     fn router(&self, health: &HealthReporter) -> Result<Router> {
-        let grpc = EventStoreServer::new(Grpc(Arc::clone(&self.store)))
+        let service = EventStoreServer::new(Grpc(Arc::clone(&self.store)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let article = ArticleServer::new(Article(Arc::clone(&self.store)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(2 * MAX_MESSAGE_BYTES);
-        let health = tonic_health::pb::health_server::HealthServer::new(
-            tonic_health::server::HealthService::from_health_reporter(health.clone()),
-        );
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let broken = |error: tonic_reflection::server::Error| {
-            Error::internal(format!("the descriptors of the gRPC services cannot be read: {error}"))
-        };
-        let routes = tonic::service::Routes::new(grpc)
-            .add_service(article)
-            .add_service(health)
-            .add_service(reflection().build_v1().map_err(broken)?)
-            .add_service(reflection().build_v1alpha().map_err(broken)?);
+        let routes = tonic::service::Routes::new(service).add_service(article);
+        let routes = grpc::with_health_and_reflection(routes, health, EVENT_STORE_DESCRIPTORS)?;
         Ok(routes
             .into_axum_router()
             .reset_fallback()
@@ -179,30 +165,6 @@ impl LogWriter for EventStore {
 impl std::fmt::Debug for EventStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventStore").field("readiness", &self.readiness).finish_non_exhaustive()
-    }
-}
-
-/// Lets the health service say what readiness says, until the end.
-async fn watch_health(mut health: HealthReporter, readiness: Readiness, stop: CancellationToken) {
-    let services = ["", name::<EventStoreServer<Grpc>>(), name::<ArticleServer<Article>>()];
-    let mut waiting = readiness.watch();
-    loop {
-        let ready = waiting.borrow_and_update().is_empty() && !stop.is_cancelled();
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in services {
-            health.set_service_status(service, status).await;
-        }
-        if stop.is_cancelled() {
-            // A watch ends when its service is gone; until then its connection would be kept.
-            for service in services {
-                health.clear_service_status(service).await;
-            }
-            return;
-        }
-        tokio::select! {
-            changed = waiting.changed() => if changed.is_err() { stop.cancelled().await },
-            () = stop.cancelled() => {}
-        }
     }
 }
 

@@ -4,7 +4,7 @@ mod action;
 mod status;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -109,6 +109,20 @@ pub struct SagaSpec {
 impl SagaSpec {
     fn default_max_in_flight() -> u32 {
         500
+    }
+
+    /// The event streams that it needs: the one that starts it, and those that it appends to.
+    pub fn streams(&self) -> BTreeSet<&str> {
+        let works = self.steps.iter().flat_map(Step::works);
+        let actions = works.flat_map(|(_, work)| {
+            let action = work.action.as_ref().and_then(|action| action.append.as_ref());
+            let compensation = work.compensation.as_ref().and_then(|action| action.append.as_ref());
+            action.into_iter().chain(compensation)
+        });
+        let endings = [&self.on_completed, &self.on_compensated].into_iter().flatten();
+        let appends = actions.chain(endings.map(|ending| &ending.append));
+        let others = appends.filter_map(|append| append.stream_ref.as_ref());
+        others.chain([&self.stream_ref]).map(|stream| stream.name.as_str()).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 //!      ──▶ Readiness ◀── Gate ◀── services              GET /readyz says what is waited for
 //! ```
 
+pub mod grpc;
 pub mod health;
 pub mod metrics;
 pub mod readiness;

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -26,6 +27,7 @@ use crate::definition::Definition;
 use crate::history::{Direction, Entry};
 use crate::instance::{Instance, Stage, State};
 use crate::journal::{Journal, Waiting};
+use crate::metrics::SagaMetrics;
 use crate::plan::Plan;
 use crate::show::Line;
 use crate::table::Table;
@@ -57,6 +59,7 @@ pub(crate) struct Workshop {
     pub(crate) caller: Arc<dyn Caller>,
     pub(crate) clock: Clock,
     pub(crate) table: Table,
+    pub(crate) metrics: SagaMetrics,
     /// Who wants to know what happens to instances, as it does.
     pub(crate) told: broadcast::Sender<Told>,
     pub(crate) stop: CancellationToken,
@@ -246,6 +249,7 @@ impl Workshop {
     fn send(&self, plan: &Arc<Plan>, instance: &Instance, task: usize, direction: Direction) -> Sent {
         let (names, clock) = (self.names.clone(), self.clock.clone());
         let (caller, journal) = (Arc::clone(&self.caller), self.journal.clone());
+        let metrics = self.metrics.clone();
         let prepared = variables::call(&names, plan, instance, task, direction);
         let known = &plan.tasks[task];
         let wait = match (direction, &known.awaits) {
@@ -277,7 +281,12 @@ impl Workshop {
                     };
                     let sent_at = clock.now();
                     let answer = match kept {
-                        Ok(()) => caller.call(&call).await,
+                        Ok(()) => {
+                            let begun = Instant::now();
+                            let answer = caller.call(&call).await;
+                            metrics.called(&names.saga, &call.request, direction, &answer, begun.elapsed());
+                            answer
+                        }
                         Err(error) => unanswered(format!("nothing was sent: {error}")),
                     };
                     return Answered { step, answer, sent_at };
@@ -307,6 +316,8 @@ impl Workshop {
                     "turns back: {}",
                     turned.reason
                 ),
+                Entry::Completed(_) => self.metrics.finished(&self.names.saga, State::Completed),
+                Entry::Compensated(_) => self.metrics.finished(&self.names.saga, State::Compensated),
                 _ => {}
             }
         }

@@ -266,6 +266,29 @@ pub struct Commanded {
     pub reason: Option<String>,
 }
 
+/// The longest reason that a person may give, in bytes: it is kept in the instance's history for good.
+const MAX_REASON_BYTES: usize = 4 << 10;
+
+impl Commanded {
+    /// What a person wants of an instance.
+    ///
+    /// # Errors
+    /// `Invalid` for a step where none is meant, and for a reason that is too long.
+    pub fn new(command: Command, step: Option<String>, reason: Option<String>) -> Result<Self> {
+        if step.is_some() && matches!(command, Command::Abort | Command::Resume) {
+            return Err(Error::invalid(
+                "step",
+                "abort and resume are about the whole instance: give no step",
+            ));
+        }
+        if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
+            let message = format!("it has more than {MAX_REASON_BYTES} bytes: be brief");
+            return Err(Error::invalid("reason", message));
+        }
+        Ok(Self { command, step, reason })
+    }
+}
+
 /// See [`Entry::Completed`] and [`Entry::Compensated`]: what a list shows of an instance that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {

@@ -11,8 +11,6 @@
 //!
 //! Every failure is `application/problem+json`.
 
-mod paging;
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, Path, State};
@@ -28,11 +26,9 @@ use serde_json::{Value, json};
 use crate::catalog::SagaCatalog;
 use crate::graph::mermaid;
 use crate::history::{Command, Commanded};
+use crate::paging;
 use crate::service::SagaService;
 use crate::show::Instance;
-
-/// The longest reason that a person may give, in bytes: it is kept in the instance's history for good.
-const MAX_REASON_BYTES: usize = 4 << 10;
 
 /// The API of all sagas of `catalog`. It changes things and asks nobody who they are: serve it where only administrators reach it.
 pub fn router(catalog: SagaCatalog) -> Router {
@@ -119,14 +115,7 @@ fn commanded(command: Command, body: &[u8]) -> Result<Commanded> {
             Error::invalid("body", format!(r#"{error}; send {{"step": "…", "reason": "…"}}, or nothing"#))
         })?
     };
-    let Said { step, reason } = said;
-    if step.is_some() && matches!(command, Command::Abort | Command::Resume) {
-        return Err(Error::invalid("step", "abort and resume are about the whole instance: give no step"));
-    }
-    if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
-        return Err(Error::invalid("reason", format!("it has more than {MAX_REASON_BYTES} bytes: be brief")));
-    }
-    Ok(Commanded { command, step, reason })
+    Commanded::new(command, said.step, said.reason)
 }
 
 async fn not_started(

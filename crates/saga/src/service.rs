@@ -31,6 +31,7 @@ use crate::history::{COMMANDED, COMPENSATED, COMPLETED, Command, Commanded, Entr
 use crate::instance::{Instance, State};
 use crate::intake::{Counts, Intake, Starting};
 use crate::journal::{self, Journal, NotStarted};
+use crate::metrics::SagaMetrics;
 use crate::plan::Plan;
 use crate::show::{Instance as Shown, Summary};
 use crate::table::Table;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub caller: Arc<dyn Caller>,
     /// The store's clock, which timers follow.
     pub clock: Clock,
+    /// Where it counts what it does.
+    pub metrics: SagaMetrics,
 }
 
 /// One saga. A cheap handle: clones are the same saga.
@@ -126,6 +129,7 @@ impl SagaService {
             plans: Plans::default(),
             caller: parts.caller,
             clock: parts.clock,
+            metrics: parts.metrics,
             table: Table::default(),
             told: broadcast::channel(TOLD).0,
             stop: stop.clone(),

@@ -21,7 +21,7 @@ use crate::load::{LoadError, Loaded, load};
 use crate::notice::{Notice, ProjectionAt, Ready, SagaAt, StreamAt};
 use crate::projection::RunningProjection;
 use crate::queries::Queries;
-use crate::saga::{DevSurroundings, RunningSaga};
+use crate::saga::{Around, FileSurroundings, RunningSaga};
 use crate::stream::RunningStream;
 use crate::tell;
 use crate::watch::Watch;
@@ -34,6 +34,9 @@ use ports::Ports;
 /// How long the first build of a projection may hold up the start: an empty log takes milliseconds, a long one goes on
 /// building while everything else serves.
 const FIRST_BUILD: Duration = Duration::from_secs(2);
+
+/// The namespace of everything that `dev` runs: the one that `kubectl apply` takes when none is said.
+const NAMESPACE: &str = "default";
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ pub struct Dev {
     streams: BTreeMap<String, RunningStream>,
     projections: BTreeMap<String, RunningProjection>,
     sagas: BTreeMap<String, RunningSaga>,
-    surroundings: Arc<DevSurroundings>,
+    surroundings: Arc<FileSurroundings>,
     /// Sends for all sagas: one pool of connections.
     calls: Arc<Calls>,
     /// Where the event streams listen.
@@ -86,7 +89,7 @@ impl Dev {
         options.listen.check()?;
         options.query_listen.check()?;
         let streams = specs(&loaded.manifests.event_streams);
-        let surroundings = Arc::<DevSurroundings>::default();
+        let surroundings = Arc::<FileSurroundings>::default();
         let calls = Arc::new(Calls::new(surroundings.clone())?);
         let mut data = DataDir::claim(&options.data_dir)?;
         let query = options.query_listen.bind("the query API").await?;
@@ -135,7 +138,7 @@ impl Dev {
             self.start_projection(&name, spec).await?;
         }
         self.surroundings.load(loaded);
-        self.surroundings.set_streams(&self.streams);
+        self.know_streams();
         for (name, spec) in specs(&loaded.manifests.sagas) {
             self.start_saga(&name, spec).await?;
         }
@@ -185,14 +188,26 @@ impl Dev {
         let stream = self.streams.get(stream_name).ok_or_else(|| {
             Error::not_found(format!("the event stream \"{stream_name}\" of saga \"{name}\" does not run"))
         })?;
-        let (calls, ended) = (Arc::clone(&self.calls), self.ended.clone());
-        let saga = RunningSaga::start(name, spec, stream, calls, &self.data, ended).await?;
+        let around = Around {
+            namespace: NAMESPACE.to_owned(),
+            stream: stream.spec.clone(),
+            events: stream.reader(),
+            calls: Arc::clone(&self.calls),
+            metrics: self.queries.saga_metrics(),
+        };
+        let saga = RunningSaga::start(name, spec, around, &self.data, self.ended.clone()).await?;
         if self.options.tell_changes {
             self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
         }
         self.queries.add_saga(saga.service.clone());
         self.sagas.insert(name.to_owned(), saga);
         Ok(())
+    }
+
+    /// Lets sagas append to the event streams that run.
+    fn know_streams(&self) {
+        let streams = self.streams.iter().map(|(name, stream)| (name.clone(), stream.writer()));
+        self.surroundings.set_streams(streams);
     }
 
     fn tell_rollouts(&self, projection: &RunningProjection) {

@@ -11,16 +11,19 @@
 //!                 query API ────────┘
 //! ```
 //!
-//! [`Dev`] is all of it in one process, as `headwater dev` runs it.
+//! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`SagaWorker`] is one saga in a process of its own.
 
 mod data_dir;
 mod dev;
+mod http_server;
 mod listen;
 mod load;
 mod notice;
 mod projection;
 mod queries;
 mod saga;
+mod saga_api;
+mod saga_worker;
 mod stream;
 mod tell;
 mod watch;
@@ -31,3 +34,4 @@ pub use dev::{Dev, Options};
 pub use listen::Listen;
 pub use load::{LoadError, Loaded, load};
 pub use notice::{Change, Event, Notice, ProjectionAt, Ready, SagaAt, Severity, StreamAt};
+pub use saga_worker::{SagaWorker, SagaWorkerOptions};

@@ -1,30 +1,25 @@
-//! The query API of all projections and their administration, on one port.
+//! The query API of all projections, the API of all sagas, and the administration of both, on one port.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use headwater_core::{Error, Result};
+use headwater_core::Result;
 use headwater_projection::{Catalog, ProjectionService, TravelOptions, admin_router, query_router};
 use headwater_runtime::{Metrics, Readiness};
-use headwater_saga::{SagaCatalog, SagaService};
+use headwater_saga::{SagaCatalog, SagaMetrics, SagaService};
 use headwater_sql::SqliteView;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::stream::local_address;
-
-/// Answers that are under way at a shutdown have this long.
-const GRACE: Duration = Duration::from_secs(5);
+use crate::http_server::HttpServer;
+use crate::saga_api;
 
 /// The server of the query API.
 pub(crate) struct Queries {
-    url: String,
-    stop: CancellationToken,
-    served: JoinHandle<std::io::Result<()>>,
+    server: HttpServer,
     catalog: Catalog,
     sagas: SagaCatalog,
+    saga_metrics: SagaMetrics,
 }
 
 impl Queries {
@@ -33,29 +28,24 @@ impl Queries {
     /// # Errors
     /// `Internal` when the listener has no address.
     pub(crate) fn serve(listener: TcpListener, scratch: PathBuf, ended: CancellationToken) -> Result<Self> {
-        let url = format!("http://{}", local_address(&listener)?);
-        let stop = CancellationToken::new();
         let catalog = Catalog::new(TravelOptions {
             scratch: Arc::new(move || Ok(Arc::new(SqliteView::temporary(&scratch)?))),
             ..TravelOptions::default()
         });
         let sagas = SagaCatalog::default();
+        let (metrics, readiness, stop) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        let saga_metrics = SagaMetrics::new(&metrics, sagas.clone());
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let router = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
-            .merge(headwater_saga::router(sagas.clone()).reset_fallback())
-            .merge(headwater_runtime::health::router(Readiness::default(), Metrics::default()));
-        let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let served = tokio::spawn(async move {
-            let _ended = ended.drop_guard();
-            server.await
-        });
-        Ok(Self { url, stop, served, catalog, sagas })
+            .merge(saga_api::routes(sagas.clone(), metrics, readiness, stop.clone())?.reset_fallback());
+        let server = HttpServer::serve("the query API", listener, router, stop, ended)?;
+        Ok(Self { server, catalog, sagas, saga_metrics })
     }
 
     /// Where it is.
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.server.url()
     }
 
     /// Answers for `service` too.
@@ -78,9 +68,14 @@ impl Queries {
         self.sagas.remove(name);
     }
 
+    /// What sagas count with, to be shown here.
+    pub(crate) fn saga_metrics(&self) -> SagaMetrics {
+        self.saga_metrics.clone()
+    }
+
     /// Takes no further connections.
     pub(crate) fn begin_to_stop(&self) {
-        self.stop.cancel();
+        self.server.begin_to_stop();
     }
 
     /// Finishes what is under way.
@@ -88,18 +83,6 @@ impl Queries {
     /// # Errors
     /// Why serving had ended before.
     pub(crate) async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::internal(format!("the query API's server failed: {error}"))
-        };
-        match tokio::time::timeout(GRACE, self.served).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(failed(&error)),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => {
-                tracing::warn!("queries were still busy {GRACE:?} after the shutdown began; cut");
-                Ok(())
-            }
-        }
+        self.server.stop().await
     }
 }

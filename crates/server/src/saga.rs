@@ -4,26 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use headwater_core::{Error, PartitionCount, Result};
-use headwater_log::{Clock, LogWriter};
+use headwater_log::{Clock, LogReader, LogWriter};
 use headwater_resources::manifest::{ConfigMaps, Secrets};
 use headwater_resources::shared::{DataKind, DataRef, SecretKeyRef};
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::Readiness;
-use headwater_saga::{Calls, Parts, SagaService, Surroundings};
+use headwater_saga::{Calls, Parts, SagaMetrics, SagaService, Surroundings};
 use headwater_sql::OpenLog;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::DataDir;
 use crate::load::Loaded;
-use crate::stream::RunningStream;
 use crate::written_log::WrittenLog;
 
-/// The namespace of everything that `dev` runs: the one that `kubectl apply` takes when none is said.
-const NAMESPACE: &str = "default";
-
-/// The Secrets, services and event streams of this process, as the files have them now.
+/// The Secrets and services, as the files have them now, and the event streams that this process reaches.
 #[derive(Default)]
-pub(crate) struct DevSurroundings(RwLock<Known>);
+pub(crate) struct FileSurroundings(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -33,7 +29,7 @@ struct Known {
     streams: HashMap<String, Arc<dyn LogWriter>>,
 }
 
-impl DevSurroundings {
+impl FileSurroundings {
     /// Takes over what the files say.
     pub(crate) fn load(&self, loaded: &Loaded) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -42,10 +38,10 @@ impl DevSurroundings {
         known.services = loaded.dev_file.services.clone();
     }
 
-    /// Takes over which event streams there are.
-    pub(crate) fn set_streams(&self, streams: &BTreeMap<String, RunningStream>) {
-        let streams = streams.iter().map(|(name, stream)| (name.clone(), stream.writer()));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).streams = streams.collect();
+    /// Takes over which event streams there are, and how to append to each.
+    pub(crate) fn set_streams(&self, streams: impl IntoIterator<Item = (String, Arc<dyn LogWriter>)>) {
+        let streams = streams.into_iter().collect();
+        self.0.write().unwrap_or_else(PoisonError::into_inner).streams = streams;
     }
 
     fn read<T>(&self, what: impl FnOnce(&Known) -> T) -> T {
@@ -53,7 +49,7 @@ impl DevSurroundings {
     }
 }
 
-impl Surroundings for DevSurroundings {
+impl Surroundings for FileSurroundings {
     fn secret(&self, key: &SecretKeyRef) -> Result<Vec<u8>> {
         self.read(|known| known.secrets.get(&key.name, &key.key).map(<[u8]>::to_vec))
             .map_err(|missing| Error::not_found(missing.to_string()))
@@ -83,33 +79,47 @@ pub(crate) struct RunningSaga {
     log: WrittenLog,
 }
 
+/// What a saga runs with, beside its own log.
+pub(crate) struct Around {
+    /// The namespace of its resource.
+    pub(crate) namespace: String,
+    /// What the event stream is to be.
+    pub(crate) stream: EventStreamSpec,
+    /// The event stream.
+    pub(crate) events: Arc<dyn LogReader>,
+    /// Sends what steps send.
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) metrics: SagaMetrics,
+}
+
 impl RunningSaga {
-    /// Opens the saga's log and has it follow `stream`; what its steps send goes through `calls`. When its log can be written no
-    /// more without having been stopped, `ended` is cancelled.
+    /// Opens the saga's log and has it follow the event stream. When its log can be written no more without having been stopped,
+    /// `ended` is cancelled.
     ///
     /// # Errors
-    /// As [`SqliteLog::open`]; `Invalid` when it cannot be compiled.
+    /// As [`SqliteLog::open`](headwater_sql::SqliteLog::open); `Invalid` when it cannot be compiled.
     pub(crate) async fn start(
         name: &str,
         spec: SagaSpec,
-        stream: &RunningStream,
-        calls: Arc<Calls>,
+        around: Around,
         data: &DataDir,
         ended: CancellationToken,
     ) -> Result<Self> {
-        let partitions = PartitionCount::new(stream.spec.partitions)?;
+        let Around { namespace, stream, events, calls, metrics } = around;
+        let partitions = PartitionCount::new(stream.partitions)?;
         let options = OpenLog::new(format!("saga {name} of {}", spec.stream_ref.name), partitions);
         let log = WrittenLog::open(data.saga(name), options, &Readiness::default(), ended).await?;
         let parts = Parts {
-            namespace: NAMESPACE.to_owned(),
+            namespace,
             name: name.to_owned(),
-            events: stream.reader(),
+            events,
             log: log.reader(),
             writer: Arc::new(log.sequencer().clone()),
             caller: calls,
             clock: Clock::system(),
+            metrics,
         };
-        match SagaService::start(parts, &spec, &stream.spec).await {
+        match SagaService::start(parts, &spec, &stream).await {
             Ok(service) => Ok(Self { spec, service, log }),
             Err(error) => {
                 // Why the saga cannot start is what matters.

@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use headwater_core::{Append, EventType, Expected, NewEvent, PartitionCount, StreamId};
 use headwater_log::{Clock, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions};
 use headwater_resources::manifest::read_texts;
-use headwater_saga::{Answer, Call, Caller, Json, Parts, SagaCatalog, SagaService, router};
+use headwater_runtime::Metrics;
+use headwater_saga::{Answer, Call, Caller, Json, Parts, SagaCatalog, SagaMetrics, SagaService, router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -46,10 +47,10 @@ spec:
 
 /// Answers as it was told, by `INSTANCE STEP DIRECTION`; else that it is done.
 #[derive(Default)]
-struct Script(Mutex<HashMap<String, Answer>>);
+pub(crate) struct Script(Mutex<HashMap<String, Answer>>);
 
 impl Script {
-    fn says(&self, what: &str, answer: Answer) {
+    pub(crate) fn says(&self, what: &str, answer: Answer) {
         self.0.lock().unwrap().insert(what.to_owned(), answer);
     }
 }
@@ -69,15 +70,15 @@ impl Caller for Script {
     }
 }
 
-fn nobody() -> Answer {
+pub(crate) fn nobody() -> Answer {
     Answer::Unanswered { reason: "nobody answers".to_owned() }
 }
 
-fn no(reason: &str) -> Answer {
+pub(crate) fn no(reason: &str) -> Answer {
     Answer::Failure { reason: reason.to_owned(), response: None }
 }
 
-struct Reply {
+pub(crate) struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     text: String,
@@ -124,15 +125,17 @@ impl Reply {
 }
 
 /// A saga that runs, and its API.
-struct Shop {
+pub(crate) struct Shop {
     events: Sequencer,
-    script: Arc<Script>,
+    pub(crate) script: Arc<Script>,
     service: SagaService,
+    pub(crate) catalog: SagaCatalog,
+    pub(crate) metrics: Metrics,
     router: Router,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let manifests = read_texts([("shop.yaml", MANIFEST)]);
         assert!(manifests.is_valid(), "{:?}", manifests.faults);
         let log = || {
@@ -143,6 +146,7 @@ impl Shop {
         };
         let ((events, events_writer), (log, writer)) = (log(), log());
         let script = Arc::new(Script::default());
+        let (metrics, catalog) = (Metrics::default(), SagaCatalog::default());
         let parts = Parts {
             namespace: "default".to_owned(),
             name: "place-order".to_owned(),
@@ -151,15 +155,16 @@ impl Shop {
             writer: Arc::new(writer),
             caller: Arc::clone(&script) as Arc<dyn Caller>,
             clock: Clock::system(),
+            metrics: SagaMetrics::new(&metrics, catalog.clone()),
         };
         let (saga, stream) = (&manifests.sagas[0].spec, &manifests.event_streams[0].spec);
         let service = SagaService::start(parts, saga, stream).await.unwrap();
-        let catalog = SagaCatalog::default();
         catalog.add(service.clone());
-        Self { events: events_writer, script, service, router: router(catalog) }
+        let router = router(catalog.clone());
+        Self { events: events_writer, script, service, catalog, metrics, router }
     }
 
-    async fn order(&self, id: &str, data: Value) {
+    pub(crate) async fn order(&self, id: &str, data: Value) {
         let event = NewEvent::json(EventType::new("OrderCreated").unwrap(), data.to_string());
         let append =
             Append { stream_id: StreamId::new(id).unwrap(), expected: Expected::Any, events: vec![event] };
@@ -179,7 +184,7 @@ impl Shop {
     }
 
     /// The instance, as soon as something in its history says `what` and it is in `state`.
-    async fn until(&self, instance: &str, state: &str, what: &str) -> Value {
+    pub(crate) async fn until(&self, instance: &str, state: &str, what: &str) -> Value {
         let began = Instant::now();
         loop {
             let reply = self.get(&format!("/place-order/instances/{instance}")).await;
@@ -194,7 +199,7 @@ impl Shop {
     }
 
     /// The list, as soon as it is `wanted`.
-    async fn lists(&self, query: &str, wanted: &[&str]) -> Reply {
+    pub(crate) async fn lists(&self, query: &str, wanted: &[&str]) -> Reply {
         let began = Instant::now();
         loop {
             let reply = self.get(&format!("/place-order/instances{query}")).await;

@@ -9,6 +9,7 @@ mod call_hostile;
 mod call_http;
 mod call_tls;
 mod faults;
+mod grpc_api;
 mod intake_faults;
 mod kills;
 mod outcomes;

@@ -12,7 +12,11 @@ use headwater_core::{
 use headwater_log::{Clock, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions};
 use headwater_resources::manifest::read_texts;
 use headwater_resources::{EventStreamSpec, SagaSpec};
-use headwater_saga::{Answer, Call, Caller, Instance, Json, Parts, Request, Response, SagaService, State};
+use headwater_runtime::Metrics;
+use headwater_saga::{
+    Answer, Call, Caller, Instance, Json, Parts, Request, Response, SagaCatalog, SagaMetrics, SagaService,
+    State,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -331,6 +335,7 @@ impl World {
                 events: self.writer.clone(),
             }),
             clock: Clock::system(),
+            metrics: SagaMetrics::new(&Metrics::default(), SagaCatalog::default()),
         };
         SagaService::start(parts, spec, &self.stream).await.unwrap()
     }

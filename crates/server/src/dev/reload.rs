@@ -36,7 +36,7 @@ impl Dev {
             self.reload_projection(&name, spec).await;
         }
         self.surroundings.load(&loaded);
-        self.surroundings.set_streams(&self.streams);
+        self.know_streams();
         for (name, spec) in sagas {
             self.reload_saga(&name, spec).await;
         }

@@ -1,7 +1,7 @@
 //! Ten thousand sagas against participants that lose, delay, refuse and repeat, while the coordinator is killed: money is conserved.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,20 +15,25 @@ use futures_util::{StreamExt, TryStreamExt};
 use headwater_api::{Client, Filter, Subscribe};
 use headwater_core::{Append, EventType, Expected, NewEvent, RetryPolicy, StreamId};
 use headwater_testkit::dev::{Dev, DevOptions, write};
+use headwater_testkit::process::{Process, program};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-const ORDERS: usize = 10_000;
 const KILLS: usize = 6;
 /// Everything, kills included; only a failing test needs it.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-const MANIFESTS: &str = r#"
+const STREAM: &str = "
 apiVersion: headwater.dev/v1alpha1
 kind: EventStream
 metadata: {name: orders}
 spec: {partitions: 2}
----
+";
+
+const SAGA: &str = r#"
 apiVersion: headwater.dev/v1alpha1
 kind: Saga
 metadata: {name: place}
@@ -131,7 +136,7 @@ fn amount(number: usize) -> u64 {
     (number % 97) as u64 + 1
 }
 
-async fn place_all(client: &Client) -> Result<()> {
+async fn place_all(client: &Client, orders: usize) -> Result<()> {
     let place = |number: usize| async move {
         let data = json!({"id": number.to_string(), "amount": amount(number)}).to_string();
         let append = Append {
@@ -142,16 +147,16 @@ async fn place_all(client: &Client) -> Result<()> {
         client.append(&append).await?;
         anyhow::Ok(())
     };
-    futures_util::stream::iter((0..ORDERS).map(place)).buffer_unordered(64).try_collect().await
+    futures_util::stream::iter((0..orders).map(place)).buffer_unordered(64).try_collect().await
 }
 
 /// Waits until every order is approved or rejected, and gives those that are approved.
-async fn all_ended(client: &Client) -> Result<BTreeSet<usize>> {
+async fn all_ended(client: &Client, orders: usize) -> Result<BTreeSet<usize>> {
     let event_types = ["Approved", "Rejected"].map(EventType::new).into_iter().collect::<Result<_, _>>()?;
     let filter = Filter { event_types, ..Filter::default() };
     let mut batches = pin!(client.subscribe(Subscribe { filter, ..Subscribe::default() }));
     let (mut approved, mut ended) = (BTreeSet::new(), BTreeSet::new());
-    while ended.len() < ORDERS {
+    while ended.len() < orders {
         let batch = batches.next().await.context("the subscription ended")??;
         for event in batch.events {
             let data: Value = serde_json::from_slice(&event.data)?;
@@ -165,72 +170,210 @@ async fn all_ended(client: &Client) -> Result<BTreeSet<usize>> {
     Ok(approved)
 }
 
-async fn run(directory: &Path, data: &Path) -> Result<BTreeSet<usize>> {
-    let mut options = DevOptions::new(directory, data);
-    let mut dev = Dev::start(&options).await?;
-    options = options.succeeding(&dev)?;
+/// A client that outlives the event store's process.
+fn patient(url: &str) -> Result<Client> {
     let retry = RetryPolicy {
         name: "test",
         attempts: 1_000,
         initial: Duration::from_millis(20),
         max: Duration::from_millis(200),
     };
-    let client = Client::new(dev.stream("orders")?)?.with_retry(retry);
-    let placing = {
-        let client = client.clone();
-        tokio::spawn(async move { place_all(&client).await })
-    };
-    for _ in 0..KILLS {
-        // The moment of the kill is the input of this test, not a wait for something.
-        tokio::time::sleep(Duration::from_millis(600 + (Uuid::new_v4().as_u128() % 900) as u64)).await;
-        dev.kill().await?;
-        dev = Dev::start(&options).await?;
+    Ok(Client::new(url)?.with_retry(retry))
+}
+
+/// The moment of a kill is the input of these tests, not a wait for something.
+async fn moment() {
+    tokio::time::sleep(Duration::from_millis(600 + (Uuid::new_v4().as_u128() % 900) as u64)).await;
+}
+
+/// Participants that listen, and the folder of manifests that know where.
+struct World {
+    folder: TempDir,
+    ledger: Ledger,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl World {
+    async fn open() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let services = format!("services: {{bank: \"{}\"}}\n", listener.local_addr()?);
+        for (directory, manifests) in [("stream", &[STREAM][..]), ("all", &[STREAM, SAGA])] {
+            let directory = folder.path().join(directory);
+            std::fs::create_dir(&directory)?;
+            write(&directory, "all.yaml", &manifests.join("---"))?;
+            write(&directory, "dev.yaml", &services)?;
+        }
+        let ledger = Ledger::default();
+        let serving = tokio::spawn(axum::serve(listener, participants(ledger.clone())).into_future());
+        Ok(Self { folder, ledger, serving })
     }
-    placing.await??;
-    let approved = all_ended(&client).await?;
-    ensure!(dev.terminate().await?.success(), "dev does not end well");
-    Ok(approved)
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Money is conserved, and nothing took effect twice.
+    fn check(self, orders: usize, approved: &BTreeSet<usize>) -> Result<()> {
+        self.serving.abort();
+        let ledger = self.ledger.lock().expect("no participant panicked");
+        let (mut paid, mut due) = (0, 0);
+        for number in 0..orders {
+            let entry = |step| ledger.get(&(number.to_string(), step)).cloned().unwrap_or_default();
+            let (pay, approve) = (entry("pay"), entry("approve"));
+            for (step, entry) in [("pay", &pay), ("approve", &approve)] {
+                ensure!(entry.effects <= 1, "{step} of order {number} took effect {} times", entry.effects);
+                for (direction, keys) in &entry.keys {
+                    ensure!(keys.len() == 1, "{step} {direction} of order {number} came under {keys:?}");
+                }
+                let in_effect = entry.done && !entry.undone;
+                if in_effect != approved.contains(&number) {
+                    bail!("order {number}, approved: {}, {step}: {entry:?}", approved.contains(&number));
+                }
+            }
+            paid += if pay.done && !pay.undone { amount(number) } else { 0 };
+            due += if approved.contains(&number) { amount(number) } else { 0 };
+        }
+        ensure!(paid == due, "{paid} was paid, {due} is due");
+        let declined = orders / 10 * 2;
+        ensure!(
+            approved.len() <= orders - declined && approved.len() > orders / 2,
+            "{} approved",
+            approved.len()
+        );
+        ensure!(ledger.values().any(|entry| entry.requests > 2), "none was asked again");
+        Ok(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_sagas_conserve_money_while_the_coordinator_is_killed() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    write(directory.path(), "all.yaml", MANIFESTS)?;
-    write(directory.path(), "dev.yaml", &format!("services: {{bank: \"{}\"}}\n", listener.local_addr()?))?;
-    let ledger = Ledger::default();
-    let serving = tokio::spawn(axum::serve(listener, participants(ledger.clone())).into_future());
-
-    let data = directory.path().join("data");
-    let run = run(directory.path(), &data);
+    const ORDERS: usize = 10_000;
+    let world = World::open().await?;
+    let run = async {
+        let mut options = DevOptions::new(world.path("all"), world.path("data"));
+        let mut dev = Dev::start(&options).await?;
+        options = options.succeeding(&dev)?;
+        let client = patient(dev.stream("orders")?)?;
+        let placing = {
+            let client = client.clone();
+            tokio::spawn(async move { place_all(&client, ORDERS).await })
+        };
+        for _ in 0..KILLS {
+            moment().await;
+            dev.kill().await?;
+            dev = Dev::start(&options).await?;
+        }
+        placing.await??;
+        let approved = all_ended(&client, ORDERS).await?;
+        ensure!(dev.terminate().await?.success(), "dev does not end well");
+        anyhow::Ok(approved)
+    };
     let approved = tokio::time::timeout(PATIENCE, run).await.context("not all sagas ended in time")??;
-    serving.abort();
+    world.check(ORDERS, &approved)
+}
 
-    let ledger = ledger.lock().expect("no participant panicked");
-    let (mut paid, mut due) = (0, 0);
-    for number in 0..ORDERS {
-        let entry = |step| ledger.get(&(number.to_string(), step)).cloned().unwrap_or_default();
-        let (pay, approve) = (entry("pay"), entry("approve"));
-        for (step, entry) in [("pay", &pay), ("approve", &approve)] {
-            ensure!(entry.effects <= 1, "{step} of order {number} took effect {} times", entry.effects);
-            for (direction, keys) in &entry.keys {
-                ensure!(keys.len() == 1, "{step} {direction} of order {number} came under {keys:?}");
-            }
-            let in_effect = entry.done && !entry.undone;
-            if in_effect != approved.contains(&number) {
-                bail!("order {number}, approved: {}, {step}: {entry:?}", approved.contains(&number));
+/// `headwater-saga` over the event store at `event_store`, and where its API is.
+async fn worker(world: &World, event_store: &str, listen: &str) -> Result<(Process, String)> {
+    let words = [
+        world.path("all").into_os_string(),
+        "--data-dir".into(),
+        world.path("worker").into_os_string(),
+        "--event-store".into(),
+        format!("orders={event_store}").into(),
+        "--listen".into(),
+        listen.into(),
+    ];
+    let mut worker = Process::spawn(program("headwater-saga")?, words)?;
+    let url = |line: &str| line.split_once("listening on ").map(|(_, url)| url.to_owned());
+    let url = worker.line("where it listens", url).await?;
+    Ok((worker, url))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saga_in_a_process_of_its_own_conserves_money_while_it_and_the_event_store_are_killed() -> Result<()>
+{
+    const ORDERS: usize = 10_000;
+    let world = World::open().await?;
+    let run = async {
+        let mut options = DevOptions::new(world.path("stream"), world.path("data"));
+        let mut dev = Dev::start(&options).await?;
+        options = options.succeeding(&dev)?;
+        let event_store = dev.stream("orders")?.to_owned();
+        dev.kill().await?;
+
+        // It says what it waits for, and begins when that is there.
+        let (mut saga, url) = worker(&world, &event_store, "127.0.0.1:0").await?;
+        let listen = url.trim_start_matches("http://").to_owned();
+        let ready = async || anyhow::Ok(reqwest::get(format!("{url}/readyz")).await?.text().await?);
+        let waits = ready().await?;
+        ensure!(waits.contains("waiting for the event stream \"orders\""), "{waits}");
+        dev = Dev::start(&options).await?;
+        saga.line("that it coordinates", |line| line.contains("coordinates").then_some(())).await?;
+        ensure!(ready().await? == "ready\n", "{}", ready().await?);
+
+        let client = patient(&event_store)?;
+        let placing = {
+            let client = client.clone();
+            tokio::spawn(async move { place_all(&client, ORDERS).await })
+        };
+        for kill in 0..KILLS {
+            moment().await;
+            if kill % 2 == 0 {
+                saga.kill().await?;
+                (saga, _) = worker(&world, &event_store, &listen).await?;
+            } else {
+                dev.kill().await?;
+                dev = Dev::start(&options).await?;
             }
         }
-        paid += if pay.done && !pay.undone { amount(number) } else { 0 };
-        due += if approved.contains(&number) { amount(number) } else { 0 };
+        placing.await??;
+        let approved = all_ended(&client, ORDERS).await?;
+        let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
+        let open = r#"headwater_saga_instances{saga="place",state="needs-attention"} 0"#;
+        ensure!(metrics.lines().any(|line| line == open), "{metrics}");
+        ensure!(saga.terminate().await?.success(), "headwater-saga does not end well");
+        ensure!(dev.terminate().await?.success(), "dev does not end well");
+        anyhow::Ok(approved)
+    };
+    let approved = tokio::time::timeout(PATIENCE, run).await.context("not all sagas ended in time")??;
+    world.check(ORDERS, &approved)
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_before_anything_is_changed() -> Result<()> {
+    let world = World::open().await?;
+    for (words, part) in [
+        (
+            &["all"][..],
+            "uses event stream \"orders\": say where it is, with --event-store orders=http://HOST:PORT",
+        ),
+        (
+            &["all", "--event-store", "orders=http://127.0.0.1:1", "--event-store", "x=http://127.0.0.1:1"],
+            "uses no event stream \"x\"",
+        ),
+        (&["all", "--event-store", "orders=ftp://x"], "is no address of an event store"),
+        (&["all", "--event-store", "orders"], "give STREAM=URL"),
+        (
+            &["all", "--event-store", "orders=http://127.0.0.1:1", "--saga", "x"],
+            "no saga \"x\"; they declare \"place\"",
+        ),
+        (
+            &["all", "--event-store", "orders=http://127.0.0.1:1", "--listen", "0.0.0.0:1"],
+            "reachable from other machines",
+        ),
+        (&["stream", "--event-store", "orders=http://127.0.0.1:1"], "declare no Saga"),
+        (&["none"], "none"),
+    ] {
+        let output = Command::new(program("headwater-saga")?)
+            .current_dir(world.folder.path())
+            .args(words)
+            .args(["--data-dir", "worker"])
+            .output()
+            .await?;
+        let said = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && said.contains(part), "{words:?}: {said}");
+        assert!(!world.path("worker").exists(), "{words:?} made the data directory");
     }
-    assert_eq!(paid, due, "money is conserved");
-    let declined = ORDERS / 10 * 2;
-    assert!(
-        approved.len() <= ORDERS - declined && approved.len() > ORDERS / 2,
-        "{} approved",
-        approved.len()
-    );
-    assert!(ledger.values().any(|entry| entry.requests > 2), "some were asked again");
     Ok(())
 }

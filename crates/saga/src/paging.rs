@@ -12,7 +12,7 @@ use crate::service::SagaService;
 use crate::show::Summary;
 
 /// Entries of a page that says no limit.
-pub(super) const DEFAULT_LIMIT: usize = 100;
+pub(crate) const DEFAULT_LIMIT: usize = 100;
 /// Entries of a page at most.
 const MAX_LIMIT: usize = 1_000;
 /// The states that are shown unless others are asked for: those of instances that have not ended.
@@ -22,7 +22,7 @@ const FORMAT: u8 = 1;
 
 /// What a list is to show.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     /// In the order of [`State::ALL`], each once.
     states: Vec<State>,
     limit: usize,
@@ -53,7 +53,7 @@ struct Cursor {
 }
 
 impl Parameters {
-    pub(super) fn read(uri: &Uri) -> Result<Self> {
+    pub(crate) fn read(uri: &Uri) -> Result<Self> {
         let (mut asked, mut count, mut after) = (Vec::new(), DEFAULT_LIMIT, None);
         for (name, value) in pairs(uri)? {
             match name.as_str() {
@@ -66,12 +66,17 @@ impl Parameters {
                 }
             }
         }
+        Self::new(asked, count, after.as_deref())
+    }
+
+    /// A page of at most `limit` instances in one of the states `asked` for, after the place where a page of the same ended.
+    pub(crate) fn new(mut asked: Vec<State>, limit: usize, after: Option<&str>) -> Result<Self> {
         if asked.is_empty() {
             asked.extend(DEFAULT_STATES);
         }
         let states: Vec<State> = State::ALL.into_iter().filter(|state| asked.contains(state)).collect();
-        let after = after.map_or(Ok(Place::Open(None)), |text| Place::decode(&text, &states))?;
-        Ok(Self { states, limit: count, after })
+        let after = after.map_or(Ok(Place::Open(None)), |text| Place::decode(text, &states))?;
+        Ok(Self { states, limit, after })
     }
 }
 
@@ -125,7 +130,7 @@ fn words(states: &[State]) -> Vec<String> {
 }
 
 /// A page, and the text to give as `after` for the next one, if there may be more.
-pub(super) async fn page(
+pub(crate) async fn page(
     service: &SagaService,
     parameters: &Parameters,
 ) -> Result<(Vec<Summary>, Option<String>)> {
@@ -165,14 +170,14 @@ pub(super) async fn page(
 }
 
 /// The parameters of a URL.
-pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>> {
+pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>> {
     Query::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
         .map_err(|error| Error::invalid("url", error.body_text()))
 }
 
 /// How many a page is to have.
-pub(super) fn limit(text: &str) -> Result<usize> {
+pub(crate) fn limit(text: &str) -> Result<usize> {
     text.parse()
         .ok()
         .filter(|number| (1..=MAX_LIMIT).contains(number))
@@ -180,7 +185,7 @@ pub(super) fn limit(text: &str) -> Result<usize> {
 }
 
 /// A number that a page ended at.
-pub(super) fn number(text: &str) -> Result<Version> {
+pub(crate) fn number(text: &str) -> Result<Version> {
     text.parse().ok().filter(|number| *number < Version::MAX.get()).map(Version::new).ok_or_else(|| {
         Error::invalid("after", format!("{text:?} is no place in the list; give `next` of the page before"))
     })

@@ -1,0 +1,107 @@
+//! `headwater-saga`: one saga, over an event store elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use headwater_runtime::{shutdown, telemetry};
+use headwater_server::{Listen, LoadError, Notice, SagaWorker, SagaWorkerOptions, load};
+
+/// Coordinate the instances of one Saga, over event stores elsewhere.
+///
+/// Reads the Saga, its EventStream, Secrets, ConfigMaps and dev.yaml in DIR. Its own log stays in --data-dir: only one process may
+/// have it. The API of sagas, /healthz, /readyz and /metrics are served on --listen.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater-saga",
+    version,
+    after_help = "\
+Examples:
+  headwater-saga examples/orders --event-store orders=http://127.0.0.1:50051 --data-dir /var/lib/headwater
+  headwater sagas list --query-server 127.0.0.1:8081"
+)]
+struct Arguments {
+    /// Where the manifests are.
+    #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
+    directories: Vec<PathBuf>,
+
+    /// Which Saga [default: the only one in DIR].
+    #[arg(long, value_name = "NAME", env = "HEADWATER_SAGA")]
+    saga: Option<String>,
+
+    /// The namespace of the Saga's resource.
+    #[arg(long, value_name = "NAME", default_value = "default", env = "HEADWATER_NAMESPACE")]
+    namespace: String,
+
+    /// Where the event store of an EventStream is; once for each that the Saga follows or appends to.
+    #[arg(long = "event-store", value_name = "STREAM=URL", value_parser = address, value_delimiter = ',', env = "HEADWATER_EVENT_STORES")]
+    event_stores: Vec<(String, String)>,
+
+    /// Where its log is kept.
+    #[arg(long, value_name = "PATH", env = "HEADWATER_DATA_DIR")]
+    data_dir: PathBuf,
+
+    /// Where its API listens. Port 0: a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", env = "HEADWATER_LISTEN")]
+    listen: SocketAddr,
+
+    /// Log one JSON object a line.
+    #[arg(long, env = "HEADWATER_LOG_JSON")]
+    log_json: bool,
+
+    /// What to log.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+fn address(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((stream, url)) if !stream.is_empty() && !url.is_empty() => {
+            Ok((stream.to_owned(), url.to_owned()))
+        }
+        _ => Err("give STREAM=URL, for example orders=http://127.0.0.1:50051".to_owned()),
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match Box::pin(run(Arguments::parse())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
+    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
+    let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
+    let loaded = load(&arguments.directories).inspect_err(report)?;
+    let options = SagaWorkerOptions {
+        saga: arguments.saga,
+        namespace: arguments.namespace,
+        event_stores: arguments.event_stores.into_iter().collect(),
+        data_dir: arguments.data_dir,
+        listen: Listen { address: arguments.listen, flag: "--listen" },
+    };
+    let worker = SagaWorker::start(options, &loaded).await?;
+    println!("saga {}: listening on {}", worker.name(), worker.url());
+    worker.run(shutdown).await?;
+    Ok(())
+}
+
+/// Every fault, with its place.
+fn report(error: &LoadError) {
+    if let LoadError::Faults(faults) = error {
+        for fault in faults {
+            if let Notice::Fault { file, line, message, .. } = Notice::from(fault) {
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                eprintln!("{file}{line}: {message}");
+            }
+        }
+    }
+}
