@@ -1,5 +1,7 @@
 //! An account as its own events make it. Pure: what is read, and from where, is `bank`'s matter.
 
+use std::collections::HashMap;
+
 use crate::event::Event;
 use crate::refusal::Refusal;
 
@@ -11,12 +13,25 @@ pub(crate) struct Account {
     version: u64,
     /// Deposits less withdrawals and outgoing transfers. Below zero where the account lives on what others sent it.
     own: i128,
+    /// What was sent to other banks, and came from them.
+    sendings: HashMap<String, Sending>,
+}
+
+/// What the account has to do with something that is sent from bank to bank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// So much has left the account.
+    Withdrawn(u64),
+    /// Nothing leaves the account or comes to it any more.
+    Returned,
+    /// It has come.
+    Received,
 }
 
 impl Account {
     /// The account `id` before its first event.
     pub(crate) fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), name: None, version: 0, own: 0 }
+        Self { id: id.into(), name: None, version: 0, own: 0, sendings: HashMap::new() }
     }
 
     /// Its number.
@@ -53,9 +68,26 @@ impl Account {
             Event::Withdraw { amount, .. } | Event::Transfer { amount, .. } => {
                 self.own -= i128::from(*amount);
             }
+            Event::SendWithdraw { send_id, amount, .. } => {
+                self.own -= i128::from(*amount);
+                self.sendings.insert(send_id.clone(), Sending::Withdrawn(*amount));
+            }
+            Event::SendReturn { send_id, amount, .. } => {
+                self.own += i128::from(*amount);
+                self.sendings.insert(send_id.clone(), Sending::Returned);
+            }
+            Event::Receive { send_id, amount, .. } => {
+                self.own += i128::from(*amount);
+                self.sendings.insert(send_id.clone(), Sending::Received);
+            }
         }
         self.version = version;
         Ok(())
+    }
+
+    /// What it has to do with the sending, if anything.
+    pub(crate) fn sending(&self, send_id: &str) -> Option<Sending> {
+        self.sendings.get(send_id).copied()
     }
 
     /// What the account can spend at this version, of which `incoming` came by transfers from others.
@@ -139,6 +171,21 @@ mod tests {
         check(&[create()], 1000, 1000);
         check(&[create(), withdraw(700)], 1000, 300);
         check(&[create(), withdraw(700)], 0, -700);
+        let (acc_id, send_id) = ("a".to_owned(), "s".to_owned());
+        let sent = Event::SendWithdraw { acc_id: acc_id.clone(), send_id: send_id.clone(), amount: 300 };
+        let returned = Event::SendReturn { acc_id: acc_id.clone(), send_id: send_id.clone(), amount: 300 };
+        let received = Event::Receive { acc_id, send_id, amount: 300 };
+        check(&[create(), deposit(500), sent.clone()], 0, 200);
+        check(&[create(), deposit(500), sent.clone(), returned.clone()], 0, 500);
+        check(&[create(), received.clone()], 0, 300);
+        for (events, sending) in [
+            (vec![create()], None),
+            (vec![create(), sent.clone()], Some(Sending::Withdrawn(300))),
+            (vec![create(), sent, returned], Some(Sending::Returned)),
+            (vec![create(), received], Some(Sending::Received)),
+        ] {
+            assert_eq!(account(&events).sending("s"), sending, "{events:?}");
+        }
     }
 
     #[test]

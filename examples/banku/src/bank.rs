@@ -6,39 +6,25 @@
 //! refuses it waits until the projection has seen this prompt's own appends, and looks once more.
 
 use std::fmt;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use headwater_api::{Client, ReadStream};
-use headwater_core::{
-    Append, Appended, Error, EventType, Expected, NewEvent, RecordedEvent, RetryPolicy, StreamId, Token,
-    Version,
-};
+use anyhow::{Context, anyhow};
+use headwater_core::{Appended, Error, Expected, Token, Version};
 use uuid::Uuid;
 
 use crate::account::Account;
+use crate::accounts::Accounts;
 use crate::command::Command;
 use crate::event::Event;
+use crate::order::Order;
 use crate::refusal::Refusal;
 use crate::views::{AccountRow, Views};
 
 /// How often a debit is decided anew because somebody else was faster. Each time somebody else's command went through.
-const DECISIONS: usize = 64;
-
-/// Events that are read at a time.
-const PAGE: u64 = 1_000;
-
-/// Long enough for a `headwater dev` that is being restarted.
-const RETRY: RetryPolicy = RetryPolicy {
-    name: "event store call",
-    attempts: 25,
-    initial: Duration::from_millis(100),
-    max: Duration::from_secs(1),
-};
+pub(crate) const DECISIONS: usize = 64;
 
 /// One prompt's bank.
 pub(crate) struct Bank {
-    store: Client,
+    accounts: Accounts,
     views: Views,
     /// Where this prompt's last append is.
     last: Option<Token>,
@@ -46,8 +32,18 @@ pub(crate) struct Bank {
 
 /// What came of a command.
 pub(crate) enum Outcome {
-    Stored { event: Event, appended: Appended },
+    /// The event's JSON, and where it is.
+    Stored {
+        event: String,
+        appended: Appended,
+    },
     Balance(AccountRow),
+}
+
+impl Outcome {
+    fn stored(event: &Event, appended: Appended) -> Self {
+        Self::Stored { event: event.to_string(), appended }
+    }
 }
 
 /// Why a command was not carried out.
@@ -62,13 +58,9 @@ pub(crate) enum Failure {
 }
 
 impl Bank {
-    /// A bank over the event store at `server`.
-    ///
-    /// # Errors
-    /// When `server` is no address.
-    pub(crate) fn new(server: &str, views: Views) -> anyhow::Result<Self> {
-        let store = Client::new(server)?.with_retry(RETRY);
-        Ok(Self { store, views, last: None })
+    /// A bank over the accounts of an event stream, and what the projection has seen of them.
+    pub(crate) fn new(accounts: Accounts, views: Views) -> Self {
+        Self { accounts, views, last: None }
     }
 
     /// Carries `command` out.
@@ -80,13 +72,13 @@ impl Bank {
             Command::Create { name } => {
                 let event = Event::Create { acc_id: Uuid::new_v4().to_string(), acc_name: name };
                 let appended = self.append(&event, Expected::NoStream).await.context("opening an account")?;
-                Ok(Outcome::Stored { event, appended })
+                Ok(Outcome::stored(&event, appended))
             }
             Command::Deposit { account, amount } => {
                 self.open_account(&account).await?;
                 let event = Event::Deposit { acc_id: account, amount };
                 let appended = self.append(&event, Expected::Exists).await.context("paying in")?;
-                Ok(Outcome::Stored { event, appended })
+                Ok(Outcome::stored(&event, appended))
             }
             Command::Withdraw { account, amount } => {
                 self.debit(Event::Withdraw { acc_id: account, amount }, amount).await
@@ -95,6 +87,7 @@ impl Bank {
                 self.open_account(&to).await?;
                 self.debit(Event::Transfer { acc_id: from, target_id: to, amount }, amount).await
             }
+            Command::Send { from, to, amount } => self.send(from, to, amount).await,
             Command::Balance { account } => {
                 let row = self.views.account(&account, self.last.as_ref()).await?;
                 row.map(Outcome::Balance).ok_or_else(|| Refusal::UnknownAccount(account).into())
@@ -112,14 +105,14 @@ impl Bank {
                 (Ok(()), unused) => catch_up = unused,
                 (Err(Refusal::InsufficientBalance { .. }), Some(token)) => {
                     incoming = self.views.incoming(event.account(), Some(&token)).await?;
-                    self.read_on(&mut account).await?;
+                    self.accounts.read_on(&mut account).await?;
                     continue;
                 }
                 (Err(refusal), _) => return Err(refusal.into()),
             }
             match self.append(&event, Expected::Version(Version::new(account.version()))).await {
-                Ok(appended) => return Ok(Outcome::Stored { event, appended }),
-                Err(Error::WrongVersion { .. }) => self.read_on(&mut account).await?,
+                Ok(appended) => return Ok(Outcome::stored(&event, appended)),
+                Err(Error::WrongVersion { .. }) => self.accounts.read_on(&mut account).await?,
                 Err(error) => return Err(anyhow!(error).context("taking out").into()),
             }
         }
@@ -130,61 +123,29 @@ impl Bank {
         .into())
     }
 
-    /// The fold of the account's own stream.
     async fn open_account(&self, id: &str) -> Result<Account, Failure> {
-        let mut account = Account::new(id);
-        // Text that is too long for a stream id names no account.
-        if stream_id(id).is_ok() {
-            self.read_on(&mut account).await?;
-        }
+        let account = self.accounts.read(id).await?;
         account.check_open()?;
         Ok(account)
     }
 
-    /// Takes the events into `account` that are not in it yet.
-    async fn read_on(&self, account: &mut Account) -> anyhow::Result<()> {
-        let stream_id = stream_id(account.id())?;
-        loop {
-            let next = Version::new(account.version() + 1);
-            let request =
-                ReadStream { from: Some(next), limit: Some(PAGE), ..ReadStream::all(stream_id.clone()) };
-            let page =
-                self.store.read_stream(&request).await.with_context(|| format!("reading {stream_id}"))?;
-            for event in &page.events {
-                account.apply(event.version.get(), &parse(event)?)?;
-            }
-            if page.events.is_empty() || account.version() >= page.version.get() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Appends `event` to its account's stream and remembers where.
     async fn append(&mut self, event: &Event, expected: Expected) -> headwater_core::Result<Appended> {
-        let stream_id = stream_id(event.account())?;
-        let event = NewEvent::json(EventType::new(event.event_type())?, event.to_string());
-        let appended = self.store.append(&Append { stream_id, expected, events: vec![event] }).await?;
+        let appended = self.accounts.append(event, None, expected).await?;
         self.last = Some(appended.token());
         Ok(appended)
     }
-}
 
-/// What a stored event says. An event that is not understood may move money, so nothing is decided beside it.
-fn parse(event: &RecordedEvent) -> anyhow::Result<Event> {
-    let RecordedEvent { stream_id, version, event_type, .. } = event;
-    let parsed: Event = serde_json::from_slice(&event.data)
-        .with_context(|| format!("version {version} of {stream_id} is no event of an account"))?;
-    ensure!(
-        parsed.event_type() == event_type.as_str(),
-        "version {version} of {stream_id} has type {event_type}, but its data says {}",
-        parsed.event_type()
-    );
-    Ok(parsed)
-}
-
-/// The stream id that holds an account's own events.
-fn stream_id(account: &str) -> headwater_core::Result<StreamId> {
-    StreamId::new(format!("account-{account}"))
+    /// Stores that `amount` is to be sent to an account at the other bank, if the account has it now. The saga `send` does the rest.
+    async fn send(&mut self, from: String, to: String, amount: u64) -> Result<Outcome, Failure> {
+        let account = self.open_account(&from).await?;
+        let incoming = self.views.incoming(&from, self.last.as_ref()).await?;
+        account.check_debit(amount, incoming)?;
+        let order = Order { send_id: Uuid::new_v4().to_string(), acc_id: from, target_id: to, amount };
+        let appended = self.accounts.append_order(&order).await.context("storing what is to be sent")?;
+        self.last = Some(appended.token());
+        Ok(Outcome::Stored { event: order.to_string(), appended })
+    }
 }
 
 impl fmt::Display for Outcome {

@@ -4,22 +4,43 @@ use crate::event::MAX_AMOUNT;
 use crate::refusal::Refusal;
 
 /// Every command, as it is typed.
-pub(crate) const USAGES: [&str; 5] = [CREATE, DEPOSIT, WITHDRAW, TRANSFER, BALANCE];
+pub(crate) const USAGES: [&str; 6] = [CREATE, DEPOSIT, WITHDRAW, TRANSFER, SEND, BALANCE];
 
 const CREATE: &str = "create###Account Name";
 const DEPOSIT: &str = "deposit###ID###AMOUNT";
 const WITHDRAW: &str = "withdraw###ID###AMOUNT";
 const TRANSFER: &str = "transfer###FROM###TO###AMOUNT";
+const SEND: &str = "send###FROM###TO###AMOUNT";
 const BALANCE: &str = "balance###ID";
 
 /// A well-formed line. Amounts are positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    Create { name: String },
-    Deposit { account: String, amount: u64 },
-    Withdraw { account: String, amount: u64 },
-    Transfer { from: String, to: String, amount: u64 },
-    Balance { account: String },
+    Create {
+        name: String,
+    },
+    Deposit {
+        account: String,
+        amount: u64,
+    },
+    Withdraw {
+        account: String,
+        amount: u64,
+    },
+    Transfer {
+        from: String,
+        to: String,
+        amount: u64,
+    },
+    /// To an account at the other bank.
+    Send {
+        from: String,
+        to: String,
+        amount: u64,
+    },
+    Balance {
+        account: String,
+    },
 }
 
 /// Reads one line. An empty one is no command, and nothing to complain about.
@@ -49,6 +70,10 @@ pub(crate) fn parse(line: &str) -> Result<Option<Command>, Refusal> {
         "transfer" => {
             let [from, to, amount] = take(arguments, TRANSFER)?;
             Command::Transfer { from, to, amount: parse_amount(&amount)? }
+        }
+        "send" => {
+            let [from, to, amount] = take(arguments, SEND)?;
+            Command::Send { from, to, amount: parse_amount(&amount)? }
         }
         "balance" => {
             let [account] = take(arguments, BALANCE)?;
@@ -98,6 +123,7 @@ mod tests {
             "transfer###a###b###1000",
             Some(Command::Transfer { from: "a".into(), to: "b".into(), amount: 1000 }),
         );
+        check("send###a###b###10", Some(Command::Send { from: "a".into(), to: "b".into(), amount: 10 }));
         check("balance###a", Some(Command::Balance { account: "a".into() }));
         check(
             "deposit###a###1000000000000000",
@@ -112,7 +138,7 @@ mod tests {
         }
         check(
             "destroy###a",
-            "Unknown command destroy, only: create###Account Name, deposit###ID###AMOUNT, withdraw###ID###AMOUNT, transfer###FROM###TO###AMOUNT, balance###ID",
+            "Unknown command destroy, only: create###Account Name, deposit###ID###AMOUNT, withdraw###ID###AMOUNT, transfer###FROM###TO###AMOUNT, send###FROM###TO###AMOUNT, balance###ID",
         );
         check("create", "Only specify create###Account Name");
         check("create###", "Only specify create###Account Name");
@@ -120,6 +146,7 @@ mod tests {
         check("deposit###a", "Only specify deposit###ID###AMOUNT");
         check("withdraw###a###1###2", "Only specify withdraw###ID###AMOUNT");
         check("transfer###a###1", "Only specify transfer###FROM###TO###AMOUNT");
+        check("send###a###b", "Only specify send###FROM###TO###AMOUNT");
         check("balance", "Only specify balance###ID");
         for amount in ["0", "-1", "+1", "1.5", "1e3", "ten", "1000000000000001", "99999999999999999999"] {
             check(

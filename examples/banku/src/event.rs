@@ -1,4 +1,4 @@
-//! What can happen to an account, in the words of the article, and its JSON.
+//! What can happen to an account, in the words of the article and for what is sent abroad, and its JSON.
 
 use std::fmt;
 
@@ -37,6 +37,25 @@ pub(crate) enum Event {
         #[serde(deserialize_with = "amount")]
         amount: u64,
     },
+    /// What is sent to an account at another bank has left the account.
+    #[serde(rename = "SendWithdrawEvent")]
+    SendWithdraw {
+        acc_id: String,
+        send_id: String,
+        #[serde(deserialize_with = "amount")]
+        amount: u64,
+    },
+    /// What was to be sent is in the account again, and never leaves it for this sending. With amount 0 it had not left.
+    #[serde(rename = "SendReturnEvent")]
+    SendReturn { acc_id: String, send_id: String, amount: u64 },
+    /// What another bank sent has come.
+    #[serde(rename = "ReceiveEvent")]
+    Receive {
+        acc_id: String,
+        send_id: String,
+        #[serde(deserialize_with = "amount")]
+        amount: u64,
+    },
 }
 
 impl Event {
@@ -47,6 +66,9 @@ impl Event {
             Self::Deposit { .. } => "DepositEvent",
             Self::Withdraw { .. } => "WithdrawEvent",
             Self::Transfer { .. } => "TransferEvent",
+            Self::SendWithdraw { .. } => "SendWithdrawEvent",
+            Self::SendReturn { .. } => "SendReturnEvent",
+            Self::Receive { .. } => "ReceiveEvent",
         }
     }
 
@@ -56,7 +78,10 @@ impl Event {
             Self::Create { acc_id, .. }
             | Self::Deposit { acc_id, .. }
             | Self::Withdraw { acc_id, .. }
-            | Self::Transfer { acc_id, .. } => acc_id,
+            | Self::Transfer { acc_id, .. }
+            | Self::SendWithdraw { acc_id, .. }
+            | Self::SendReturn { acc_id, .. }
+            | Self::Receive { acc_id, .. } => acc_id,
         }
     }
 }
@@ -74,6 +99,11 @@ impl fmt::Display for Event {
             }
             Self::Transfer { acc_id, target_id, amount } => {
                 json!({"AccId": acc_id, "Type": kind, "TargetId": target_id, "Amount": amount})
+            }
+            Self::SendWithdraw { acc_id, send_id, amount }
+            | Self::SendReturn { acc_id, send_id, amount }
+            | Self::Receive { acc_id, send_id, amount } => {
+                json!({"AccId": acc_id, "Type": kind, "SendId": send_id, "Amount": amount})
             }
         };
         json.fmt(f)
@@ -117,8 +147,12 @@ mod tests {
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"WithdrawEvent","Amount":500}"#,
         );
         check(
-            &Event::Transfer { acc_id, target_id: "3101ff16".into(), amount: 1000 },
+            &Event::Transfer { acc_id: acc_id.clone(), target_id: "3101ff16".into(), amount: 1000 },
             r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"TransferEvent","TargetId":"3101ff16","Amount":1000}"#,
+        );
+        check(
+            &Event::SendReturn { acc_id, send_id: "s".into(), amount: 0 },
+            r#"{"AccId":"cd371b90-e51b-4801-96fe-14bbe5ddc708","Type":"SendReturnEvent","SendId":"s","Amount":0}"#,
         );
     }
 

@@ -1,25 +1,36 @@
-//! The prompt of the Banku example: each line is a command, each command that a bank would carry out becomes an event.
+//! The prompt of the Banku example: each line is a command, each command that a bank would carry out becomes an event. And the teller, who
+//! does what the saga `send` asks of this bank and of another one.
 //!
 //! ```text
 //! line ─command─▶ Command ─bank─▶ Event ──▶ event stream `banku` ──▶ projection `accounts`
 //!                            │ ▲                                          │
 //!                            │ └──── account: fold of the own stream ─────┘ incoming transfers
 //!                            └─▶ Refusal
+//!
+//! saga `send` ──HTTP──▶ teller ──▶ event streams `banku`, `partner`
 //! ```
 
 mod account;
+mod accounts;
 mod bank;
 mod command;
 mod event;
+mod order;
 mod prompt;
 mod refusal;
+mod teller;
 mod views;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 
+use crate::accounts::Accounts;
 use crate::bank::Bank;
+use crate::teller::Teller;
 use crate::views::Views;
 
 /// A bank at a prompt.
@@ -29,18 +40,62 @@ use crate::views::Views;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+
     /// The event store of EventStream `banku`.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051", env = "HEADWATER_SERVER")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:50051",
+        env = "HEADWATER_SERVER"
+    )]
     server: String,
 
     /// The query API that serves Projection `accounts`.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", env = "HEADWATER_QUERY_SERVER")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "HEADWATER_QUERY_SERVER"
+    )]
     query_server: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Does what the saga `send` asks of both banks: POST /v1/withdrawals, /v1/returns, /v1/deposits.
+    Serve {
+        /// Where to serve.
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3003", env = "BANKU_LISTEN")]
+        listen: SocketAddr,
+
+        /// The event store of EventStream `partner`: the other bank.
+        #[arg(
+            long,
+            value_name = "HOST:PORT",
+            default_value = "127.0.0.1:50052",
+            env = "HEADWATER_SERVER_PARTNER"
+        )]
+        partner: String,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
-    let mut bank = Bank::new(&arguments.server, Views::new(&arguments.query_server)?)?;
-    prompt::run(&mut bank).await
+    let Arguments { role, server, query_server } = Arguments::parse();
+    let (here, views) = (Accounts::new(&server)?, Views::new(&query_server)?);
+    match role {
+        None => prompt::run(&mut Bank::new(here, views)).await,
+        Some(Role::Serve { listen, partner }) => {
+            let teller = Teller { here, there: Accounts::new(&partner)?, views };
+            let listener =
+                TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+            println!("listening on {}", listener.local_addr()?);
+            teller::serve(teller, listener).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }

@@ -19,4 +19,7 @@ pub(crate) enum Refusal {
 
     #[error("Insufficient balance of account {account}: {available} available, {amount} wanted")]
     InsufficientBalance { account: String, available: i128, amount: u64 },
+
+    #[error("Sending {0} was refused or given back before: nothing moves for it any more")]
+    Returned(String),
 }

@@ -2,4 +2,5 @@
 
 mod prompt;
 mod prompts_at_once;
+mod sending;
 mod session;

@@ -111,7 +111,7 @@ async fn what_a_bank_would_refuse_is_refused_and_stores_nothing() -> Result<()> 
         ("create###".to_owned(), "Only specify create###Account Name".to_owned()),
         (
             "rob###bank".to_owned(),
-            "Unknown command rob, only: create###Account Name, deposit###ID###AMOUNT, withdraw###ID###AMOUNT, transfer###FROM###TO###AMOUNT, balance###ID".to_owned(),
+            "Unknown command rob, only: create###Account Name, deposit###ID###AMOUNT, withdraw###ID###AMOUNT, transfer###FROM###TO###AMOUNT, send###FROM###TO###AMOUNT, balance###ID".to_owned(),
         ),
     ] {
         assert_eq!(prompt.say(&line).await?, Answer::No(refusal), "{line}");
