@@ -26,6 +26,7 @@ Examples:
   headwater sagas retry place-order order-1
   headwater sagas skip place-order order-1 --step ship --reason 'shipped by hand'
   headwater sagas abort place-order order-1 --reason 'the customer called'
+  headwater sagas not-started place-order
   headwater sagas graph place-order --directory examples/orders"
 )]
 pub(crate) struct Arguments {
@@ -69,6 +70,19 @@ Examples:
 Examples:
   headwater sagas skip place-order order-1 --step ship --reason 'shipped by hand'")]
     Skip(OfStep),
+    /// Events that should have started an instance and could not, and why.
+    #[command(after_help = "\
+Examples:
+  headwater sagas not-started place-order
+  headwater sagas not-started place-order --output json | jq .events")]
+    NotStarted {
+        /// The saga's name.
+        saga: String,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        server: QueryServer,
+    },
     /// The definition as a flow chart, in the language of Mermaid.
     #[command(after_help = "\
 Examples:
@@ -92,14 +106,32 @@ struct List {
     /// Only instances in this state; may be repeated.
     #[arg(long = "state", value_enum, value_name = "STATE", requires = "saga")]
     states: Vec<State>,
+    #[command(flatten)]
+    page: Page,
+    #[command(flatten)]
+    server: QueryServer,
+}
+
+#[derive(Debug, Args)]
+struct Page {
     /// Only after where another list ended, which said so.
     #[arg(long, value_name = "PLACE", requires = "saga")]
     after: Option<String>,
-    /// Instances at most.
+    /// Entries at most.
     #[arg(long, value_name = "NUMBER", requires = "saga", value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: Option<u64>,
-    #[command(flatten)]
-    server: QueryServer,
+}
+
+impl Page {
+    /// Asks for it in `url`.
+    fn add_to(&self, url: &mut reqwest::Url) {
+        if let Some(limit) = self.limit {
+            url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        }
+        if let Some(after) = &self.after {
+            url.query_pairs_mut().append_pair("after", after);
+        }
+    }
 }
 
 /// What an instance is doing.
@@ -196,6 +228,13 @@ struct Cause {
     #[serde(rename = "type")]
     event_type: String,
     stream_id: String,
+    time: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct NotStarted {
+    event: Cause,
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,6 +264,9 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Resume(it) => command("resume", &it, None, console).await,
         Command::Abort(it) => command("abort", &it, None, console).await,
         Command::Skip(it) => command("skip", &it.instance, it.step.as_deref(), console).await,
+        Command::NotStarted { saga, page, server } => {
+            not_started(&Queries::new(&server.query_server)?, &saga, &page, console).await
+        }
         Command::Graph { saga, directory: Some(directory), .. } => {
             draw(&saga, &offline(&saga, &directory, console)?, console)
         }
@@ -275,12 +317,7 @@ async fn instances(queries: &Queries, saga: &str, list: &List, console: &Console
     for state in &list.states {
         url.query_pairs_mut().append_pair("state", state.as_str());
     }
-    if let Some(limit) = list.limit {
-        url.query_pairs_mut().append_pair("limit", &limit.to_string());
-    }
-    if let Some(after) = &list.after {
-        url.query_pairs_mut().append_pair("after", after);
-    }
+    list.page.add_to(&mut url);
     let answer: Value = queries.get_json(url).await?;
     if console.is_json() {
         return Ok(console.json(&answer)?);
@@ -293,10 +330,39 @@ async fn instances(queries: &Queries, saga: &str, list: &List, console: &Console
         [it.instance, it.state, it.at.join(", "), it.started_at, it.changed_at, it.reason.unwrap_or_default()]
     });
     console.table(&["instance", "state", "at", "started at", "changed at", "reason"], rows)?;
-    if let Some(next) = answer.next {
+    say_more(answer.next.as_deref());
+    Ok(())
+}
+
+async fn not_started(queries: &Queries, saga: &str, page: &Page, console: &Console) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        events: Vec<NotStarted>,
+        next: Option<String>,
+    }
+    let mut url = queries.url(["v1", "sagas", saga, "not-started"])?;
+    page.add_to(&mut url);
+    let answer: Value = queries.get_json(url).await?;
+    if console.is_json() {
+        return Ok(console.json(&answer)?);
+    }
+    let answer: Answer = serde_json::from_value(answer).context("the events")?;
+    if answer.events.is_empty() {
+        return Ok(console.line("every event that should start an instance did")?);
+    }
+    let rows = answer
+        .events
+        .into_iter()
+        .map(|it| [it.event.time, it.event.event_type, it.event.stream_id, it.event.id, it.reason]);
+    console.table(&["time", "type", "stream id", "event", "reason"], rows)?;
+    say_more(answer.next.as_deref());
+    Ok(())
+}
+
+fn say_more(next: Option<&str>) {
+    if let Some(next) = next {
         eprintln!("there may be more: --after {next}");
     }
-    Ok(())
 }
 
 async fn command(command: &str, of: &OfInstance, step: Option<&str>, console: &Console) -> Result<()> {

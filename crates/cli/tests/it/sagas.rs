@@ -93,3 +93,43 @@ async fn an_instance_is_shown_aborted_and_skipped() -> Result<()> {
     running.run(&["sagas", "show", "shop", "order-1"]).await?.failed(4, "there is \"place-order\"");
     Ok(())
 }
+
+#[tokio::test]
+async fn what_could_not_start_is_listed_with_the_reason() -> Result<()> {
+    let folder = Folder::orders()?;
+    folder.write("saga.yaml", SAGA)?;
+    folder.edit("saga.yaml", "  steps:", "  instance: '${event.data.number}'\n  steps:")?;
+    let running = folder.dev().await?;
+    let not_started = ["sagas", "not-started", "place-order"];
+    let none = running.run(&not_started).await?.succeeded()?.out;
+    assert_eq!(none, "every event that should start an instance did\n");
+    for order in ["order-1", "order-2"] {
+        running.append(order, "OrderCreated", r#"{"amount": "1"}"#).await?;
+    }
+    let began = Instant::now();
+    let found = loop {
+        let found = running.run(&not_started).await?.succeeded()?.out;
+        if found.contains("order-1") && found.contains("order-2") {
+            break found;
+        }
+        anyhow::ensure!(began.elapsed() < Duration::from_secs(30), "{found}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(
+        found.starts_with("TIME") && found.contains("OrderCreated") && found.contains("number"),
+        "{found}"
+    );
+    let first = running.run(&[&not_started[..], &["--limit", "1", "--output", "json"]].concat()).await?;
+    let first = first.succeeded()?.json()?;
+    assert_eq!(first["events"].as_array().context("events")?.len(), 1);
+    let next = first["next"].as_str().context("there is more")?;
+    let rest = running.run(&[&not_started[..], &["--after", next]].concat()).await?.succeeded()?.out;
+    let orders = |text: &str| ["order-1", "order-2"].iter().filter(|order| text.contains(**order)).count();
+    assert_eq!((orders(&first["events"].to_string()), orders(&rest)), (1, 1), "{first} {rest}");
+    running.run(&["sagas", "not-started", "shop"]).await?.failed(4, "there is \"place-order\"");
+    running
+        .run(&["sagas", "not-started", "place-order", "--after", "x"])
+        .await?
+        .failed(2, "no place in the list");
+    Ok(())
+}
