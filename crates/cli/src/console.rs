@@ -44,6 +44,13 @@ pub(crate) struct Console {
     to_the_end: bool,
 }
 
+/// `value` as JSON in one line, also where it holds JSON as somebody else wrote it.
+pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string(value)?;
+    // Between the quotes of JSON there is no line break: these stand between its words.
+    Ok(if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text })
+}
+
 impl Console {
     /// Writes as `format`; `terminal`: standard output is one; `plain`: without colours all the same.
     pub(crate) const fn new(format: Format, terminal: bool, plain: bool) -> Self {
@@ -121,7 +128,7 @@ impl Console {
     /// # Errors
     /// When standard output cannot be written.
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
-        self.line(&serde_json::to_string(value)?)
+        self.line(&json_line(value)?)
     }
 
     /// Prints rows under headings, aligned, without lines between them.

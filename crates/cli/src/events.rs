@@ -4,7 +4,7 @@ use anyhow::Result;
 use headwater_api::model::EventBody;
 use headwater_core::RecordedEvent;
 
-use crate::console::{Colour, Console};
+use crate::console::{Colour, Console, json_line};
 
 /// Prints events. Widths grow with what comes, so that a long read need not be held to line up.
 pub(crate) struct Printer<'a> {
@@ -42,7 +42,7 @@ impl<'a> Printer<'a> {
         let mut lines = Vec::with_capacity(events.len() + 1);
         if self.console.is_json() {
             for event in events {
-                lines.push(serde_json::to_string(&EventBody::new(event)?)?);
+                lines.push(json_line(&EventBody::new(event)?)?);
             }
         } else {
             self.fit(events);

@@ -6,6 +6,7 @@
 //!                                      stop: SIGTERM, after a grace SIGKILL
 //! ```
 
+mod guard;
 mod running;
 
 use std::collections::HashSet;

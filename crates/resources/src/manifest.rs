@@ -85,6 +85,17 @@ pub struct Resource<T> {
     /// Where.
     pub source: Source,
     places: HashMap<String, Place>,
+    /// Fields whose values lie in a ConfigMap, and where they are named.
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// A field that got its value from somewhere else.
+#[derive(Debug)]
+struct Elsewhere {
+    field: Path,
+    named_at: Path,
+    /// The key of a ConfigMap, in words.
+    holder: String,
 }
 
 impl<T> Deref for Resource<T> {
@@ -378,7 +389,7 @@ impl Read {
     fn into_resource<T: DeserializeOwned>(self, resources: &mut Vec<Resource<T>>, faults: &mut Vec<Fault>) {
         let Self { value, source, places, broken } = self;
         match serde_json::from_value(value) {
-            Ok(resource) => resources.push(Resource { resource, source, places }),
+            Ok(resource) => resources.push(Resource { resource, source, places, elsewhere: Vec::new() }),
             Err(_) if broken => {}
             Err(error) => {
                 let problem = Problem::new(Path::root(), format!("cannot be read: {error}"), "");
@@ -390,7 +401,22 @@ impl Read {
 
 impl<T> Resource<T> {
     /// Where in the file a problem of this resource is.
-    pub fn locate(&self, problem: Problem) -> Fault {
+    pub fn locate(&self, mut problem: Problem) -> Fault {
+        for Elsewhere { field, named_at, holder } in &self.elsewhere {
+            let path = problem.path.to_string();
+            let rest = path.strip_prefix(&field.to_string()).filter(|rest| {
+                // Not of a neighbour whose name begins so.
+                rest.is_empty() || rest.starts_with(['.', '['])
+            });
+            if let Some(rest) = rest {
+                let rest = rest.trim_start_matches('.');
+                let place = if rest.is_empty() { String::new() } else { format!("{rest} in ") };
+                problem.message = format!("{place}{holder}: {}", problem.message);
+                problem.path = named_at.clone();
+                problem.at = At::Value;
+                break;
+            }
+        }
         locate(&self.source, &self.places, problem)
     }
 }

@@ -22,6 +22,7 @@ use headwater_sql::DataLock;
 const FORMAT: u32 = 1;
 
 const FORMAT_FILE: &str = "format";
+const LOCK_FILE: &str = "dev.lock";
 
 /// A data directory that no other process uses.
 #[derive(Debug)]
@@ -51,20 +52,21 @@ impl DataDir {
             }
             Err(error) => return Err(failed("read", &path.join(FORMAT_FILE), &error)),
         }
-        let lock = Some(DataLock::acquire(&path.join("dev"))?);
+        let lock = Some(lock(&path)?);
         Ok(Self { path, lock })
     }
 
     /// Makes what is missing.
     ///
     /// # Errors
-    /// `Unavailable` when it cannot be written; as [`claim`](Self::claim), when another process was faster.
+    /// `FailedPrecondition` when it cannot be written, `Exhausted` when the disk is full; as [`claim`](Self::claim), when another process was faster.
     pub fn prepare(&mut self) -> Result<()> {
-        for folder in ["", "streams", "projections", "sagas"].map(|folder| self.path.join(folder)) {
-            fs::create_dir_all(&folder).map_err(|error| failed("make", &folder, &error))?;
-        }
+        fs::create_dir_all(&self.path).map_err(|error| failed("make", &self.path, &error))?;
         if self.lock.is_none() {
-            self.lock = Some(DataLock::acquire(&self.path.join("dev"))?);
+            self.lock = Some(lock(&self.path)?);
+        }
+        for folder in ["streams", "projections", "sagas"].map(|folder| self.path.join(folder)) {
+            fs::create_dir_all(&folder).map_err(|error| failed("make", &folder, &error))?;
         }
         // What a process left there that was killed is of no use to anybody.
         let scratch = self.scratch();
@@ -109,6 +111,10 @@ impl DataDir {
     }
 }
 
+fn lock(path: &Path) -> Result<DataLock> {
+    DataLock::acquire_for(path, &path.join(LOCK_FILE))
+}
+
 /// All of it or nothing, even when the machine stops.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_file_name(format!("{}.new", file.file_name().unwrap_or_default().display()));
@@ -146,7 +152,7 @@ fn check_empty(path: &Path) -> Result<()> {
                 ".gitignore.new",
                 FORMAT_FILE,
                 "format.new",
-                "dev.lock",
+                LOCK_FILE,
                 "streams",
                 "projections",
                 "sagas",
@@ -170,10 +176,15 @@ fn check_empty(path: &Path) -> Result<()> {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::unavailable(format!(
-        "cannot {what} {}: {error}; see that the data directory can be written, or give another with --data-dir",
-        path.display()
-    ))
+    let what = format!("cannot {what} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull => Error::exhausted(format!(
+            "{what}; make room there, or give another data directory with --data-dir"
+        )),
+        _ => Error::failed_precondition(format!(
+            "{what}; see that the data directory can be written, or give another with --data-dir"
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -92,9 +92,9 @@ impl Dev {
         let surroundings = Arc::<FileSurroundings>::default();
         let calls = Arc::new(Calls::new(surroundings.clone())?);
         let mut data = DataDir::claim(&options.data_dir)?;
-        let query = options.query_listen.bind("the query API").await?;
         let mut ports = Ports::new(options.listen);
-        let listeners = ports.bind_all(streams.keys()).await?;
+        let listeners = ports.bind_all(streams.keys(), options.query_listen).await?;
+        let query = options.query_listen.bind("the query API").await?;
         data.prepare()?;
         let watch = if options.watch { Some(Watch::new(&options.directories)?) } else { None };
         let ended = CancellationToken::new();

@@ -67,6 +67,24 @@ impl Listen {
         ))
     }
 
+    /// Refuses the port of `other`, another part of this process, which `who` would have had.
+    ///
+    /// # Errors
+    /// `Invalid` when both are one.
+    pub(crate) fn check_apart(&self, who: &str, other: SocketAddr, flag: &'static str) -> Result<()> {
+        if self.address.port() == 0 || self.address != other {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            flag.trim_start_matches('-'),
+            format!(
+                "{other} is needed for {who}, by {}: give another port with {flag} {}:PORT",
+                self.flag,
+                other.ip()
+            ),
+        ))
+    }
+
     /// The same, on another port.
     pub(crate) fn at(&self, port: u16) -> Self {
         Self { address: SocketAddr::new(self.address.ip(), port), ..*self }

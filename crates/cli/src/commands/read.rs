@@ -36,31 +36,31 @@ pub(crate) struct Arguments {
     all: bool,
 
     /// The first version to read; with --backwards the last.
-    #[arg(long, value_name = "VERSION", requires = "stream_id")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "all")]
     from_version: Option<u64>,
 
     /// From newer to older.
-    #[arg(long, requires = "stream_id")]
+    #[arg(long, conflicts_with = "all")]
     backwards: bool,
 
     /// Where to begin: a token, or a time such as 2026-01-31T12:00:00Z.
-    #[arg(long, value_name = "TOKEN|TIME", requires = "all", value_parser = start::parse)]
+    #[arg(long, value_name = "TOKEN|TIME", conflicts_with = "stream_id", value_parser = start::parse)]
     from: Option<StartFrom>,
 
     /// Where to stop: a token.
-    #[arg(long, value_name = "TOKEN", requires = "all")]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "stream_id")]
     up_to: Option<Token>,
 
     /// Only events of this type; may be repeated.
-    #[arg(long = "type", value_name = "TYPE", requires = "all", value_parser = start::event_type)]
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "stream_id", value_parser = start::event_type)]
     types: Vec<EventType>,
 
     /// Only stream ids that begin with this.
-    #[arg(long, value_name = "PREFIX", requires = "all")]
+    #[arg(long, value_name = "PREFIX", conflicts_with = "stream_id")]
     prefix: Option<String>,
 
     /// Only this partition.
-    #[arg(long, value_name = "NUMBER", requires = "all")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "stream_id")]
     partition: Option<u16>,
 
     /// Events at most.

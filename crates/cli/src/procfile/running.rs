@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Program;
+use super::guard::Guard;
 
 /// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -154,6 +155,11 @@ async fn watch(
 ) {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let _entry = groups.with(group);
+    let _guard = group.and_then(|group| {
+        Guard::start(group)
+            .inspect_err(|error| tracing::warn!("{name} would outlive a dev that is killed: {error}"))
+            .ok()
+    });
     let output = TaskTracker::new();
     if let Some(stdout) = child.stdout.take() {
         output.spawn(lines(stdout, name.clone(), said.clone()));

@@ -70,7 +70,7 @@ async fn a_directory_is_used_by_one_process() -> Result<()> {
     let second =
         ["dev", &path, "--data-dir", &data, "--listen", "127.0.0.1:0", "--query-listen", "127.0.0.1:0"];
     let done = run(&second).await?;
-    done.failed(3, "is in use by another `headwater dev`");
+    done.failed(3, &format!("{data} is in use by another `headwater dev`"));
     done.failed(3, &pid);
     running.append("a", "Noted", "1").await?;
     Ok(())
@@ -91,7 +91,17 @@ async fn a_port_in_use_is_named_before_anything_is_made() -> Result<()> {
     done.failed(3, "--listen 127.0.0.1:PORT");
     let done = run(&["dev", &path, "--listen", "127.0.0.1:0", "--query-listen", &taken]).await?;
     done.failed(3, &format!("cannot listen on {taken} for the query API"));
+    let done =
+        run(&["dev", &path, "--listen", "127.0.0.1:61999", "--query-listen", "127.0.0.1:61999"]).await?;
+    done.failed(2, "127.0.0.1:61999 is needed for the event store of \"orders\", by --listen");
     assert!(!other.join(".headwater").exists());
+    other.write("file", "")?;
+    let file = other.join("file").display().to_string();
+    let words =
+        ["dev", &path, "--data-dir", &file, "--listen", "127.0.0.1:0", "--query-listen", "127.0.0.1:0"];
+    let done = run(&words).await?;
+    done.failed(3, "or give another with --data-dir");
+    assert!(!done.err.contains("is it running?"), "{}", done.err);
     Ok(())
 }
 

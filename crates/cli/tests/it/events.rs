@@ -45,6 +45,17 @@ async fn events_are_stored_and_read() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_event_is_one_line_of_json_however_its_data_was_written() -> Result<()> {
+    let folder = Folder::orders()?;
+    let running = folder.dev().await?;
+    running.append("a", "Noted", "{\n  \"text\": \"two\\nlines\",\r\n  \"n\": [1,\n2]\n}").await?;
+    let read = running.run(&["--output", "json", "read", "a"]).await?.succeeded()?;
+    assert_eq!(read.out.lines().count(), 1, "{}", read.out);
+    assert_eq!(read.json()?["data"], serde_json::json!({"text": "two\nlines", "n": [1, 2]}));
+    Ok(())
+}
+
+#[tokio::test]
 async fn reading_goes_on_from_a_token() -> Result<()> {
     let folder = Folder::orders()?;
     let running = folder.dev().await?;

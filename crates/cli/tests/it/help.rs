@@ -36,6 +36,11 @@ async fn what_cannot_be_understood_is_a_usage_error() -> Result<()> {
     check(&run(&["frobnicate"]).await?, "unrecognized subcommand");
     check(&run(&["read"]).await?, "required");
     check(&run(&["read", "--all", "--from", "yesterday"]).await?, "neither a token");
+    for flag in ["--from", "--up-to", "--type", "--prefix", "--partition"] {
+        check(&run(&["read", "a", flag, "0"]).await?, flag);
+    }
+    check(&run(&["read", "--all", "--backwards"]).await?, "--backwards");
+    check(&run(&["read", "--all", "--from-version", "2"]).await?, "--from-version");
     check(&run(&["read", "a", "--server", "https://x:1"]).await?, "TLS is not spoken here");
     check(&run(&["query", "orders"]).await?, "give PROJECTION/TABLE");
     check(&run(&["append", "a", "--data", "1"]).await?, "--type");

@@ -14,6 +14,8 @@ async fn every_fault_is_named_with_its_place_and_remedy() -> Result<()> {
     for part in [
         "orders.yaml:24: spec.rules[0].type: ",
         "did you mean \"Upsert\"?",
+        // What was surely meant is looked at further.
+        "statsu",
         "dev.yaml:2: services.payments: ",
     ] {
         assert!(done.out.contains(part), "{part:?} is not in\n{}", done.out);
@@ -24,6 +26,20 @@ async fn every_fault_is_named_with_its_place_and_remedy() -> Result<()> {
     folder.edit("orders.yaml", "type: Upsret", "type: Upsert")?;
     let done = run(&["validate", &path]).await?;
     assert!(done.out.contains("orders.yaml:24") && done.out.contains("statsu"), "{}", done.out);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_schema_of_a_config_map_is_faulty_where_it_is_named() -> Result<()> {
+    let folder = Folder::empty()?;
+    folder.write(
+        "stream.yaml",
+        "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {name: orders}\nspec:\n  eventTypes:\n  - name: Created\n    schemaRef:\n      configMapKeyRef: {name: schemas, key: created}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: schemas}\ndata: {created: '{\"type\": \"strin\"}'}\n",
+    )?;
+    let done = run(&["validate", &folder.path().display().to_string()]).await?;
+    done.failed(2, "1 fault");
+    let place = "stream.yaml:8: spec.eventTypes[0].schemaRef.configMapKeyRef: type in the key \"created\" of the ConfigMap \"schemas\": ";
+    assert!(done.out.contains(place), "{}", done.out);
     Ok(())
 }
 

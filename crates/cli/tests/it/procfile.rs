@@ -37,6 +37,25 @@ async fn programs_run_beside_it_and_end_with_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn programs_end_with_a_dev_that_is_killed() -> Result<()> {
+    let folder = Folder::orders()?;
+    folder.write("Procfile", "id: tail -f /dev/null & echo $!; exec tail -f /dev/null\n")?;
+    let mut process = folder.start(&[])?;
+    let said = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok().filter(|line: &Value| line["kind"] == "process")?;
+        line["line"].as_str()?.parse().ok().and_then(Pid::from_raw)
+    };
+    let pid = process.line("the id of what runs in its background", said).await?;
+    process.kill().await?;
+    let began = std::time::Instant::now();
+    while test_kill_process(pid).is_ok() {
+        anyhow::ensure!(began.elapsed() < headwater_testkit::process::PATIENCE, "it outlives dev");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_procfile_can_be_left_alone() -> Result<()> {
     let folder = Folder::orders()?;
     folder.write("Procfile", "no program\n")?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ConfigMaps, Manifests, Resource, yaml};
+use super::{ConfigMaps, Elsewhere, Manifests, Resource, yaml};
 use crate::EventStream;
 use crate::event_stream::EventTypeSpec;
 use crate::fault::{Fault, Path, Problem, suggest};
@@ -43,25 +43,33 @@ pub(super) fn resolve(manifests: &mut Manifests, streams: &[&str]) {
 }
 
 fn schemas(stream: &mut Resource<EventStream>, config_maps: &ConfigMaps, faults: &mut Vec<Fault>) {
-    let mut problems = Vec::new();
+    let (mut problems, mut elsewhere) = (Vec::new(), Vec::new());
     for (index, event_type) in stream.resource.spec.event_types.iter_mut().enumerate() {
         let EventTypeSpec { schema, schema_ref, .. } = event_type;
         let Some(reference) = schema_ref.take() else { continue };
-        let path = Path::root().field("spec").field("eventTypes").index(index).field("schemaRef");
+        let path = Path::root().field("spec").field("eventTypes").index(index);
+        let named_at = path.field("schemaRef").field("configMapKeyRef");
         match schema_from(config_maps, &reference.config_map_key_ref) {
-            Ok(found) => *schema = Some(found),
-            Err((message, remedy)) => {
-                problems.push(Problem::new(path.field("configMapKeyRef"), message, remedy));
+            Ok(found) => {
+                *schema = Some(found);
+                let holder = holder(&reference.config_map_key_ref);
+                elsewhere.push(Elsewhere { field: path.field("schema"), named_at, holder });
             }
+            Err((message, remedy)) => problems.push(Problem::new(named_at, message, remedy)),
         }
     }
+    stream.elsewhere = elsewhere;
     faults.extend(problems.into_iter().map(|problem| stream.locate(problem)));
+}
+
+fn holder(ConfigMapKeyRef { name, key }: &ConfigMapKeyRef) -> String {
+    format!("the key \"{key}\" of the ConfigMap \"{name}\"")
 }
 
 fn schema_from(config_maps: &ConfigMaps, reference: &ConfigMapKeyRef) -> Result<Value, (String, String)> {
     let ConfigMapKeyRef { name, key } = reference;
     let bytes = config_maps.get(name, key).map_err(|missing| (missing.message, missing.remedy))?;
-    let holder = format!("the key \"{key}\" of the ConfigMap \"{name}\"");
+    let holder = holder(reference);
     let text = std::str::from_utf8(bytes).map_err(|_| (format!("{holder} is no UTF-8"), String::new()))?;
     let (mut documents, end) = yaml::read(text);
     let fault = end.or_else(|| documents.iter_mut().find_map(|document| document.faults.pop()));

@@ -16,7 +16,8 @@ use crate::shared::{COUNT_PATTERN, DURATION_PATTERN};
 pub(crate) struct Findings {
     /// All problems, in the order of the value.
     pub(crate) problems: Vec<Problem>,
-    /// Whether there are others than unknown fields: then nothing can be built from the value.
+    /// Whether there are some that leave no doubt-free value: then nothing can be built from it. Unknown fields do not, and neither does
+    /// what was surely meant.
     pub(crate) broken: bool,
     patterns: HashMap<String, Option<Regex>>,
 }
@@ -32,6 +33,12 @@ impl Findings {
     fn broken(&mut self, path: &Path, message: impl Into<String>, remedy: impl Into<String>) {
         self.broken = true;
         self.problems.push(Problem::new(path.clone(), message, remedy));
+    }
+
+    /// A problem of which it is plain what was meant: the rest is looked at as if it stood there.
+    fn corrected(&mut self, value: &mut Value, meant: Value, path: &Path, message: String, remedy: String) {
+        self.problems.push(Problem::new(path.clone(), message, remedy));
+        *value = meant;
     }
 
     fn value(&mut self, value: &mut Value, schema: &Value, path: &Path) {
@@ -64,7 +71,11 @@ impl Findings {
                 "object" => ("a map", format!("write fields below {}:", path.last_name())),
                 other => (other, String::new()),
             };
-            return self.broken(path, format!("is {}, but {needed} is needed", what(value)), remedy);
+            let message = format!("is {}, but {needed} is needed", what(value));
+            return match meant(value, wanted) {
+                Some(meant) => self.corrected(value, meant, path, message, remedy),
+                None => self.broken(path, message, remedy),
+            };
         }
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
@@ -75,7 +86,12 @@ impl Findings {
                 near if near.starts_with("did") => near,
                 _ => String::new(),
             };
-            return self.broken(path, format!("\"{given}\" is none of {}", allowed.join(", ")), remedy);
+            let message = format!("\"{given}\" is none of {}", allowed.join(", "));
+            let meant = allowed.into_iter().find(|name| remedy.contains(&format!("\"{name}\"")));
+            return match meant.map(Value::from) {
+                Some(meant) => self.corrected(value, meant, path, message, remedy),
+                None => self.broken(path, message, remedy),
+            };
         }
         match value {
             Value::String(text) => self.text(text, schema, path),
@@ -214,11 +230,19 @@ impl Findings {
         {
             self.broken(path, format!("has {count} entries; at most {most} are allowed"), "");
         }
+        let required = || schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let mut unknown = HashSet::new();
         for (name, field) in fields.iter_mut() {
             let path = path.field(name);
             if let Some(property) = properties.get(name) {
+                let before = std::mem::take(&mut self.broken);
                 self.value(field, property, &path);
+                // Without it, the rest can be looked at: nothing else hangs on a single value that need not be there.
+                if self.broken && !field.is_object() && !field.is_array() && !required().any(|it| it == name)
+                {
+                    unknown.insert(name.clone());
+                }
+                self.broken |= before;
             } else if schema["additionalProperties"].is_object() {
                 self.value(field, &schema["additionalProperties"], &path);
             } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
@@ -228,7 +252,7 @@ impl Findings {
             }
         }
         fields.retain(|name, _| !unknown.contains(name));
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for name in required() {
             let defaulted = properties.get(name).is_some_and(|property| property.get("default").is_some());
             if !fields.contains_key(name) && !defaulted {
                 let purpose = properties.get(name).map(purpose).unwrap_or_default();
@@ -275,6 +299,16 @@ fn is_of(value: &Value, wanted: &str) -> bool {
         "array" => value.is_array(),
         "object" => value.is_object(),
         _ => true,
+    }
+}
+
+/// What was surely meant by a value of another type: a text without quotes, a number in quotes.
+fn meant(value: &Value, wanted: &str) -> Option<Value> {
+    match (value, wanted) {
+        (Value::Number(number), "string") => Some(number.to_string().into()),
+        (Value::Bool(value), "string") => Some(value.to_string().into()),
+        (Value::String(text), _) => Some(super::plain::resolve(text)).filter(|plain| is_of(plain, wanted)),
+        _ => None,
     }
 }
 

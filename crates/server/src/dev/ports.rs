@@ -22,18 +22,20 @@ impl Ports {
         Self { first, known: BTreeMap::new() }
     }
 
-    /// Listens for all of `names`, in order, on one port after the other.
+    /// Listens for all of `names`, in order, on one port after the other; `query` is where the query API is to be.
     ///
     /// # Errors
-    /// As [`Listen::bind`].
+    /// As [`Listen::bind`]; `Invalid` when one of them is the query API's.
     pub(super) async fn bind_all<'n>(
         &mut self,
         names: impl Iterator<Item = &'n String>,
+        query: Listen,
     ) -> Result<Vec<TcpListener>> {
         let mut listeners = Vec::new();
         let mut before: Option<Listen> = None;
         for name in names {
             let here = before.map_or(Ok(self.first), |before| before.next())?;
+            here.check_apart(&who(name), query.address, query.flag)?;
             let listener = here.bind(&who(name)).await?;
             if let Ok(address) = listener.local_addr() {
                 self.remember(name, address.port());

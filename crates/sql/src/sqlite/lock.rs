@@ -1,5 +1,5 @@
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use headwater_core::{Error, Result};
@@ -13,25 +13,37 @@ pub struct DataLock {
 }
 
 impl DataLock {
-    /// Locks `path`, a data file or directory.
+    /// Locks `path`, a data file.
     ///
     /// # Errors
-    /// `FailedPrecondition` when another process (or another part of this one) has it; `Unavailable` when the lock cannot be written.
+    /// As [`acquire_for`](Self::acquire_for).
     pub fn acquire(path: &Path) -> Result<Self> {
-        let lock = lock_path(path);
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        Self::acquire_for(path, &PathBuf::from(lock))
+    }
+
+    /// Locks `path`, which `lock` is the lock of.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when another process (or another part of this one) has it, or the lock cannot be written; `Exhausted` when
+    /// the disk is full.
+    pub fn acquire_for(path: &Path, lock: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::unavailable(format!(
-                "cannot lock {}: writing {} failed: {error}; see that the directory is there and writable",
-                path.display(),
-                lock.display()
-            ))
+            let what = format!("cannot lock {}: writing {} failed: {error}", path.display(), lock.display());
+            match error.kind() {
+                ErrorKind::StorageFull => Error::exhausted(format!("{what}; make room there")),
+                _ => Error::failed_precondition(format!(
+                    "{what}; see that the directory is there and writable"
+                )),
+            }
         };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(&lock)
+            .open(lock)
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -53,10 +65,4 @@ impl DataLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { _file: file })
     }
-}
-
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
 }

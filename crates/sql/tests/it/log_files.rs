@@ -158,7 +158,7 @@ async fn a_file_that_is_no_log_of_ours_stays_as_it_is() {
     assert_eq!(fs::read(&path).unwrap(), before);
 
     let error = refused(&directory.path().join("gone").join("log.db"), options()).await;
-    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, Error::FailedPrecondition { .. }), "{error:?}");
 }
 
 #[tokio::test]
