@@ -146,3 +146,51 @@ async fn insert(pool: &Pool, name: &str, partitions: PartitionCount) -> Result<(
     .await
     .map_err(|error| pool.explain("making a log in", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    /// What PostgreSQL and CockroachDB do not both do, or do so that order would depend on it.
+    const FORBIDDEN: [&str; 14] = [
+        "advisory",
+        "listen ",
+        "notify",
+        "nextval",
+        "serial",
+        "plpgsql",
+        "trigger",
+        "xid",
+        "temporary",
+        "temp table",
+        "on commit",
+        "savepoint",
+        "jsonb[]",
+        "skip locked",
+    ];
+
+    #[test]
+    fn statements_are_those_of_both_databases() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres");
+        let mut folders = vec![folder];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "sql") {
+                    let text = std::fs::read_to_string(&path).unwrap().to_lowercase();
+                    let statements: String = text
+                        .lines()
+                        .map(|line| line.split("--").next().unwrap_or_default())
+                        .collect::<Vec<_>>()
+                        .join("\n");
+                    for word in FORBIDDEN {
+                        assert!(!statements.contains(word), "{} has {word:?}", path.display());
+                    }
+                    files += 1;
+                }
+            }
+        }
+        assert!(files >= 9, "{files} files");
+    }
+}

@@ -24,13 +24,18 @@ mod serializable {
     headwater_log::store_conformance!(make);
 }
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use headwater_core::{Error, PartitionCount};
+use headwater_core::{
+    Append, Error, EventType, Expected, NewEvent, PartitionCount, Position, StreamId, Version,
+};
 use headwater_log::conformance::Fixture;
-use headwater_log::{Clock, LogReader};
+use headwater_log::{Clock, Filter, LogReader, LogWriter, ReadPartition, Sequencer, SequencerOptions};
 use headwater_sql::{Database, PostgresLog};
 use headwater_testkit::postgres::Postgres;
+use uuid::Uuid;
 
 fn database(server: &Postgres, options: &str) -> Database {
     Database { url: format!("{}{options}", server.url()), schema: Postgres::schema(), max_connections: 8 }
@@ -98,4 +103,82 @@ async fn what_is_missing_is_said_with_the_remedy() {
         matches!(&error, Error::Unavailable { message, .. } if message.contains("can be reached")),
         "{error}"
     );
+}
+
+/// Appends one event after the other to a stream id of its own, each until it is acknowledged.
+async fn write(log: Arc<Sequencer>, number: usize) -> Vec<Uuid> {
+    let stream_id = StreamId::new(format!("writer-{number}")).unwrap();
+    let mut stored = Vec::new();
+    for version in 0..EVENTS {
+        let event = NewEvent::json(EventType::new("Written").unwrap(), format!("{{\"n\": {version}}}"));
+        let id = event.id;
+        let expected =
+            if version == 0 { Expected::NoStream } else { Expected::Version(Version::new(version)) };
+        let append = Append { stream_id: stream_id.clone(), expected, events: vec![event] };
+        loop {
+            match log.append(append.clone()).await {
+                Ok(appended) => {
+                    assert_eq!(appended.version, Version::new(version + 1));
+                    break;
+                }
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stored.push(id);
+    }
+    stored
+}
+
+const EVENTS: u64 = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_doubled_while_the_server_is_killed() {
+    const WRITERS: usize = 8;
+    const KILLS: usize = 3;
+    let server = Arc::new(Postgres::start().unwrap());
+    let partitions = PartitionCount::new(2).unwrap();
+    let log = Arc::new(PostgresLog::open(&database(&server, ""), "orders", partitions).await.unwrap());
+    let sequencer = Arc::new(Sequencer::start(log.clone(), SequencerOptions::default()));
+    let writers: Vec<_> =
+        (0..WRITERS).map(|number| tokio::spawn(write(Arc::clone(&sequencer), number))).collect();
+    for _ in 0..KILLS {
+        // The moment of the kill is the input of this test, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(100 + (Uuid::new_v4().as_u128() % 200) as u64)).await;
+        let server = Arc::clone(&server);
+        tokio::task::spawn_blocking(move || server.kill().and_then(|()| server.resume()))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let mut acknowledged = HashSet::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
+    }
+    let mut stored = Vec::new();
+    for partition in partitions.partitions() {
+        let mut after = Position::ZERO;
+        loop {
+            let page = log
+                .read_partition(ReadPartition {
+                    partition,
+                    after,
+                    up_to: None,
+                    filter: Filter::default(),
+                    limit: 1_000,
+                    max_bytes: 1 << 20,
+                })
+                .await
+                .unwrap();
+            stored.extend(page.events.iter().map(|event| event.id));
+            after = page.reached;
+            if after == page.head {
+                break;
+            }
+        }
+    }
+    assert_eq!(stored.len(), WRITERS * EVENTS as usize, "each is there once");
+    assert_eq!(stored.into_iter().collect::<HashSet<_>>(), acknowledged);
+    sequencer.shutdown().await;
+    log.close().await;
 }
