@@ -7,6 +7,7 @@
 //! ```
 
 mod bench;
+mod postgres;
 mod steps;
 mod test;
 

@@ -20,6 +20,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Step {
     Step { command, line: format!("cargo {}", arguments.join(" ")) }
 }
 
+/// A program of this machine.
+pub(crate) fn program(name: &str, arguments: &[&str]) -> Step {
+    let mut command = Command::new(name);
+    command.args(arguments);
+    Step { command, line: format!("{name} {}", arguments.join(" ")) }
+}
+
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()

@@ -1,9 +1,10 @@
-//! `cargo xtask test`: every check of the project, on a machine that has only Rust and a C compiler.
+//! `cargo xtask test`: every check of the project, on a machine that has only Rust and a C compiler; it installs what else is needed.
 
 use std::time::Duration;
 
 use anyhow::bail;
 
+use crate::postgres;
 use crate::steps::{Clock, cargo};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
@@ -11,7 +12,7 @@ const TIME_LIMIT: Duration = Duration::from_mins(80);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave out formatting and lints.
+    /// Leave out formatting, lints, and what needs more than Rust.
     #[arg(long)]
     quick: bool,
     /// Only tests whose name contains this.
@@ -20,6 +21,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut clock = Clock::default();
+    let postgres = if arguments.quick {
+        Err("--quick leaves out what needs PostgreSQL".to_owned())
+    } else {
+        clock.lap("PostgreSQL", postgres::provide)?
+    };
+    if let (Err(why), Some(_)) = (&postgres, std::env::var_os("CI")) {
+        bail!("{why}; in continuous integration nothing is left out");
+    }
     if !arguments.quick {
         clock.lap("formatting", || cargo(&["fmt", "--all", "--check"]).run())?;
         clock.lap("lints", || {
@@ -33,13 +42,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut counts = Counts::default();
     let green = clock.lap("tests", || {
         let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
-        if let Some(filter) = &arguments.filter {
-            words.extend(["--", filter]);
+        words.push("--");
+        words.extend(arguments.filter.as_deref());
+        if postgres.is_err() {
+            words.extend(["--skip", "postgres"]);
         }
         cargo(&words).watch(|line| counts.add(line))
     })?;
     clock.report();
 
+    if let Err(why) = &postgres {
+        println!("\nskipped: tests whose names have \"postgres\" in them. {why}");
+    }
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
     if !green || counts.failed > 0 {
         bail!("there are failing tests; their names stand above under `failures:`");

@@ -29,6 +29,17 @@ impl Heads {
         self.0[partition.index()].send_replace(head);
     }
 
+    /// As [`publish`](Self::publish), unless what is known is further: for heads that are looked at, and may come late.
+    pub fn raise(&self, partition: Partition, head: Head) {
+        self.0[partition.index()].send_if_modified(|known| {
+            let is_newer = (head.epoch, head.position) > (known.epoch, known.position);
+            if is_newer {
+                *known = head;
+            }
+            is_newer
+        });
+    }
+
     /// Waits until the head of `partition` is beyond `position`, and gives it.
     pub async fn wait_beyond(&self, partition: Partition, position: Position) -> Position {
         let mut head = self.0[partition.index()].subscribe();

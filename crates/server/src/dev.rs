@@ -10,6 +10,7 @@ use headwater_log::{Filter, StartFrom, Subscription};
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, ProjectionSpec, SagaSpec};
 use headwater_saga::Calls;
+use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use crate::saga::{Around, FileSurroundings, RunningSaga};
 use crate::stream::RunningStream;
 use crate::tell;
 use crate::watch::Watch;
+use crate::written_log::Place;
 
 mod ports;
 mod reload;
@@ -45,6 +47,8 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// The URL of a database that keeps the logs of event streams and sagas instead.
+    pub database: Option<String>,
     /// The first event store.
     pub listen: Listen,
     /// The query API.
@@ -155,7 +159,9 @@ impl Dev {
     }
 
     async fn start_stream(&mut self, name: &str, spec: EventStreamSpec, listener: TcpListener) -> Result<()> {
-        let stream = RunningStream::start(name, spec, &self.data, listener, self.ended.clone()).await?;
+        let schema = spec.database.as_ref().and_then(|database| database.schema.clone());
+        let place = self.place(name, schema, self.data.stream(name));
+        let stream = RunningStream::start(name, spec, place, listener, self.ended.clone()).await?;
         if self.options.tell_changes {
             let subscription =
                 Subscription::open(stream.reader(), &StartFrom::End, Filter::default()).await?;
@@ -195,13 +201,24 @@ impl Dev {
             calls: Arc::clone(&self.calls),
             metrics: self.queries.saga_metrics(),
         };
-        let saga = RunningSaga::start(name, spec, around, &self.data, self.ended.clone()).await?;
+        let place = self.place(&format!("saga-{name}"), None, self.data.saga(name));
+        let saga = RunningSaga::start(name, spec, around, place, self.ended.clone()).await?;
         if self.options.tell_changes {
             self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
         }
         self.queries.add_saga(saga.service.clone());
         self.sagas.insert(name.to_owned(), saga);
         Ok(())
+    }
+
+    /// Where the log called `name` is kept: in the database, if there is one, in its `schema` or the one by its name; else in `file`.
+    fn place(&self, name: &str, schema: Option<String>, file: PathBuf) -> Place {
+        let Some(url) = &self.options.database else { return Place::File(file) };
+        let mut database = Database::of_stream(url, name);
+        if let Some(schema) = schema {
+            database.schema = schema;
+        }
+        Place::Database(database)
     }
 
     /// Lets sagas append to the event streams that run.
@@ -224,9 +241,10 @@ impl Dev {
 
     /// What a newcomer should know, once.
     async fn introduce(&self, loaded: &Loaded) {
-        self.note(
-            "dev keeps everything in SQLite and carries events within the process, whatever database, bus and sink say",
-        )
+        self.note(match &self.options.database {
+            None => "dev keeps everything in SQLite and carries events within the process, whatever database, bus and sink say",
+            Some(_) => "dev keeps events and sagas in the database of --database, read models in SQLite, and carries events within the process, whatever database, bus and sink say",
+        })
         .await;
         for ignored in &loaded.manifests.ignored {
             self.tell(ignored.into()).await;

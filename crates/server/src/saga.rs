@@ -10,12 +10,10 @@ use headwater_resources::shared::{DataKind, DataRef, SecretKeyRef};
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::Readiness;
 use headwater_saga::{Calls, Parts, SagaMetrics, SagaService, Surroundings};
-use headwater_sql::OpenLog;
 use tokio_util::sync::CancellationToken;
 
-use crate::data_dir::DataDir;
 use crate::load::Loaded;
-use crate::written_log::WrittenLog;
+use crate::written_log::{Place, WrittenLog};
 
 /// The Secrets and services, as the files have them now, and the event streams that this process reaches.
 #[derive(Default)]
@@ -102,13 +100,13 @@ impl RunningSaga {
         name: &str,
         spec: SagaSpec,
         around: Around,
-        data: &DataDir,
+        place: Place,
         ended: CancellationToken,
     ) -> Result<Self> {
         let Around { namespace, stream, events, calls, metrics } = around;
         let partitions = PartitionCount::new(stream.partitions)?;
-        let options = OpenLog::new(format!("saga {name} of {}", spec.stream_ref.name), partitions);
-        let log = WrittenLog::open(data.saga(name), options, &Readiness::default(), ended).await?;
+        let log_name = format!("saga {name} of {}", spec.stream_ref.name);
+        let log = WrittenLog::open(place, &log_name, partitions, &Readiness::default(), ended).await?;
         let parts = Parts {
             namespace,
             name: name.to_owned(),

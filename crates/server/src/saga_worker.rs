@@ -27,6 +27,7 @@ use crate::listen::Listen;
 use crate::load::Loaded;
 use crate::saga::{Around, FileSurroundings, RunningSaga};
 use crate::saga_api;
+use crate::written_log::Place;
 
 /// How to run a saga by itself.
 #[derive(Debug, Clone)]
@@ -181,7 +182,8 @@ impl SagaWorker {
             calls: Arc::new(Calls::new(self.surroundings.clone())?),
             metrics: self.metrics.clone(),
         };
-        RunningSaga::start(&self.name, self.spec.clone(), around, &self.data, self.ended.clone()).await
+        let place = Place::File(self.data.saga(&self.name));
+        RunningSaga::start(&self.name, self.spec.clone(), around, place, self.ended.clone()).await
     }
 }
 

@@ -9,13 +9,11 @@ use headwater_eventstore::{EventStore, EventTypes};
 use headwater_log::{LogReader, LogWriter};
 use headwater_resources::EventStreamSpec;
 use headwater_runtime::{Metrics, Readiness};
-use headwater_sql::OpenLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::data_dir::DataDir;
-use crate::written_log::{WrittenLog, panicked};
+use crate::written_log::{Place, WrittenLog, panicked};
 
 /// The log of an EventStream, and the event store that serves it.
 pub(crate) struct RunningStream {
@@ -35,7 +33,7 @@ impl RunningStream {
     pub(crate) async fn start(
         name: &str,
         spec: EventStreamSpec,
-        data: &DataDir,
+        place: Place,
         listener: TcpListener,
         ended: CancellationToken,
     ) -> Result<Self> {
@@ -43,8 +41,7 @@ impl RunningStream {
         let partitions = PartitionCount::new(spec.partitions)?;
         let url = format!("http://{}", local_address(&listener)?);
         let (counted, readiness) = (Metrics::default(), Readiness::default());
-        let options = OpenLog::new(name, partitions);
-        let log = WrittenLog::open(data.stream(name), options, &readiness, ended.clone()).await?;
+        let log = WrittenLog::open(place, name, partitions, &readiness, ended.clone()).await?;
         metrics::register(&counted, log.sequencer().clone());
         let store = EventStore::new(log.reader(), Arc::new(log.sequencer().clone()), counted, readiness);
         store.set_event_types(types);

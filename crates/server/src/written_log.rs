@@ -3,16 +3,55 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use headwater_core::{Error, Result};
-use headwater_log::{LogReader, Sequencer, SequencerOptions};
+use headwater_core::{Error, PartitionCount, Result};
+use headwater_log::{LogReader, LogStore, Sequencer, SequencerOptions};
 use headwater_runtime::{Gate, Readiness};
-use headwater_sql::{OpenLog, SqliteLog};
+use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+/// Where a log is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In this file.
+    File(PathBuf),
+    /// In this schema of a database.
+    Database(Database),
+}
+
+#[derive(Clone)]
+enum Store {
+    Sqlite(Arc<SqliteLog>),
+    Postgres(Arc<PostgresLog>),
+}
+
+impl Store {
+    fn log(&self) -> Arc<dyn LogStore> {
+        match self {
+            Self::Sqlite(log) => log.clone(),
+            Self::Postgres(log) => log.clone(),
+        }
+    }
+
+    /// Waits until nothing can be written any more, and says why. A database that is gone may come back.
+    async fn ended(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(log) => log.ended().await,
+            Self::Postgres(_) => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(log) => log.close().await,
+            Self::Postgres(log) => log.close().await,
+        }
+    }
+}
+
 /// An open log and its sequencer.
 pub(crate) struct WrittenLog {
-    log: Arc<SqliteLog>,
+    store: Store,
     sequencer: Sequencer,
     stop: CancellationToken,
     /// Why nothing was written any more before the stop, if so.
@@ -20,28 +59,40 @@ pub(crate) struct WrittenLog {
 }
 
 impl WrittenLog {
-    /// Opens the log at `path`. When it can be written no more without having been closed, `readiness` is withdrawn and `ended`
+    /// Opens the log called `name` at `place`. When it can be written no more without having been closed, `readiness` is withdrawn and `ended`
     /// is cancelled: only a new process can write it again.
     ///
     /// # Errors
-    /// As [`SqliteLog::open`].
+    /// As [`SqliteLog::open`] and [`PostgresLog::open`].
     pub(crate) async fn open(
-        path: PathBuf,
-        options: OpenLog,
+        place: Place,
+        name: &str,
+        partitions: PartitionCount,
         readiness: &Readiness,
         ended: CancellationToken,
     ) -> Result<Self> {
-        let log = Arc::new(SqliteLog::open(path, options).await?);
-        let sequencer = Sequencer::start(log.clone(), SequencerOptions::default());
+        let store = match place {
+            Place::File(path) => {
+                Store::Sqlite(Arc::new(SqliteLog::open(path, OpenLog::new(name, partitions)).await?))
+            }
+            Place::Database(database) => {
+                Store::Postgres(Arc::new(PostgresLog::open(&database, name, partitions).await?))
+            }
+        };
+        Ok(Self::start(store, readiness, ended))
+    }
+
+    fn start(store: Store, readiness: &Readiness, ended: CancellationToken) -> Self {
+        let sequencer = Sequencer::start(store.log(), SequencerOptions::default());
         let gate = readiness.wait_for("what writes the log, which has ended: start the process again");
         let stop = CancellationToken::new();
-        let followed = tokio::spawn(follow(Arc::clone(&log), sequencer.clone(), gate, ended, stop.clone()));
-        Ok(Self { log, sequencer, stop, followed })
+        let followed = tokio::spawn(follow(store.clone(), sequencer.clone(), gate, ended, stop.clone()));
+        Self { store, sequencer, stop, followed }
     }
 
     /// For reading.
     pub(crate) fn reader(&self) -> Arc<dyn LogReader> {
-        self.log.clone()
+        self.store.log()
     }
 
     /// For appending.
@@ -56,13 +107,13 @@ impl WrittenLog {
     pub(crate) async fn close(self) -> Result<()> {
         self.stop.cancel();
         self.sequencer.shutdown().await;
-        self.log.close().await;
+        self.store.close().await;
         self.followed.await.unwrap_or_else(|error| Err(panicked(&error)))
     }
 }
 
 async fn follow(
-    log: Arc<SqliteLog>,
+    store: Store,
     sequencer: Sequencer,
     gate: Gate,
     ended: CancellationToken,
@@ -73,7 +124,7 @@ async fn follow(
         biased;
         () = stop.cancelled() => return Ok(()),
         result = sequencer.ended() => result,
-        result = log.ended() => result,
+        result = store.ended() => result,
     };
     gate.close();
     ended.cancel();
@@ -108,7 +159,8 @@ mod tests {
         let options = OpenLog { clock, ..OpenLog::new("orders", PartitionCount::ONE) };
         let (readiness, ended) = (Readiness::default(), CancellationToken::new());
         let path = directory.path().join("log.db");
-        let log = WrittenLog::open(path, options, &readiness, ended.clone()).await.unwrap();
+        let store = Store::Sqlite(Arc::new(SqliteLog::open(path, options).await.unwrap()));
+        let log = WrittenLog::start(store, &readiness, ended.clone());
         let append = || Append {
             stream_id: StreamId::new("order-1").unwrap(),
             expected: Expected::Any,

@@ -4,4 +4,5 @@ pub mod counters;
 pub mod dev;
 pub mod history;
 pub mod http;
+pub mod postgres;
 pub mod process;

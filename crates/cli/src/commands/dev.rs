@@ -42,6 +42,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH")]
     data_dir: Option<PathBuf>,
 
+    /// Keep events and sagas in this PostgreSQL or CockroachDB instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    #[arg(long, value_name = "URL", env = "HEADWATER_DATABASE_URL", hide_env_values = true)]
+    database: Option<String>,
+
     /// Where the first event store listens; the others on the ports after it, in order of name. Port 0: free ones.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     listen: SocketAddr,
@@ -136,6 +140,7 @@ async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result
     let options = Options {
         directories: arguments.directories.clone(),
         data_dir: arguments.data_dir.clone().unwrap_or_else(|| arguments.directories[0].join(DATA_DIR)),
+        database: arguments.database.clone(),
         listen: Listen { address: arguments.listen, flag: "--listen" },
         query_listen: Listen { address: arguments.query_listen, flag: "--query-listen" },
         watch: !arguments.no_watch,

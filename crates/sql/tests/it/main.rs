@@ -2,4 +2,5 @@
 
 mod log;
 mod log_files;
+mod postgres_log;
 mod view;

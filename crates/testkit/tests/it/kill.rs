@@ -9,6 +9,7 @@ use headwater_testkit::counters::{self, PROJECTION, STREAM};
 use headwater_testkit::dev::{Dev, DevOptions};
 use headwater_testkit::history::History;
 use headwater_testkit::http::{Http, Outcome};
+use headwater_testkit::postgres::Postgres;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,18 +30,38 @@ struct Pending {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    counters::write_manifests(directory.path())?;
-    let data = directory.path().join("data");
+    let options = DevOptions::new(directory.path(), directory.path().join("data"));
+    survive(directory.path(), &options, KILLS, || Ok(())).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_it_loses_and_doubles_nothing_when_both_are_killed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = Postgres::start()?;
+    let options = DevOptions::new(directory.path(), directory.path().join("data"))
+        .with("--database")
+        .with(server.url());
+    survive(directory.path(), &options, 6, || server.kill().and_then(|()| server.resume())).await
+}
+
+/// Kills `dev` so many times, and has `interrupt` happen before each start.
+async fn survive(
+    directory: &Path,
+    options: &DevOptions,
+    kills: usize,
+    interrupt: impl Fn() -> Result<()>,
+) -> Result<()> {
+    counters::write_manifests(directory)?;
     let history = Arc::new(Mutex::new(History::default()));
     let mut pending: Vec<Vec<Pending>> = vec![Vec::new(); WRITERS];
 
-    for round in 0..KILLS {
-        pending = load_and_kill(directory.path(), &data, &history, pending)
-            .await
-            .with_context(|| format!("round {round}"))?;
+    for round in 0..kills {
+        interrupt()?;
+        pending =
+            load_and_kill(options, &history, pending).await.with_context(|| format!("round {round}"))?;
     }
 
-    let dev = Dev::start(&DevOptions::new(directory.path(), &data)).await?;
+    let dev = Dev::start(options).await?;
     let http = dev.http(STREAM)?;
     for event in pending.into_iter().flatten() {
         if !send(&http, &history, &event).await? {
@@ -51,7 +72,7 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
     let rows = http.rows(PROJECTION, "totals", &token).await?;
     let history = history.lock().expect("no writer panicked");
     assert!(
-        history.acknowledged() > KILLS * WRITERS,
+        history.acknowledged() > kills * WRITERS,
         "only {} events were acknowledged",
         history.acknowledged()
     );
@@ -61,12 +82,11 @@ async fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() -> Result
 
 /// Writes with all writers, kills the process at a random moment, and gives what was left without an answer.
 async fn load_and_kill(
-    directory: &Path,
-    data: &Path,
+    options: &DevOptions,
     history: &Arc<Mutex<History>>,
     pending: Vec<Vec<Pending>>,
 ) -> Result<Vec<Vec<Pending>>> {
-    let dev = Dev::start(&DevOptions::new(directory, data)).await?;
+    let dev = Dev::start(options).await?;
     let http = dev.http(STREAM)?;
     let (stored, mut progress) = watch::channel(0_u64);
     let mut writers = JoinSet::new();

@@ -1,0 +1,9 @@
+//! The log on PostgreSQL and CockroachDB.
+
+mod database;
+mod log;
+mod rows;
+mod schema;
+
+pub use database::Database;
+pub use log::PostgresLog;

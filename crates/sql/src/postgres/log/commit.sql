@@ -1,0 +1,33 @@
+-- One round trip: the head moves, and the events are there, or neither. No row: another writer has moved it.
+WITH moved AS (
+    UPDATE partition_head
+    SET
+        head = head + $4,
+        last_recorded_at = greatest(
+            coalesce($5::BIGINT, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT),
+            coalesce(last_recorded_at, 0)
+        )
+    WHERE partition = $1 AND epoch = $2 AND head = $3
+    RETURNING last_recorded_at
+),
+
+inserted AS (
+    INSERT INTO events (
+        partition, position, event_id, stream_id, version, type, schema_version, content_type, recorded_at, size,
+        digest, metadata, data
+    )
+    SELECT
+        $1, $3 + e.number, e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.content_type,
+        moved.last_recorded_at, e.size, e.digest, e.metadata, e.data
+    FROM moved, unnest(
+        $6::UUID [], $7::TEXT [], $8::BIGINT [], $9::TEXT [], $10::BIGINT [], $11::TEXT [], $12::BIGINT [],
+        $13::BYTEA [], $14::BYTEA [], $15::BYTEA []
+    ) WITH ORDINALITY
+        AS e (event_id, stream_id, version, type, schema_version, content_type, size, digest, metadata, data, number)
+    RETURNING position
+)
+
+SELECT
+    last_recorded_at,
+    (SELECT count(*) FROM inserted) AS events
+FROM moved

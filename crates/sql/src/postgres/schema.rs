@@ -1,0 +1,196 @@
+//! The tables of a log: made where they are not there, and checked where they are.
+
+use headwater_core::{Error, LogId, PartitionCount, Result};
+use headwater_log::LogDescriptor;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::database::{Database, Pool, code};
+
+/// The number of the tables' form. A newer one gets another.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = include_str!("log/0001.sql");
+
+/// The log that the schema holds, which must be the one that is asked for; makes it when there is none.
+///
+/// # Errors
+/// `FailedPrecondition` when it is another event stream's, or has another number of partitions; `Corrupt` when a newer Headwater made
+/// it; else as the database.
+pub(super) async fn describe(
+    pool: &Pool,
+    database: &Database,
+    name: &str,
+    partitions: PartitionCount,
+) -> Result<LogDescriptor> {
+    if let Some(found) = find(pool).await? {
+        return found.check(pool, name, partitions);
+    }
+    create(pool, database).await?;
+    insert(pool, name, partitions).await?;
+    match find(pool).await? {
+        Some(found) => found.check(pool, name, partitions),
+        None => {
+            Err(Error::internal(format!("{} has no log after one was made; please report this", pool.place)))
+        }
+    }
+}
+
+struct Found {
+    format: i64,
+    log_id: uuid::Uuid,
+    name: String,
+    partitions: i64,
+}
+
+async fn find(pool: &Pool) -> Result<Option<Found>> {
+    let row = pool
+        .retry("describe", || async {
+            sqlx::query("SELECT format, log_id, name, partitions FROM log")
+                .fetch_optional(&pool.connections)
+                .await
+        })
+        .await;
+    let found = |row: sqlx::postgres::PgRow| -> sqlx::Result<Found> {
+        Ok(Found {
+            format: row.try_get(0)?,
+            log_id: row.try_get(1)?,
+            name: row.try_get(2)?,
+            partitions: row.try_get(3)?,
+        })
+    };
+    match row {
+        Ok(row) => row.map(found).transpose().map_err(|error| pool.explain("reading", &error)),
+        // No such table, or schema.
+        Err(error) if matches!(code(&error).as_deref(), Some("42P01" | "3F000")) => Ok(None),
+        Err(error) => Err(pool.explain("opening", &error)),
+    }
+}
+
+impl Found {
+    fn check(self, pool: &Pool, name: &str, partitions: PartitionCount) -> Result<LogDescriptor> {
+        let Self { format, log_id, name: kept, partitions: count } = self;
+        if format > FORMAT {
+            return Err(Error::corrupt(format!(
+                "{} was made by a newer Headwater (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place
+            )));
+        }
+        if kept != name {
+            return Err(Error::failed_precondition(format!(
+                "{} holds the events of event stream \"{kept}\", and not of \"{name}\"; nothing was changed: give another schema, or the old name",
+                pool.place
+            )));
+        }
+        if usize::try_from(count).ok() != Some(partitions.get()) {
+            return Err(Error::failed_precondition(format!(
+                "{} was made with {count} partitions, and {} are asked for; a log keeps its number, and nothing was changed: say {count} again, or start a new log elsewhere",
+                pool.place,
+                partitions.get()
+            )));
+        }
+        Ok(LogDescriptor { log_id: LogId::from_uuid(log_id), partitions })
+    }
+}
+
+/// One statement after the other, each a transaction of its own, as CockroachDB wants it; several processes may do so at once.
+async fn create(pool: &Pool, database: &Database) -> Result<()> {
+    // The name has been checked to be an identifier.
+    let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema);
+    let statements = TABLES.split(";\n").map(str::trim).filter(|statement| !statement.is_empty());
+    for statement in std::iter::once(schema.as_str()).chain(statements) {
+        let run = async || {
+            pool.retry("create", || async {
+                sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&pool.connections).await
+            })
+            .await
+        };
+        let mut done = run().await;
+        // Somebody else made the same just now.
+        if let Err(error) = &done
+            && matches!(code(error).as_deref(), Some("23505" | "42P06" | "42P07" | "42710"))
+        {
+            done = run().await;
+        }
+        done.map_err(|error| pool.explain("making the tables of a log in", &error))?;
+    }
+    Ok(())
+}
+
+/// The first to insert decides which log it is.
+async fn insert(pool: &Pool, name: &str, partitions: PartitionCount) -> Result<()> {
+    let log_id = LogId::generate();
+    pool.retry("insert the log", || async {
+        let mut transaction = pool.connections.begin().await?;
+        let inserted = sqlx::query(
+            "INSERT INTO log (singleton, format, log_id, name, partitions, created_at) \
+             VALUES (1, $1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT) ON CONFLICT DO NOTHING",
+        )
+        .bind(FORMAT)
+        .bind(log_id.as_uuid())
+        .bind(name)
+        .bind(partitions.get() as i64)
+        .execute(&mut *transaction)
+        .await?;
+        if inserted.rows_affected() > 0 {
+            let all: Vec<i64> = partitions.partitions().map(|partition| partition.get().into()).collect();
+            sqlx::query(
+                "INSERT INTO partition_head (partition, epoch, head) \
+                 SELECT p.partition, 0, 0 FROM unnest($1::BIGINT []) AS p (partition)",
+            )
+            .bind(all)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await
+    })
+    .await
+    .map_err(|error| pool.explain("making a log in", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    /// What PostgreSQL and CockroachDB do not both do, or do so that order would depend on it.
+    const FORBIDDEN: [&str; 14] = [
+        "advisory",
+        "listen ",
+        "notify",
+        "nextval",
+        "serial",
+        "plpgsql",
+        "trigger",
+        "xid",
+        "temporary",
+        "temp table",
+        "on commit",
+        "savepoint",
+        "jsonb[]",
+        "skip locked",
+    ];
+
+    #[test]
+    fn statements_are_those_of_both_databases() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres");
+        let mut folders = vec![folder];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "sql") {
+                    let text = std::fs::read_to_string(&path).unwrap().to_lowercase();
+                    let statements: String = text
+                        .lines()
+                        .map(|line| line.split("--").next().unwrap_or_default())
+                        .collect::<Vec<_>>()
+                        .join("\n");
+                    for word in FORBIDDEN {
+                        assert!(!statements.contains(word), "{} has {word:?}", path.display());
+                    }
+                    files += 1;
+                }
+            }
+        }
+        assert!(files >= 9, "{files} files");
+    }
+}

@@ -1,0 +1,234 @@
+//! A real PostgreSQL server in a folder of its own, on the loopback address, with `fsync` on.
+//!
+//! ```text
+//! test ──shared()──▶ Postgres ──▶ postgres, in a process of its own, as the user postgres where we are root
+//!      ──schema()──▶ a URL, and a name that nobody else has
+//! ```
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// The user and the database of the server.
+const USER: &str = "headwater";
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server. It ends with its last handle, and with this process.
+pub struct Postgres {
+    folder: TempDir,
+    programs: PathBuf,
+    port: u16,
+    server: Mutex<Option<Server>>,
+}
+
+/// A running `postgres`, which a thread of its own started: a death signal is bound to the thread that asked for it.
+struct Server {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Result<()>>,
+}
+
+static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+
+impl Postgres {
+    /// The server that the tests of this process share; started when there is none.
+    ///
+    /// # Errors
+    /// When there is no PostgreSQL on this machine, or it does not start.
+    pub fn shared() -> Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+
+    /// A server of one's own, to be restarted and killed.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start() -> Result<Self> {
+        let programs = programs()?;
+        let folder = tempfile::tempdir()?;
+        if rustix::process::geteuid().is_root() {
+            run(Command::new("chown").arg("postgres").arg(folder.path()))?;
+        }
+        let data = folder.path().join("data");
+        let mut initdb = as_postgres(&programs.join("initdb"), &[]);
+        initdb.args([
+            "--auth",
+            "trust",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--username",
+            USER,
+            "--pgdata",
+        ]);
+        run(initdb.arg(&data).current_dir(folder.path()))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let server = Self { folder, programs, port, server: Mutex::new(None) };
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// `postgres://…` of a database that any test may put schemas into.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same through another port, such as a proxy's.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/postgres")
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The name of a schema that no other test has.
+    pub fn schema() -> String {
+        format!("test_{}", Uuid::new_v4().simple())
+    }
+
+    /// Ends it as a power cut would end the process: connections are cut, and what was not synced is lost.
+    ///
+    /// # Errors
+    /// When it cannot be stopped.
+    pub fn kill(&self) -> Result<()> {
+        let running = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Server { stop, thread }) = running else { return Ok(()) };
+        drop(stop);
+        thread.join().map_err(|_| anyhow::anyhow!("the thread of the server panicked"))?
+    }
+
+    /// Starts it again, over the same data.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub fn resume(&self) -> Result<()> {
+        let log = self.folder.path().join("postgres.log");
+        let mut command = as_postgres(&self.programs.join("postgres"), &["--pdeathsig", "QUIT"]);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        command
+            .arg("-D")
+            .arg(self.folder.path().join("data"))
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "max_connections=300",
+            ])
+            .args(["-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "synchronous_commit=on"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (tell, started) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn(move || {
+            let child = command.spawn();
+            let failed = child.as_ref().err().map(std::io::Error::kind);
+            // Nobody waits for it any more only when the test is gone.
+            let _ = tell.send(failed);
+            let child = child.context("starting postgres")?;
+            // Nothing is ever sent: an error means that the last handle is gone.
+            let _ = stopped.recv();
+            quit(child)
+        })?;
+        if let Some(kind) = started.recv().context("the thread of the server")? {
+            bail!("postgres could not be started: {kind}");
+        }
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Server { stop, thread });
+        let began = Instant::now();
+        let ready = self.programs.join("pg_isready");
+        loop {
+            let mut ask = Command::new(&ready);
+            ask.args([
+                "--quiet",
+                "--host",
+                "127.0.0.1",
+                "--username",
+                USER,
+                "--port",
+                &self.port.to_string(),
+            ]);
+            if ask.status().context("running pg_isready")?.success() {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "postgres does not answer; it says:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("stopping postgres: {error:#}");
+        }
+    }
+}
+
+/// SIGQUIT is an immediate end: no checkpoint, as after a crash.
+fn quit(mut child: Child) -> Result<()> {
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::QUIT).context("stopping postgres")?;
+    child.wait().context("waiting for postgres")?;
+    Ok(())
+}
+
+/// `program`, as the user postgres where we are root: it refuses to be root.
+fn as_postgres(program: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(more);
+    if rustix::process::geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// The folder of PostgreSQL's programs.
+fn programs() -> Result<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .collect();
+    folders.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    let found = folders
+        .into_iter()
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file());
+    found.context(
+        "there is no PostgreSQL here: install Debian's package `postgresql`, as `cargo xtask test` does",
+    )
+}
