@@ -76,7 +76,8 @@ impl WrittenLog {
                 Store::Sqlite(Arc::new(SqliteLog::open(path, OpenLog::new(name, partitions)).await?))
             }
             Place::Database(database) => {
-                Store::Postgres(Arc::new(PostgresLog::open(&database, name, partitions).await?))
+                let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
+                Store::Postgres(Arc::new(log))
             }
         };
         Ok(Self::start(store, readiness, ended))

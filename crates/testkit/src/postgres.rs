@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// The user and the database of the server.
 const USER: &str = "headwater";
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server. It ends with its last handle, and with this process.
 pub struct Postgres {
