@@ -97,22 +97,43 @@ impl Pool {
     where
         F: Future<Output = sqlx::Result<T>>,
     {
-        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(200));
-        for attempt in 1.. {
-            match work().await {
-                Err(error) if attempt < TRIES && is_rolled_back(&error) => {
-                    tracing::debug!(transaction = name, attempt, %error, "trying again");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-                result => return result,
-            }
-        }
-        unreachable!("the last attempt returns")
+        repeat(name, is_rolled_back, work).await
+    }
+
+    /// Does `work`, which does no harm when it is done twice, again also where the connection was lost: those that were kept while the
+    /// server was started again are.
+    pub(super) async fn read<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>>,
+    {
+        repeat(name, |error| is_rolled_back(error) || is_ambiguous(error), work).await
     }
 
     /// What `error` means to our callers.
     pub(super) fn explain(&self, doing: &str, error: &sqlx::Error) -> Error {
         explain(doing, &self.place, error)
+    }
+}
+
+async fn repeat<T, F>(
+    name: &'static str,
+    may_pass: impl Fn(&sqlx::Error) -> bool,
+    work: impl Fn() -> F,
+) -> sqlx::Result<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(200));
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(error) if attempt < TRIES && may_pass(&error) => {
+                tracing::debug!(transaction = name, attempt, %error, "trying again");
+                tokio::time::sleep(backoff.pause()).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
     }
 }
 

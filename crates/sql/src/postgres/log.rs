@@ -135,7 +135,7 @@ impl PostgresLog {
 
 async fn read_heads(pool: &Pool, descriptor: LogDescriptor) -> Result<Vec<Head>> {
     let rows = pool
-        .retry("heads", || async {
+        .read("heads", || async {
             sqlx::query(include_str!("log/heads.sql")).fetch_all(&pool.connections).await
         })
         .await
@@ -188,7 +188,7 @@ impl LogReader for PostgresLog {
         };
         let rows = self
             .pool
-            .retry("read a stream", || async {
+            .read("read a stream", || async {
                 sqlx::query(sql)
                     .bind(request.stream_id.as_str())
                     .bind(from.min(Version::MAX).get() as i64)
@@ -220,7 +220,7 @@ impl LogReader for PostgresLog {
         let types: Vec<&str> = filter.event_types.iter().map(headwater_core::EventType::as_str).collect();
         let rows = self
             .pool
-            .retry("read a partition", || async {
+            .read("read a partition", || async {
                 sqlx::query(include_str!("log/page.sql"))
                     .bind(number)
                     .bind(after.get() as i64)
@@ -279,7 +279,7 @@ impl LogReader for PostgresLog {
             let middle = before + (after - before) / 2;
             let recorded_at: i64 = self
                 .pool
-                .retry("find a time", || async {
+                .read("find a time", || async {
                     sqlx::query_scalar(include_str!("log/recorded_at.sql"))
                         .bind(number)
                         .bind(middle as i64)
@@ -321,7 +321,7 @@ impl LogStore for PostgresLog {
         let number = self.check(partition)?;
         let row = self
             .pool
-            .retry("acquire", || async {
+            .read("acquire", || async {
                 sqlx::query(include_str!("log/acquire.sql"))
                     .bind(number)
                     .fetch_one(&self.pool.connections)
@@ -359,7 +359,7 @@ impl LogStore for PostgresLog {
         let ids: Vec<&str> = stream_ids.iter().map(StreamId::as_str).collect();
         let versions: Vec<i64> = self
             .pool
-            .retry("versions", || async {
+            .read("versions", || async {
                 sqlx::query_scalar(include_str!("log/stream_versions.sql"))
                     .bind(&ids)
                     .fetch_all(&self.pool.connections)
@@ -373,7 +373,7 @@ impl LogStore for PostgresLog {
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
         let rows = self
             .pool
-            .retry("find", || async {
+            .read("find", || async {
                 sqlx::query(include_str!("log/find.sql")).bind(ids).fetch_all(&self.pool.connections).await
             })
             .await

@@ -44,7 +44,7 @@ struct Found {
 
 async fn find(pool: &Pool) -> Result<Option<Found>> {
     let row = pool
-        .retry("describe", || async {
+        .read("describe", || async {
             sqlx::query("SELECT format, log_id, name, partitions FROM log")
                 .fetch_optional(&pool.connections)
                 .await
