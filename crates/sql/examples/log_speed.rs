@@ -1,6 +1,7 @@
-//! How fast the SQLite log is on this machine, durable: `cargo run --release -p headwater-sql --example log_speed [SECONDS]`.
+//! How fast a log is on this machine, durable: `cargo run --release -p headwater-sql --example log_speed [SECONDS] [postgres]`.
 //!
-//! Each run starts with an empty log in a new directory under the current one, and checks at the end that all is there, in order.
+//! Each run starts with an empty log, in a new directory under the current one or in a schema of a PostgreSQL server of its own, and checks
+//! at the end that all is there, in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use headwater_core::{
     Append, EventType, Expected, NewEvent, Partition, PartitionCount, Position, StreamId, Version,
 };
-use headwater_log::{Filter, LogReader, LogWriter, ReadPartition, Sequencer, SequencerOptions};
-use headwater_sql::{OpenLog, SqliteLog};
+use headwater_log::{Filter, LogReader, LogStore, LogWriter, ReadPartition, Sequencer, SequencerOptions};
+use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog};
+use headwater_testkit::postgres::Postgres;
 use uuid::Uuid;
 
 /// Bytes of data an event.
@@ -27,11 +29,15 @@ struct Load {
 #[tokio::main]
 async fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    let server =
+        std::env::args().any(|word| word == "postgres").then(|| Postgres::start().expect("a server"));
     let base =
         Load { name: "1 client, single events", tasks: 1, batch: 1, streams: 1_000, random_ids: false };
     for load in [
         base,
+        Load { name: "32 clients, single events", tasks: 32, ..base },
         Load { name: "64 clients, single events", tasks: 64, ..base },
+        Load { name: "128 clients, single events", tasks: 128, ..base },
         Load { name: "64 clients, single events, random ids", tasks: 64, random_ids: true, ..base },
         Load { name: "64 clients, single events, new streams", tasks: 64, streams: usize::MAX, ..base },
         Load { name: "8 clients, batches of 100", tasks: 8, batch: 100, ..base },
@@ -43,15 +49,23 @@ async fn main() {
             ..base
         },
     ] {
-        run(load, Duration::from_secs_f64(seconds)).await;
+        run(load, Duration::from_secs_f64(seconds), server.as_ref()).await;
     }
 }
 
-async fn run(load: Load, time: Duration) {
+async fn run(load: Load, time: Duration, server: Option<&Postgres>) {
     let directory = tempfile::tempdir_in(".").expect("a directory beside this one");
-    let path = directory.path().join("log.db");
-    let log = SqliteLog::open(&path, OpenLog::new("speed", PartitionCount::ONE)).await.expect("a new log");
-    let log = Arc::new(log);
+    let log: Arc<dyn LogStore> = match server {
+        None => {
+            let path = directory.path().join("log.db");
+            let log = SqliteLog::open(&path, OpenLog::new("speed", PartitionCount::ONE)).await;
+            Arc::new(log.expect("a new log"))
+        }
+        Some(server) => {
+            let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
+            Arc::new(PostgresLog::open(&database, "speed", PartitionCount::ONE).await.expect("a new log"))
+        }
+    };
     let sequencer = Sequencer::start(log.clone(), SequencerOptions::default());
     let start = Instant::now();
     let tasks: Vec<_> = (0..load.tasks)
@@ -76,7 +90,7 @@ async fn run(load: Load, time: Duration) {
     );
     for page in [1_000, 100] {
         let start = Instant::now();
-        let read = read(&log, page).await;
+        let read = read(&*log, page).await;
         assert_eq!(read, stats.events, "everything is there");
         println!(
             "    read by pages of {page:<5} {:>31.0} events/s",
@@ -84,7 +98,6 @@ async fn run(load: Load, time: Duration) {
         );
     }
     sequencer.shutdown().await;
-    log.close().await;
 }
 
 async fn client(sequencer: Sequencer, load: Load, task: usize, end: Instant) -> Vec<u64> {
@@ -113,7 +126,7 @@ async fn client(sequencer: Sequencer, load: Load, task: usize, end: Instant) -> 
     latencies
 }
 
-async fn read(log: &SqliteLog, limit: usize) -> u64 {
+async fn read(log: &dyn LogReader, limit: usize) -> u64 {
     let mut after = Position::ZERO;
     loop {
         let page = log

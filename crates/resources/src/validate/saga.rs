@@ -265,6 +265,7 @@ impl Checker<'_> {
         if let Some(http) = http {
             let path = path.field("http");
             expression::template(&http.url, scope, &path.field("url"), self.problems);
+            self.scheme(&http.url, &path.field("url"));
             for (index, header) in http.headers.iter().enumerate() {
                 if let Some(value) = &header.value {
                     let path = path.field("headers").index(index).field("value");
@@ -287,6 +288,22 @@ impl Checker<'_> {
         }
         if let Some(grpc) = grpc {
             self.shape(&grpc.request, scope, &path.field("grpc").field("request"));
+        }
+    }
+
+    /// Values are percent-encoded, so none of them can be the scheme.
+    fn scheme(&mut self, url: &str, path: &Path) {
+        let rest = ["http://", "https://"].into_iter().find_map(|scheme| {
+            url.get(..scheme.len())
+                .filter(|head| head.eq_ignore_ascii_case(scheme))
+                .map(|_| &url[scheme.len()..])
+        });
+        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+            self.problem(
+                path.clone(),
+                "it is no address of HTTP",
+                "begin it with http:// or https:// and a host",
+            );
         }
     }
 

@@ -128,6 +128,15 @@ fn names_and_expressions_of_sagas() {
             "saga.yaml:19:123: spec.steps[0].awaitReply.correlate.instance: unknown variable `payment_id`; there is `instance`, `order`; a text is written in quotes: 'payment_id'",
         ],
     );
+    for url in ["ftp://payments/v1/debits", "payments/v1/debits", "http:///v1/debits"] {
+        check_saga(
+            "url: http://payments/v1/debits",
+            &format!("url: {url}"),
+            &[
+                "saga.yaml:16:14: spec.steps[0].action.http.url: it is no address of HTTP; begin it with http:// or https:// and a host",
+            ],
+        );
+    }
     check_saga(
         "url: http://payments/v1/debits",
         "url: 'http://payments/${payment_id}'",
