@@ -34,6 +34,7 @@ impl Queries {
         });
         let sagas = SagaCatalog::default();
         let (metrics, readiness, stop) = (Metrics::default(), Readiness::default(), CancellationToken::new());
+        headwater_projection::register_metrics(&metrics, catalog.clone());
         let saga_metrics = SagaMetrics::new(&metrics, sagas.clone());
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let router = query_router(catalog.clone())

@@ -18,7 +18,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use headwater_core::{Error, Expected, Version};
+use headwater_core::{Error, Expected, StreamId, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -125,6 +125,9 @@ fn read(body: Body) -> Result<Asked, No> {
             )));
         }
     }
+    // No account is called so, now or later: a definite no.
+    StreamId::new(format!("account-{}", asked.acc_id))
+        .map_err(|error| No::Wrong(format!("AccId: {error}")))?;
     Ok(asked)
 }
 

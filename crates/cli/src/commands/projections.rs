@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -136,6 +137,13 @@ struct Revision {
     partitions: Vec<PartitionStatus>,
 }
 
+impl Revision {
+    /// A partition that a failing rule has halted.
+    fn halted(&self) -> Option<&PartitionStatus> {
+        self.partitions.iter().find(|partition| partition.state == "Halted")
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Lag {
     events: String,
@@ -213,7 +221,7 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
                 None => json!({"all": all}),
             };
             let released = Admin::of(&named, console)?.release("replay", &what).await?;
-            if all { all_folded(&released) } else { Ok(()) }
+            all_folded(&released)
         }
         Command::Skip { named, stream_id, all, event } => {
             let what = match (stream_id, event) {
@@ -237,9 +245,10 @@ async fn list(queries: &Queries, console: &Console) -> Result<()> {
     let mut rows = Vec::new();
     for status in list.projections {
         let status: Status = serde_json::from_value(status).context("the status of a projection")?;
+        let halted = status.active.as_ref().and_then(Revision::halted).is_some();
         rows.push([
             status.name,
-            status.state,
+            if halted { "Halted".to_owned() } else { status.state },
             status.active.map_or_else(|| "-".to_owned(), |active| active.number),
             lag_text(status.lag.as_ref()),
             status.rollout,
@@ -350,11 +359,21 @@ impl<'a> Admin<'a> {
                     return self.show().await;
                 }
                 "Blocked" => {
-                    let why = status.message.unwrap_or_default();
+                    let why = status.message.unwrap_or_else(|| {
+                        "an event that the revision before folded cannot be folded; the log of the server names it".to_owned()
+                    });
                     let message = format!("rebuild projection \"{}\": it is blocked: {why}", self.projection);
                     return Err(Failure::failed(message).into());
                 }
                 _ => {}
+            }
+            if let Some(halted) = status.candidate.as_ref().and_then(Revision::halted) {
+                let why = halted.failure.as_ref().map_or_else(|| "a rule failed".to_owned(), failure_text);
+                let message = format!(
+                    "rebuild projection \"{}\": its partition {} has halted: {why}; correct the projection, or skip the event",
+                    self.projection, halted.partition
+                );
+                return Err(Failure::failed(message).into());
             }
             if let Some(percent) = status.candidate.and_then(|candidate| candidate.percent) {
                 bar.set_position(u64::from(percent));
@@ -434,7 +453,9 @@ impl<'a> Admin<'a> {
 
 /// Fails when something is parked still.
 fn all_folded(released: &[Release]) -> Result<()> {
-    let failed = released.iter().filter(|release| release.failure.is_some()).count() as u64;
+    // Two revisions may have the same one parked.
+    let failed = released.iter().filter(|release| release.failure.is_some());
+    let failed = failed.map(|release| &release.stream_id).collect::<BTreeSet<_>>().len() as u64;
     if failed == 0 {
         return Ok(());
     }

@@ -2,10 +2,11 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use headwater_core::{Error, Token};
+use indexmap::IndexMap;
 use indicatif::ProgressBar;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::arguments::QueryServer;
 use crate::console::Console;
@@ -93,10 +94,13 @@ fn condition(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A row by column, each value as it came: no number is read, so none loses a digit.
+pub(crate) type Row = IndexMap<String, Box<RawValue>>;
+
 /// A page of rows, as the query API has it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Page {
-    rows: Vec<Map<String, Value>>,
+    rows: Vec<Row>,
     next: Option<String>,
     token: String,
 }
@@ -168,7 +172,7 @@ async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
     let response = ask(queries, url).await?;
     warn_of_parked(&response);
     let token = header(&response, TOKEN_HEADER);
-    let row: Map<String, Value> = queries.read(response).await?;
+    let row: Row = queries.read(response).await?;
     if console.is_json() {
         console.json(&row)?;
     } else {
@@ -192,8 +196,10 @@ async fn rows(queries: &Queries, url: Url, console: &Console) -> Result<()> {
         None => eprintln!("no rows"),
         Some(first) => {
             let headings: Vec<&str> = first.keys().map(String::as_str).collect();
-            console
-                .table(&headings, page.rows.iter().map(|row| row.values().map(cell).collect::<Vec<_>>()))?;
+            console.table(
+                &headings,
+                page.rows.iter().map(|row| row.values().map(|value| cell(value)).collect::<Vec<_>>()),
+            )?;
         }
     }
     eprintln!("as of {}", page.token);
@@ -216,11 +222,11 @@ fn warn_of_parked(response: &reqwest::Response) {
 }
 
 /// A value as a person reads it.
-pub(crate) fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+pub(crate) fn cell(value: &RawValue) -> String {
+    match value.get() {
+        "null" => "-".to_owned(),
+        // What is no text stands there as it came.
+        text => serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()),
     }
 }
 
@@ -251,6 +257,21 @@ mod tests {
         check("orders", None);
         check("orders/", None);
         check("orders/items/", None);
+    }
+
+    #[test]
+    fn a_cell_has_every_digit() {
+        for (json, text) in [
+            (r#""a \"text\"""#, "a \"text\""),
+            ("null", "-"),
+            ("true", "true"),
+            (
+                r#"{"amount":12345678901234567890.1234,"z":0.10}"#,
+                r#"{"amount":12345678901234567890.1234,"z":0.10}"#,
+            ),
+        ] {
+            assert_eq!(cell(&RawValue::from_string(json.to_owned()).unwrap()), text);
+        }
     }
 
     #[test]

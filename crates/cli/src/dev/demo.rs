@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use headwater_api::{Client, HeadAt};
 use headwater_server::Ready;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::Screen;
+use crate::commands::query::Row;
 use crate::failure::Failure;
 use crate::play::{Fault, Player, Score, Variables};
 use crate::queries::Queries;
@@ -89,7 +89,7 @@ impl Demo {
 async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
     #[derive(Deserialize)]
     struct Page {
-        rows: Vec<Map<String, Value>>,
+        rows: Vec<Row>,
         next: Option<String>,
     }
     let queries = Queries::new(&ready.query.parse().map_err(anyhow::Error::msg)?)?;

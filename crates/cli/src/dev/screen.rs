@@ -5,7 +5,7 @@ use headwater_server::{Change, Event, Notice, Ready, Severity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::commands::query::cell;
+use crate::commands::query::{Row, cell};
 use crate::console::{self, Colour, Console};
 use crate::play::Progress;
 use crate::procfile::Said;
@@ -29,7 +29,7 @@ enum Line<'a> {
     Exited { name: &'a str, code: Option<i32>, signal: Option<i32> },
     Request { title: &'a str, name: Option<&'a str>, method: &'a str, url: &'a str, status: u16, tries: u32 },
     Expectation { request: &'a str, expected: &'a str, found: Option<&'a str>, held: bool },
-    Table { projection: &'a str, table: &'a str, rows: &'a [Map<String, Value>], more: bool },
+    Table { projection: &'a str, table: &'a str, rows: &'a [Row], more: bool },
     Demo { held: u32, failed: u32 },
     Stopped,
 }
@@ -194,13 +194,7 @@ impl<'a> Screen<'a> {
     }
 
     /// A read model at the end; `more`: there are more rows than these.
-    pub(crate) fn table(
-        &self,
-        projection: &str,
-        table: &str,
-        rows: &[Map<String, Value>],
-        more: bool,
-    ) -> io::Result<()> {
+    pub(crate) fn table(&self, projection: &str, table: &str, rows: &[Row], more: bool) -> io::Result<()> {
         if self.console.is_json() {
             return self.console.json(&Line::Table { projection, table, rows, more });
         }
@@ -208,7 +202,7 @@ impl<'a> Screen<'a> {
         self.console.line(&format!("\n{}", self.console.paint(Colour::Cyan, &name)))?;
         let Some(first) = rows.first() else { return self.console.line("no rows") };
         let headings: Vec<&str> = first.keys().map(String::as_str).collect();
-        let cells = rows.iter().map(|row| row.values().map(cell).collect::<Vec<_>>());
+        let cells = rows.iter().map(|row| row.values().map(|value| cell(value)).collect::<Vec<_>>());
         self.console.table(&headings, cells)?;
         if more {
             self.console.line(&format!("and more: headwater query {name}"))?;
@@ -269,7 +263,11 @@ fn printable(text: &str) -> String {
 }
 
 fn columns(row: &Map<String, Value>) -> String {
-    let cells = row.iter().map(|(column, value)| format!("{column}={}", cell(value)));
+    let cells = row.iter().map(|(column, value)| match value {
+        Value::Null => format!("{column}=-"),
+        Value::String(text) => format!("{column}={text}"),
+        other => format!("{column}={other}"),
+    });
     cells.collect::<Vec<_>>().join(" ")
 }
 

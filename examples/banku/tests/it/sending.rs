@@ -210,6 +210,7 @@ async fn tellers_do_everything_once_and_nothing_after_it_was_given_back() -> Res
         (json!({"SendId": "a", "AccId": "dewi"}), "Amount"),
         (json!({"SendId": "", "AccId": "dewi", "Amount": 1}), "SendId: it has 0 bytes"),
         (json!({"SendId": "a", "AccId": "x".repeat(201), "Amount": 1}), "AccId: it has 201 bytes"),
+        (json!({"SendId": "a", "AccId": "de\u{7}wi", "Amount": 1}), "control character"),
         (json!({"SendId": "a", "AccId": "dewi", "Amount": 1, "Why": ""}), "Why"),
     ] {
         let (status, detail) = banks.ask("withdrawals", &body).await?;
