@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use action::{
-    Action, ActionType, AppendAction, Compensation, CompensationType, GrpcAction, Header, HeaderSource,
-    HttpAction, HttpMethod,
+    Action, ActionType, AppendAction, Compensation, CompensationType, FRAMING_HEADERS, GrpcAction, Header,
+    HeaderSource, HttpAction, HttpMethod,
 };
 pub use status::{Generation, SagaStatus};
 pub use step::{AwaitReply, Branch, Correlate, Parallel, Retry, Role, Step, Work};

@@ -2,6 +2,7 @@
 //!
 //! Pure functions, shared by `dev`, `validate` and an operator: a resource in, all its problems out, by path.
 
+mod address;
 mod event_stream;
 mod expression;
 mod projection;

@@ -133,6 +133,11 @@ pub enum Answer {
         /// Why, for people.
         reason: String,
     },
+    /// This process could not begin to send it: it has no file, port or memory left. That says nothing of the participant, and is no attempt.
+    NotTried {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl Answer {
@@ -151,6 +156,7 @@ impl Answer {
                 Self::Failure { reason: format!("{what}: {reason}"), response }
             }
             Self::Unanswered { reason } => Self::Unanswered { reason: format!("{what}: {reason}") },
+            Self::NotTried { reason } => Self::NotTried { reason: format!("{what}: {reason}") },
             success @ Self::Success(_) => success,
         }
     }
@@ -171,6 +177,7 @@ pub struct Response {
 /// Implementations MUST:
 /// - answer [`Answer::Failure`] only when the participant said so, for this key, or when nothing was sent and never can be;
 /// - answer [`Answer::Unanswered`] for everything that may pass, a time-out included, within the call's time-out;
+/// - answer [`Answer::NotTried`] only when certainly nothing was sent, for a reason that is this process's own and may pass;
 /// - never put a Secret's value into an answer or a log.
 #[async_trait]
 pub trait Caller: Send + Sync + 'static {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::call::Answer;
 use crate::history::{
     AttemptUnanswered, AttentionNeeded, Direction, Ended, Entry, StepBegun, StepFailed, StepSent,
-    StepSucceeded, StepUnknown, Turned, WaitsFor, Why,
+    StepSucceeded, StepUnknown, Turned, WaitsFor, Why, brief,
 };
 use crate::instance::{Instance, Stage};
 use crate::plan::Plan;
@@ -106,7 +106,7 @@ pub(crate) fn conclude(
         Answer::Success(response) if known.awaits.is_some() && direction == Direction::Do => {
             vec![Entry::StepSent(StepSent {
                 step,
-                answer: response.summary,
+                answer: brief(response.summary),
                 response: response.value,
                 until: later(sent_at, known.timeout),
             })]
@@ -117,12 +117,16 @@ pub(crate) fn conclude(
                 Direction::Undo => Ok(BTreeMap::new()),
             };
             match captured {
-                Ok(captured) => vec![succeeded(step, direction, response.summary, captured)],
+                Ok(captured) => vec![succeeded(step, direction, brief(response.summary), captured)],
                 Err(why) => without_capture(plan, task, &why),
             }
         }
-        Answer::Failure { reason, .. } => vec![Entry::StepFailed(StepFailed { step, direction, reason })],
-        Answer::Unanswered { reason } => vec![unanswered(plan, instance, (task, direction), reason, now)],
+        Answer::Failure { reason, .. } => {
+            vec![Entry::StepFailed(StepFailed { step, direction, reason: brief(reason) })]
+        }
+        Answer::Unanswered { reason } | Answer::NotTried { reason } => {
+            vec![unanswered(plan, instance, (task, direction), brief(reason), now)]
+        }
     }
 }
 
@@ -268,10 +272,10 @@ fn begin_or_ask(
             Stage::Idle => entries.extend(begin(names, plan, instance, *task, direction)),
             Stage::Failed if progress.retry => entries.extend(begin(names, plan, instance, *task, direction)),
             Stage::Failed => {
-                let what = if direction == Direction::Do {
-                    "failed, and the saga only goes forward"
-                } else {
-                    "cannot be undone"
+                let what = match direction {
+                    Direction::Do if plan.is_ending(*task) => "failed",
+                    Direction::Do => "failed, and the saga only goes forward",
+                    Direction::Undo => "cannot be undone",
                 };
                 let reason = progress.reason.as_deref().unwrap_or_default();
                 ask(
@@ -325,14 +329,15 @@ fn begin(names: &Names, plan: &Plan, instance: &Instance, task: usize, direction
     });
     match prepared {
         Ok((call, value)) => {
-            let waits_for = value
-                .zip(known.awaits.as_ref())
-                .map(|(value, awaits)| WaitsFor { events: awaits.events().cloned().collect(), value });
-            let call = variables::describe(&call.request);
+            let waits_for = value.zip(known.awaits.as_ref()).map(|(value, awaits)| WaitsFor {
+                events: awaits.events().cloned().collect(),
+                value: brief(value),
+            });
+            let call = brief(variables::describe(&call.request));
             vec![Entry::StepBegun(StepBegun { step, direction, call, key, waits_for })]
         }
         Err(why) => {
-            let reason = format!("its request cannot be made, and nothing was sent: {why}");
+            let reason = brief(format!("its request cannot be made, and nothing was sent: {why}"));
             vec![
                 Entry::StepBegun(StepBegun {
                     step: step.clone(),
@@ -375,7 +380,7 @@ fn succeeded(
 /// step that misses it says so.
 fn without_capture(plan: &Plan, task: usize, why: &str) -> Vec<Entry> {
     let known = &plan.tasks[task];
-    let reason = format!("it was done, but its answer has not what is captured of it: {why}");
+    let reason = brief(format!("it was done, but its answer has not what is captured of it: {why}"));
     vec![if known.role == Role::Compensatable && !plan.is_ending(task) {
         Entry::StepUnknown(StepUnknown { step: known.name.clone(), reason })
     } else {

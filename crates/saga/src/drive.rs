@@ -10,19 +10,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use headwater_core::{Error, RecordedEvent, Result, Version};
-use headwater_log::Clock;
+use headwater_log::{Backoff, Clock};
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{Answer, Caller};
-use crate::decide::{self, Busy};
+use crate::call::{Answer, Call, Caller};
+use crate::decide::{self, Busy, Todo};
 use crate::definition::Definition;
 use crate::history::{Direction, Entry};
 use crate::instance::{Instance, Stage, State};
@@ -58,6 +58,8 @@ pub(crate) struct Workshop {
     pub(crate) plans: Plans,
     pub(crate) caller: Arc<dyn Caller>,
     pub(crate) clock: Clock,
+    /// Whether instances are worked on.
+    pub(crate) working: watch::Receiver<bool>,
     pub(crate) table: Table,
     pub(crate) metrics: SagaMetrics,
     /// Who wants to know what happens to instances, as it does.
@@ -81,6 +83,8 @@ pub(crate) enum Rest {
     Ended(State),
     /// It waits: for news, or until then.
     Waits(State, Option<Timestamp>),
+    /// It could go on, and nobody works.
+    Stopped(State),
 }
 
 /// What was answered and is not recorded yet.
@@ -184,7 +188,13 @@ impl Workshop {
         let mut busy = Busy::new();
         let mut under_way: FuturesUnordered<Sent> = FuturesUnordered::new();
         let mut answered: Vec<Answered> = Vec::new();
+        let mut working = self.working.clone();
         loop {
+            // What was sent is answered, and that is recorded; nothing more is sent.
+            let stopped = !*working.borrow_and_update();
+            if stopped && under_way.is_empty() && answered.is_empty() {
+                return Ok(Rest::Stopped(instance.state()));
+            }
             let now = self.clock.now();
             let mut next = instance.clone();
             let mut entries = Vec::new();
@@ -194,7 +204,9 @@ impl Workshop {
                     entries.push(entry);
                 }
             }
-            entries.extend(decide::advance(&self.names, &plan, &mut next, &busy, now)?);
+            if !stopped {
+                entries.extend(decide::advance(&self.names, &plan, &mut next, &busy, now)?);
+            }
             if !entries.is_empty() {
                 match self.journal.record(name, instance.version, &entries).await {
                     Ok(()) => {
@@ -213,12 +225,12 @@ impl Workshop {
             if let Some(ended) = instance.ended {
                 return Ok(Rest::Ended(ended));
             }
-            let todo = decide::todo(&plan, &instance, &busy, now);
+            let todo = if stopped { Todo::default() } else { decide::todo(&plan, &instance, &busy, now) };
             for (task, direction) in todo.calls {
                 busy.insert((task, direction));
                 under_way.push(self.send(&plan, &instance, task, direction));
             }
-            if under_way.is_empty() {
+            if under_way.is_empty() && !stopped {
                 return Ok(Rest::Waits(instance.state(), todo.wake));
             }
             let alarm = async {
@@ -240,6 +252,7 @@ impl Workshop {
                     }
                 }
                 () = news.notified() => self.catch_up(&plan, &mut instance).await?,
+                Ok(()) = working.changed() => {}
                 () = alarm => {}
             }
         }
@@ -283,7 +296,7 @@ impl Workshop {
                     let answer = match kept {
                         Ok(()) => {
                             let begun = Instant::now();
-                            let answer = caller.call(&call).await;
+                            let answer = tried(&*caller, &call).await;
                             metrics.called(&names.saga, &call.request, direction, &answer, begun.elapsed());
                             answer
                         }
@@ -320,6 +333,20 @@ impl Workshop {
                 Entry::Compensated(_) => self.metrics.finished(&self.names.saga, State::Compensated),
                 _ => {}
             }
+        }
+    }
+}
+
+/// Sends the call, as soon as this process can.
+async fn tried(caller: &dyn Caller, call: &Call) -> Answer {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    loop {
+        match caller.call(call).await {
+            Answer::NotTried { reason } => {
+                tracing::warn!(key = call.key, "a step cannot be sent yet: {reason}");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            answer => return answer,
         }
     }
 }

@@ -68,6 +68,9 @@ pub enum Entry {
 pub struct Started {
     /// The form of this history.
     pub format: u32,
+    /// The namespace that stands in its keys to its end, wherever it is worked on later. `None` in histories that are older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The instance's name.
     pub instance: String,
     /// The digest of the definition that it follows to its end.
@@ -123,7 +126,7 @@ pub struct StepBegun {
 pub struct WaitsFor {
     /// The types of event.
     pub events: Vec<String>,
-    /// The value that correlates.
+    /// The value that correlates, for people: it may be cut.
     pub value: String,
 }
 
@@ -201,6 +204,9 @@ pub struct ReplySeen {
     pub event: Cause,
     /// Its data, brought up to date, if it is JSON.
     pub data: Json,
+    /// The data had this many bytes, more than a history keeps, and `data` is null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
 }
 
 /// Why an instance turned back.
@@ -266,8 +272,17 @@ pub struct Commanded {
     pub reason: Option<String>,
 }
 
-/// The longest reason that a person may give, in bytes: it is kept in the instance's history for good.
+/// The longest reason, in bytes: it is kept in the instance's history for good.
 const MAX_REASON_BYTES: usize = 4 << 10;
+
+/// Words for people, cut where they are longer than a history keeps.
+pub(crate) fn brief(mut words: String) -> String {
+    if words.len() > MAX_REASON_BYTES {
+        words.truncate(words.floor_char_boundary(MAX_REASON_BYTES - '…'.len_utf8()));
+        words.push('…');
+    }
+    words
+}
 
 impl Commanded {
     /// What a person wants of an instance.

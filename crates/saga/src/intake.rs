@@ -12,16 +12,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use headwater_core::{EventType, Positions, RecordedEvent, Result, Token};
+use headwater_core::{Error, EventType, Positions, RecordedEvent, Result, Token};
 use headwater_expr::{EventView, Expression, Scope, Template, Type, Upcasts, Variables};
 use headwater_log::{Filter, LogReader, StartFrom, Subscription};
 use headwater_resources::saga::SagaSpec;
+use headwater_resources::shared::WorkState;
 use tokio::sync::watch;
 
 use crate::definition::Definition;
 use crate::drive::Workshop;
-use crate::history::{Cause, Entry, FORMAT, ReplySeen, Started};
-use crate::journal::MAX_INSTANCE_BYTES;
+use crate::history::{Cause, Entry, FORMAT, ReplySeen, Started, brief};
+use crate::journal;
 use crate::json::Json;
 use crate::plan::Plan;
 
@@ -34,12 +35,16 @@ const AT_ONCE: usize = 64;
 /// Events that were none of ours after which it is kept all the same how far they were read.
 const KEEP_AFTER: u64 = 10_000;
 
+/// Bytes of a reply's data that a history keeps: an event has 1 MiB, and the rest of the entry its share of it.
+const MAX_REPLY_BYTES: usize = 768 << 10;
+
 /// What starts instances, compiled.
 #[derive(Debug)]
 pub(crate) struct Starting {
     pub(crate) plan: Arc<Plan>,
     /// Instances are started.
     pub(crate) is_open: bool,
+    namespace: String,
     events: BTreeSet<String>,
     when: Option<Expression>,
     instance: Option<Template>,
@@ -49,11 +54,11 @@ pub(crate) struct Starting {
 impl Starting {
     /// # Errors
     /// `Invalid` for what is wrong with the definition.
-    pub(crate) fn compile(spec: &SagaSpec, definition: &Definition, is_open: bool) -> Result<Self> {
+    pub(crate) fn compile(spec: &SagaSpec, definition: &Definition, namespace: &str) -> Result<Self> {
         let scope = Scope::new().with("event", headwater_expr::event_type(Type::Any));
         let invalid = |path: &str, faults: Vec<headwater_expr::Fault>| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            headwater_core::Error::invalid(path, faults.join("; "))
+            Error::invalid(path, faults.join("; "))
         };
         let compile = |path: &str, source: &str| {
             Expression::compile(source, &scope).map_err(|faults| invalid(path, faults))
@@ -66,7 +71,8 @@ impl Starting {
         let instance = spec.instance.as_ref().map(|source| Template::compile(source, &scope)).transpose();
         Ok(Self {
             plan: Arc::new(Plan::compile(definition)?),
-            is_open,
+            is_open: spec.state == WorkState::Running,
+            namespace: namespace.to_owned(),
             events: spec.start_on.events.iter().cloned().collect(),
             when: spec.start_on.when.as_ref().map(|when| compile("startOn.when", when)).transpose()?,
             instance: instance.map_err(|faults| invalid("instance", faults))?,
@@ -91,12 +97,7 @@ impl Starting {
             Some(template) => template.render(&event).map_err(said)?,
             None => view.event.stream_id.to_string(),
         };
-        if instance.is_empty() || instance.len() > MAX_INSTANCE_BYTES {
-            return Err(format!(
-                "an instance's name has 1 to {MAX_INSTANCE_BYTES} bytes, and this one has {}: correct the saga's instance",
-                instance.len()
-            ));
-        }
+        journal::check_name(&instance)?;
         let mut variables = BTreeMap::new();
         for (name, expression) in &self.variables {
             let value = expression.evaluate(&event).map_err(|error| format!("variables.{name}: {error}"))?;
@@ -104,6 +105,7 @@ impl Starting {
         }
         Ok(Some(Started {
             format: FORMAT,
+            namespace: Some(self.namespace.clone()),
             instance,
             definition: self.plan.digest.clone(),
             event: cause(view.event),
@@ -170,7 +172,7 @@ impl Intake {
             // is kept stays before both.
             let held = (!starting.is_open).then(|| positions.clone());
             if types.is_empty() {
-                self.starting.changed().await.map_err(|_| headwater_core::Error::Cancelled)?;
+                self.starting.changed().await.map_err(|_| Error::Cancelled)?;
                 continue;
             }
             let event_types = types.iter().map(EventType::new).collect::<Result<_>>()?;
@@ -183,7 +185,7 @@ impl Intake {
                     batch = subscription.next_batch(BATCH, BATCH_BYTES) => batch?,
                     changed = self.starting.changed() => match changed {
                         Ok(()) => break,
-                        Err(_) => return Err(headwater_core::Error::Cancelled),
+                        Err(_) => return Err(Error::Cancelled),
                     },
                 };
                 self.take(&starting, &plans, &batch.events).await?;
@@ -191,7 +193,7 @@ impl Intake {
                 unkept += passed;
                 *positions = batch.token.positions;
                 if held.is_none() && (!batch.events.is_empty() || unkept >= KEEP_AFTER) {
-                    self.workshop.journal.moved(positions).await?;
+                    self.workshop.journal.moved(log_id, positions).await?;
                     unkept = 0;
                 }
                 self.reached.send_replace(positions.clone());
@@ -228,32 +230,41 @@ impl Intake {
         let journal = &self.workshop.journal;
         match work {
             Work::Start(started) => {
-                let (name, event) = (started.instance.clone(), started.event.id);
-                if journal.start(&name, event, &Entry::Started(started)).await? {
-                    count(&self.counts.started);
-                    self.workshop.table.wake(&name);
-                } else {
-                    count(&self.counts.ignored);
+                let (name, event) = (started.instance.clone(), started.event.clone());
+                match journal.start(&name, event.id, &Entry::Started(started)).await {
+                    Ok(true) => {
+                        count(&self.counts.started);
+                        self.workshop.table.wake(&name);
+                    }
+                    Ok(false) => count(&self.counts.ignored),
+                    // It never fits, and others come after it.
+                    Err(Error::Invalid { message, .. }) => {
+                        self.refuse(
+                            event,
+                            format!("what is kept of it does not fit the saga's log: {message}"),
+                        )
+                        .await?;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Work::Refuse(event, reason) => {
-                count(&self.counts.not_started);
-                tracing::warn!(
-                    saga = self.workshop.names.saga,
-                    event = %event.id,
-                    "an event cannot start an instance: {reason}"
-                );
-                journal.not_started(event, reason).await?;
-            }
+            Work::Refuse(event, reason) => self.refuse(event, reason).await?,
             Work::Reply(event, expression, value, data) => {
+                let size = data.as_str().len();
+                let left_out = (size > MAX_REPLY_BYTES).then_some(size as u64);
+                let data = if left_out.is_some() { Json::null() } else { data };
                 let mut matched = false;
                 for waiting in journal.waiting(&expression, &value).await? {
                     if !waiting.events.contains(&event.event_type) {
                         continue;
                     }
                     matched = true;
-                    let reply =
-                        ReplySeen { step: waiting.step.clone(), event: event.clone(), data: data.clone() };
+                    let reply = ReplySeen {
+                        step: waiting.step.clone(),
+                        event: event.clone(),
+                        data: data.clone(),
+                        left_out,
+                    };
                     journal
                         .reply(&waiting.instance, &waiting.step, event.id, &Entry::ReplySeen(reply))
                         .await?;
@@ -263,6 +274,12 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    async fn refuse(&self, event: Cause, reason: String) -> Result<()> {
+        count(&self.counts.not_started);
+        tracing::warn!(saga = self.workshop.names.saga, event = %event.id, "an event cannot start an instance: {reason}");
+        self.workshop.journal.not_started(event, brief(reason)).await
     }
 }
 

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use headwater_core::{
-    Append, Appended, Error, EventType, Expected, NewEvent, Positions, RecordedEvent, Result, StreamId,
-    Version,
+    Append, Appended, Error, EventType, Expected, LogId, NewEvent, Positions, RecordedEvent, Result,
+    StreamId, Version,
 };
 use headwater_log::{Backoff, Direction, LogReader, LogWriter, ReadStream};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ const INTAKE: &str = "intake";
 const NOT_STARTED: &str = "not-started";
 
 /// The longest name of an instance: a stream id has 255 bytes.
-pub(crate) const MAX_INSTANCE_BYTES: usize = 240;
+const MAX_INSTANCE_BYTES: usize = 240;
 
 /// Of ids that are derived from others. Never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_2d9e_3b41_4e0c_9f1d_5a7e_8c42_1b60);
@@ -52,6 +52,9 @@ pub(crate) struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Moved {
     positions: Vec<(u16, u64)>,
+    /// The log that the positions are of. `None` in what is older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log_id: Option<LogId>,
 }
 
 /// An event that should have started an instance and could not.
@@ -130,6 +133,9 @@ impl Journal {
     }
 
     /// Starts an instance; false when it was started before by another event.
+    ///
+    /// # Errors
+    /// `Invalid` when the name or what is kept of the event does not fit the log; else as [`append`](Self::append).
     pub(crate) async fn start(&self, instance: &str, event: Uuid, entry: &Entry) -> Result<bool> {
         let new = NewEvent { id: derived(&[event.as_bytes(), b"start"]), ..entry.encode()? };
         match self.append(instance_stream(instance)?, Expected::NoStream, vec![new]).await {
@@ -195,16 +201,19 @@ impl Journal {
         events.iter().map(|event| Definition::decode(&event.data)).collect()
     }
 
-    /// Keeps how far the event stream has been taken in.
-    pub(crate) async fn moved(&self, positions: &Positions) -> Result<()> {
+    /// Keeps how far the event stream, which is the log `log_id`, has been taken in.
+    pub(crate) async fn moved(&self, log_id: LogId, positions: &Positions) -> Result<()> {
         let positions =
             positions.iter().map(|(partition, position)| (partition.get(), position.get())).collect();
-        let event = json("Moved", &Moved { positions })?;
+        let event = json("Moved", &Moved { positions, log_id: Some(log_id) })?;
         self.append(StreamId::new(INTAKE)?, Expected::Any, vec![event]).await.map(drop)
     }
 
-    /// How far the event stream has been taken in: the furthest that was ever kept.
-    pub(crate) async fn intake(&self) -> Result<Option<Positions>> {
+    /// How far the event stream, which is the log `log_id`, has been taken in: the furthest that was ever kept.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when what is kept is of another log: its positions mean nothing here.
+    pub(crate) async fn intake(&self, log_id: LogId) -> Result<Option<Positions>> {
         let page = self
             .reader
             .read_stream(ReadStream {
@@ -217,6 +226,12 @@ impl Journal {
             .await?;
         let Some(event) = page.events.first() else { return Ok(None) };
         let moved: Moved = read(event)?;
+        if let Some(known) = moved.log_id.filter(|known| *known != log_id) {
+            return Err(Error::failed_precondition(format!(
+                "the saga has followed the event log {known} so far, and this one is {log_id}: instances would be started twice or not at all; \
+                 give it the event store that it followed, or a data directory of its own for this one"
+            )));
+        }
         let positions = moved.positions.into_iter().map(|(partition, position)| {
             (headwater_core::Partition::new(partition), headwater_core::Position::new(position))
         });
@@ -265,6 +280,24 @@ pub(crate) fn is_definitions(stream_id: &str) -> bool {
 /// The prefix of the streams that are histories.
 pub(crate) const fn instances() -> &'static str {
     INSTANCE
+}
+
+/// Whether an instance can be called so, or why not.
+pub(crate) fn check_name(instance: &str) -> Result<(), String> {
+    if instance.is_empty() || instance.len() > MAX_INSTANCE_BYTES {
+        return Err(format!(
+            "an instance's name has 1 to {MAX_INSTANCE_BYTES} bytes, and this one has {}: correct the saga's instance",
+            instance.len()
+        ));
+    }
+    // It is asked for by its name in URLs, as streams are.
+    match StreamId::new(instance).and_then(|_| instance_stream(instance)) {
+        Ok(_) => Ok(()),
+        Err(Error::Invalid { message, .. }) => {
+            Err(format!("{instance:?} cannot name an instance: {message}"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn instance_stream(instance: &str) -> Result<StreamId> {

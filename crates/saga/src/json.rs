@@ -36,6 +36,11 @@ impl Json {
         Self(serde_json::value::to_raw_value(text).expect("a text has a JSON form"))
     }
 
+    /// Null.
+    pub(crate) fn null() -> Self {
+        Self::of(&Value::Null)
+    }
+
     /// What serde gives.
     pub(crate) fn of_value(value: &serde_json::Value) -> Self {
         Self(serde_json::value::to_raw_value(value).expect("a value has a JSON form"))

@@ -86,6 +86,7 @@ impl SagaMetrics {
             Answer::Success(_) => "success",
             Answer::Failure { .. } => "failure",
             Answer::Unanswered { .. } => "unanswered",
+            Answer::NotTried { .. } => "not_tried",
         };
         self.call_seconds.get_or_create(&KindLabels { saga: saga.clone(), kind }).observe(took.as_secs_f64());
         self.calls.get_or_create(&CallLabels { saga, way: direction.as_str(), kind, outcome }).inc();

@@ -175,6 +175,11 @@ impl Plan {
         self.on_completed == Some(task) || self.on_compensated == Some(task)
     }
 
+    /// What the steps capture, by name.
+    pub(crate) fn captured(&self) -> impl Iterator<Item = &str> {
+        self.tasks.iter().flat_map(|task| &task.capture).map(|(name, _)| name.as_str())
+    }
+
     /// The types of event that some step waits for.
     pub(crate) fn awaited(&self) -> impl Iterator<Item = &Awaits> {
         self.tasks.iter().filter_map(|task| task.awaits.as_ref())
@@ -258,7 +263,7 @@ impl Compiler {
             .filter_map(|(name, source)| Some((name.clone(), self.expression(source, &answered, path)?)))
             .collect();
         let compensation = work.compensation.as_ref().and_then(|compensation| {
-            // What the step captures may be missing when it is undone, if it is unknown whether it was done; expressions may say has().
+            // What the step captures is null when it is undone, if it is unknown whether it was done.
             let before = self.scope.clone();
             for name in work.capture.keys() {
                 self.know(name);

@@ -122,9 +122,11 @@ impl SagaService {
         let stop = CancellationToken::new();
         let journal = Journal::new(Arc::clone(&parts.log), parts.writer, stop.clone());
         let definition = Definition::new(spec, stream);
-        let starting = Starting::compile(spec, &definition, spec.state == WorkState::Running)?;
+        let starting = Starting::compile(spec, &definition, &parts.namespace)?;
+        let working = watch::channel(spec.state != WorkState::Stopped).0;
         let workshop = Arc::new(Workshop {
             names: Names { namespace: parts.namespace, saga: parts.name },
+            working: working.subscribe(),
             journal,
             plans: Plans::default(),
             caller: parts.caller,
@@ -136,11 +138,12 @@ impl SagaService {
         });
         workshop.read_definitions().await?;
         workshop.define(&starting.plan, &definition).await?;
-        let positions = if let Some(positions) = workshop.journal.intake().await? {
+        let log_id = parts.events.descriptor().log_id;
+        let positions = if let Some(positions) = workshop.journal.intake(log_id).await? {
             positions
         } else {
             let end = headwater_log::end(&*parts.events).await?;
-            workshop.journal.moved(&end).await?;
+            workshop.journal.moved(log_id, &end).await?;
             end
         };
         let (starting, receiver) = watch::channel(Arc::new(starting));
@@ -150,7 +153,7 @@ impl SagaService {
             starting,
             definition: Mutex::new(definition),
             permits: Mutex::new(Arc::new(Semaphore::new(spec.max_in_flight as usize))),
-            working: watch::channel(spec.state != WorkState::Stopped).0,
+            working,
             reached: watch::channel(positions.clone()).0,
             message: Mutex::default(),
             stop: stop.clone(),
@@ -203,7 +206,7 @@ impl SagaService {
     /// `Invalid` when it cannot be compiled: then nothing is changed.
     pub async fn reconcile(&self, spec: &SagaSpec, stream: &EventStreamSpec) -> Result<()> {
         let definition = Definition::new(spec, stream);
-        let starting = Starting::compile(spec, &definition, spec.state == WorkState::Running)?;
+        let starting = Starting::compile(spec, &definition, &self.0.workshop.names.namespace)?;
         self.0.workshop.define(&starting.plan, &definition).await?;
         *self.0.definition.lock().unwrap_or_else(PoisonError::into_inner) = definition;
         *self.0.permits.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -256,10 +259,30 @@ impl SagaService {
     /// # Errors
     /// As the saga's log.
     pub async fn open(&self, states: &[State], after: Option<&str>, limit: usize) -> Result<Vec<Summary>> {
-        let load = |name: Arc<str>| async move { self.0.workshop.load(&name).await };
+        let load = |name: Arc<str>| async move { self.summary(&name).await };
         let names = self.0.workshop.table.names(states, after, limit);
         let loaded: Vec<_> = stream::iter(names.into_iter().map(load)).buffered(LOADED).try_collect().await?;
-        Ok(loaded.iter().flatten().map(|(plan, instance)| Summary::of(plan, instance)).collect())
+        Ok(loaded.into_iter().flatten().collect())
+    }
+
+    /// `None` when it has no history.
+    async fn summary(&self, name: &str) -> Result<Option<Summary>> {
+        let workshop = &self.0.workshop;
+        let events = workshop.journal.history(name, Version::ZERO).await?;
+        match workshop.fold(name, &events).await {
+            Ok(folded) => Ok(folded.map(|(plan, instance)| self.now(Summary::of(&plan, &instance)))),
+            // One history that cannot be read hides no other.
+            Err(error @ Error::Corrupt { .. }) => Ok(Summary::of_corrupt(name, &events, &error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the history does not say: that it cannot be added to.
+    fn now(&self, summary: Summary) -> Summary {
+        match self.0.workshop.table.stuck(&summary.instance) {
+            Some(reason) => Summary { state: State::NeedsAttention, reason: Some(reason), ..summary },
+            None => summary,
+        }
     }
 
     /// Instances that have ended in one of the `states`, in the order of the saga's log, after the place `after`; and the place to read
@@ -298,7 +321,8 @@ impl SagaService {
         let Some((plan, instance)) = self.0.workshop.fold(name, &events).await? else {
             return Err(self.no_instance(name));
         };
-        Shown::of(&self.0.workshop.names, &plan, &instance, &events)
+        let shown = Shown::of(&self.0.workshop.names, &plan, &instance, &events)?;
+        Ok(Shown { summary: self.now(shown.summary), ..shown })
     }
 
     fn no_instance(&self, name: &str) -> Error {
@@ -505,6 +529,10 @@ async fn dispatch(service: SagaService) {
                 match rest {
                     Ok(Rest::Ended(_)) => return workshop.table.remove(&name),
                     Ok(Rest::Waits(state, wake)) => return workshop.table.rest(&name, state, wake),
+                    Ok(Rest::Stopped(state)) => {
+                        workshop.table.rest(&name, state, None);
+                        return workshop.table.wake(&name);
+                    }
                     Err(Error::Cancelled) => return,
                     Err(error) if error.is_retryable() => {
                         tracing::warn!(saga = workshop.names.saga, instance = %name, %error, "is worked on again");
@@ -512,7 +540,7 @@ async fn dispatch(service: SagaService) {
                     }
                     Err(error) => {
                         tracing::error!(saga = workshop.names.saga, instance = %name, %error, "an instance cannot go on");
-                        return workshop.table.rest(&name, State::NeedsAttention, None);
+                        return workshop.table.stick(&name, &error.to_string());
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! An instance as people and programs see it.
 
-use headwater_core::{RecordedEvent, Result};
+use headwater_core::{Error, RecordedEvent, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -50,12 +50,26 @@ impl Summary {
         }
     }
 
+    /// An instance whose history cannot be followed; `None` when it has none.
+    pub(crate) fn of_corrupt(name: &str, events: &[RecordedEvent], error: &Error) -> Option<Self> {
+        let (first, last) = (events.first()?, events.last()?);
+        Some(Self {
+            instance: name.to_owned(),
+            state: State::NeedsAttention,
+            at: Vec::new(),
+            reason: Some(error.to_string()),
+            started_at: first.recorded_at,
+            changed_at: last.recorded_at,
+            definition: String::new(),
+        })
+    }
+
     pub(crate) fn of_ended(event: &RecordedEvent) -> Result<Self> {
         let (state, ended) = match Entry::decode(event)? {
             Entry::Compensated(ended) => (State::Compensated, ended),
             Entry::Completed(ended) => (State::Completed, ended),
             other => {
-                return Err(headwater_core::Error::internal(format!("{} is no end", other.event_type())));
+                return Err(Error::internal(format!("{} is no end", other.event_type())));
             }
         };
         Ok(Self {

@@ -34,6 +34,8 @@ struct Inner {
 struct Slot {
     state: State,
     at: At,
+    /// Why it cannot be worked on, if that is so.
+    stuck: Option<Box<str>>,
 }
 
 impl Slot {
@@ -65,7 +67,9 @@ impl Table {
         match inner.slots.get_mut(name) {
             None => {
                 let name: Arc<str> = name.into();
-                inner.slots.insert(Arc::clone(&name), Slot { state: State::Running, at: At::Queued });
+                inner
+                    .slots
+                    .insert(Arc::clone(&name), Slot { state: State::Running, at: At::Queued, stuck: None });
                 *inner.counts.entry(State::Running).or_default() += 1;
                 inner.queue.push_back(name);
             }
@@ -92,6 +96,7 @@ impl Table {
             let Some(slot) = inner.slots.get_mut(&name) else { continue };
             let notify = Arc::new(Notify::new());
             slot.at = At::Active(false, Arc::clone(&notify));
+            slot.stuck = None;
             return Some((name, notify));
         }
     }
@@ -123,6 +128,19 @@ impl Table {
                 self.timed.notify_one();
             }
         }
+    }
+
+    /// It cannot be worked on, and a person has to look. It is tried again when there is news.
+    pub(crate) fn stick(&self, name: &Arc<str>, reason: &str) {
+        if let Some(slot) = self.lock().slots.get_mut(name) {
+            slot.stuck = Some(reason.into());
+        }
+        self.rest(name, State::NeedsAttention, None);
+    }
+
+    /// Why an instance cannot be worked on, if that is so.
+    pub(crate) fn stuck(&self, name: &str) -> Option<String> {
+        self.lock().slots.get(name)?.stuck.as_deref().map(str::to_owned)
     }
 
     /// What it is doing, while somebody works on it.

@@ -1,6 +1,6 @@
 //! What expressions see, and what is made of them: requests, correlation values, what is kept of an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_expr::{EvaluationError, Value, Variables};
 
@@ -17,11 +17,14 @@ pub(crate) struct Names {
     pub(crate) saga: String,
 }
 
+/// What a step may keep of an answer, in bytes of JSON: it is one entry of the history, and every later expression has it in memory.
+const MAX_CAPTURED_BYTES: usize = 512 << 10;
+
 /// The key of a step in one direction, whatever is tried how often.
 pub(crate) fn key(names: &Names, instance: &Instance, task: &Task, direction: Direction) -> String {
     format!(
         "{}/{}/{}/{}/{}/{}",
-        names.namespace,
+        instance.started.namespace.as_ref().unwrap_or(&names.namespace),
         names.saga,
         instance.started.instance,
         instance.started.event.id,
@@ -44,7 +47,14 @@ pub(crate) fn call(
         Direction::Undo => task.compensation.as_ref().unwrap_or(&task.action),
     };
     let failure = failure(instance);
-    let variables = variables(instance, failure.as_ref())?;
+    let mut variables = variables(instance, failure.as_ref())?;
+    if instance.turned.is_some() {
+        // Nobody knows what a step would have kept that failed, was skipped, or may have been done.
+        let known: BTreeSet<&str> = instance.values().map(|(name, _)| name).collect();
+        for name in plan.captured().filter(|name| !known.contains(name)) {
+            variables.set(name, Value::Null);
+        }
+    }
     let said = |error: EvaluationError| error.to_string();
     let request = match action {
         Action::Http { method, url, headers, body, tls } => {
@@ -137,20 +147,34 @@ pub(crate) fn capture(
     }
     if let Some(reply) = reply {
         let cause = &reply.event;
-        let event = Value::map([
+        let mut event = vec![
             ("id", Value::from(cause.id.to_string())),
             ("type", Value::from(cause.event_type.as_str())),
             ("streamId", Value::from(cause.stream_id.as_str())),
             ("partition", Value::from(u64::from(cause.partition))),
             ("position", Value::from(cause.position)),
             ("time", Value::from(cause.time)),
-            ("data", reply.data.value().map_err(|error| format!("the reply: {error}"))?),
-        ]);
-        variables.set("event", event);
+        ];
+        if reply.left_out.is_none() {
+            event.push(("data", reply.data.value().map_err(|error| format!("the reply: {error}"))?));
+        }
+        variables.set("event", Value::map(event));
     }
+    let left_out = match reply.and_then(|reply| reply.left_out) {
+        Some(bytes) => format!(" (the reply's data of {bytes} bytes is more than a history keeps)"),
+        None => String::new(),
+    };
+    let mut size = 0;
     let one = |(name, expression): &(String, headwater_expr::Expression)| {
-        let value = expression.evaluate(&variables).map_err(|error| format!("{name}: {error}"))?;
-        Ok((name.clone(), Json::of(&value)))
+        let value = expression.evaluate(&variables).map_err(|error| format!("{name}: {error}{left_out}"))?;
+        let value = Json::of(&value);
+        size += value.as_str().len();
+        if size > MAX_CAPTURED_BYTES {
+            return Err(format!(
+                "{name}: what is captured has {size} bytes or more, and a history keeps at most {MAX_CAPTURED_BYTES} of a step: capture less"
+            ));
+        }
+        Ok((name.clone(), value))
     };
     task.capture.iter().map(one).collect()
 }

@@ -70,7 +70,7 @@ async fn a_directory_is_used_by_one_process() -> Result<()> {
     let second =
         ["dev", &path, "--data-dir", &data, "--listen", "127.0.0.1:0", "--query-listen", "127.0.0.1:0"];
     let done = run(&second).await?;
-    done.failed(3, &format!("{data} is in use by another `headwater dev`"));
+    done.failed(3, &format!("{data} is in use by another process of Headwater"));
     done.failed(3, &pid);
     running.append("a", "Noted", "1").await?;
     Ok(())

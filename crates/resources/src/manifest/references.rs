@@ -6,8 +6,8 @@ use super::{ConfigMaps, Elsewhere, Manifests, Resource, yaml};
 use crate::EventStream;
 use crate::event_stream::EventTypeSpec;
 use crate::fault::{Fault, Path, Problem, suggest};
-use crate::saga::{HttpAction, Saga, Work};
-use crate::shared::ConfigMapKeyRef;
+use crate::saga::{AppendAction, Saga, Work};
+use crate::shared::{ConfigMapKeyRef, SecretKeyRef};
 
 /// Looks up what the resources refer to, and puts schemas from ConfigMaps in their place. `streams` are the names of all event
 /// streams, those with faults included.
@@ -34,6 +34,9 @@ pub(super) fn resolve(manifests: &mut Manifests, streams: &[&str]) {
     }
     for saga in sagas.iter() {
         faults.extend(find(&saga.spec.stream_ref.name, reference()).map(|problem| saga.locate(problem)));
+        for (stream, path) in appended_streams(&saga.resource) {
+            faults.extend(find(stream, path).map(|problem| saga.locate(problem)));
+        }
         for (header, path) in secret_headers(&saga.resource) {
             if let Err(missing) = secrets.get(&header.name, &header.key) {
                 faults.push(saga.locate(Problem::new(path, missing.message, missing.remedy)));
@@ -87,29 +90,58 @@ fn schema_from(config_maps: &ConfigMaps, reference: &ConfigMapKeyRef) -> Result<
 }
 
 /// The Secrets that a saga's calls need, and where they are named.
-fn secret_headers(saga: &Saga) -> Vec<(crate::shared::SecretKeyRef, Path)> {
+fn secret_headers(saga: &Saga) -> Vec<(&SecretKeyRef, Path)> {
     let mut found = Vec::new();
-    let steps = Path::root().field("spec").field("steps");
-    for (index, step) in saga.spec.steps.iter().enumerate() {
-        let path = steps.index(index);
-        of_work(&step.work, &path, &mut found);
-        for (branch, inner) in step.parallel.iter().flat_map(|parallel| parallel.steps.iter().enumerate()) {
-            of_work(&inner.work, &path.field("parallel").field("steps").index(branch), &mut found);
+    for (work, path) in works(saga) {
+        let action = work.action.as_ref().and_then(|action| action.http.as_ref());
+        let compensation = work.compensation.as_ref().and_then(|compensation| compensation.http.as_ref());
+        for (http, field) in [(action, "action"), (compensation, "compensation")] {
+            let headers = http.map_or(&[][..], |http| &http.headers);
+            for (index, header) in headers.iter().enumerate() {
+                if let Some(source) = &header.value_from {
+                    let path = path.field(field).field("http").field("headers").index(index);
+                    found.push((&source.secret_key_ref, path.field("valueFrom").field("secretKeyRef")));
+                }
+            }
         }
     }
     found
 }
 
-fn of_work(work: &Work, path: &Path, found: &mut Vec<(crate::shared::SecretKeyRef, Path)>) {
-    let action = work.action.as_ref().and_then(|action| action.http.as_ref());
-    let compensation = work.compensation.as_ref().and_then(|compensation| compensation.http.as_ref());
-    for (http, field) in [(action, "action"), (compensation, "compensation")] {
-        let Some(HttpAction { headers, .. }) = http else { continue };
-        for (index, header) in headers.iter().enumerate() {
-            if let Some(source) = &header.value_from {
-                let path = path.field(field).field("http").field("headers").index(index);
-                found.push((source.secret_key_ref.clone(), path.field("valueFrom").field("secretKeyRef")));
-            }
+/// The event streams that a saga appends to and names, and where.
+fn appended_streams(saga: &Saga) -> Vec<(&str, Path)> {
+    let mut appends = Vec::new();
+    for (work, path) in works(saga) {
+        let action = work.action.as_ref().and_then(|action| action.append.as_ref());
+        let compensation = work.compensation.as_ref().and_then(|compensation| compensation.append.as_ref());
+        appends.extend(action.map(|append| (append, path.field("action"))));
+        appends.extend(compensation.map(|append| (append, path.field("compensation"))));
+    }
+    let spec = Path::root().field("spec");
+    for (ending, field) in
+        [(&saga.spec.on_completed, "onCompleted"), (&saga.spec.on_compensated, "onCompensated")]
+    {
+        appends.extend(ending.as_ref().map(|ending| (&ending.append, spec.field(field))));
+    }
+    appends
+        .into_iter()
+        .filter_map(|(append, path): (&AppendAction, Path)| {
+            let stream = append.stream_ref.as_ref()?;
+            Some((stream.name.as_str(), path.field("append").field("streamRef").field("name")))
+        })
+        .collect()
+}
+
+/// What a saga's steps do, those within `parallel` included, and where it is written.
+fn works(saga: &Saga) -> Vec<(&Work, Path)> {
+    let mut found = Vec::new();
+    let steps = Path::root().field("spec").field("steps");
+    for (index, step) in saga.spec.steps.iter().enumerate() {
+        let path = steps.index(index);
+        found.push((&step.work, path.clone()));
+        for (branch, inner) in step.parallel.iter().flat_map(|parallel| parallel.steps.iter().enumerate()) {
+            found.push((&inner.work, path.field("parallel").field("steps").index(branch)));
         }
     }
+    found
 }

@@ -130,6 +130,10 @@ pub struct HttpAction {
     pub tls: Option<ClientTls>,
 }
 
+/// Headers that say how a message is framed: with another value than the transport's, its end would be in doubt.
+pub const FRAMING_HEADERS: [&str; 7] =
+    ["connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"];
+
 /// A header of an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,14 +1,17 @@
 //! Sagas: names, roles, compensations, and every expression with the variables that are known where it stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use headwater_expr::{Scope, Type};
 use serde_json::Value;
 
-use super::{expression, scope};
+use super::{address, expression, scope};
 use crate::event_stream::EventStream;
 use crate::fault::{Path, Problem};
-use crate::saga::{AppendAction, CompensationType, GrpcAction, HttpAction, Role, Saga, Step, Work};
+use crate::saga::{
+    AppendAction, AwaitReply, CompensationType, FRAMING_HEADERS, GrpcAction, Header, HttpAction, Role, Saga,
+    Step, Work,
+};
 use crate::shared::Cel;
 
 /// Names that expressions have besides the saga's variables, and what they stand for.
@@ -24,8 +27,9 @@ pub fn saga(saga: &Saga, stream: Option<&EventStream>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = Path::root().field("spec");
     let variables = start(saga, stream, &spec, &mut problems);
+    let given = variables.len();
     let mut checker =
-        Checker { names: HashMap::new(), pivot: None, variables, stream, problems: &mut problems };
+        Checker { names: HashMap::new(), pivot: None, variables, given, stream, problems: &mut problems };
     let steps = spec.field("steps");
     for (index, step) in saga.spec.steps.iter().enumerate() {
         let path = steps.index(index);
@@ -63,6 +67,10 @@ fn start(
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, Type)> {
     let mut variables = Vec::new();
+    let types = spec.field("startOn").field("events");
+    for (index, name) in saga.spec.start_on.events.iter().enumerate() {
+        event_type(name, &types.index(index), problems);
+    }
     let data = scope::data(stream, saga.spec.start_on.events.iter().map(String::as_str));
     let scope = Scope::new().with("event", headwater_expr::event_type(data));
     if let Some(when) = &saga.spec.start_on.when {
@@ -80,6 +88,13 @@ fn start(
     variables
 }
 
+fn event_type(name: &str, path: &Path, problems: &mut Vec<Problem>) {
+    if name.chars().any(char::is_control) {
+        let message = format!("{name:?} has a control character, and no event's type has one");
+        problems.push(Problem::new(path.clone(), message, "remove it"));
+    }
+}
+
 fn own_name(name: &str, path: &Path, problems: &mut Vec<Problem>) {
     if let Some((_, what)) = OWN_NAMES.iter().find(|(own, _)| *own == name) {
         let message = format!("\"{name}\" is {what}, and cannot be another variable");
@@ -90,8 +105,10 @@ fn own_name(name: &str, path: &Path, problems: &mut Vec<Problem>) {
 struct Checker<'a> {
     names: HashMap<String, Path>,
     pivot: Option<Path>,
-    /// What is known where the check stands.
+    /// What is known where the check stands: what is known from the start, then what steps capture.
     variables: Vec<(String, Type)>,
+    /// How many are known from the start.
+    given: usize,
     stream: Option<&'a EventStream>,
     problems: &'a mut Vec<Problem>,
 }
@@ -178,6 +195,14 @@ impl Checker<'_> {
         self.scope().with("failure", Type::object(fields))
     }
 
+    /// When everything is undone: what steps capture is null where they did not come to it.
+    fn scope_undone(&self) -> Scope {
+        let captured = self.variables[self.given..].iter();
+        captured.fold(self.scope_back(), |scope, (name, known)| {
+            scope.with(name.as_str(), Type::nullable(known.clone()))
+        })
+    }
+
     fn expressions(&mut self, step: &Step, path: &Path) {
         // Steps side by side see what was known before, not each other's.
         let mut captured = Vec::new();
@@ -196,6 +221,20 @@ impl Checker<'_> {
         }
     }
 
+    fn reply_types(&mut self, reply: &AwaitReply, path: &Path) {
+        for (field, types) in [("success", &reply.success), ("failure", &reply.failure)] {
+            for (index, name) in types.iter().enumerate() {
+                event_type(name, &path.field(field).index(index), self.problems);
+            }
+        }
+        for (index, name) in reply.failure.iter().enumerate() {
+            if reply.success.contains(name) {
+                let message = format!("\"{name}\" means success as well");
+                self.problem(path.field("failure").index(index), message, "let it mean one of the two");
+            }
+        }
+    }
+
     /// Gives what is captured.
     fn work_expressions(&mut self, work: &Work, path: &Path) -> Vec<(String, Type)> {
         let scope = self.scope();
@@ -208,7 +247,9 @@ impl Checker<'_> {
             answered = answered.with("response", response());
         }
         if let Some(reply) = &work.await_reply {
-            let path = path.field("awaitReply").field("correlate");
+            let path = path.field("awaitReply");
+            self.reply_types(reply, &path);
+            let path = path.field("correlate");
             let types = reply.success.iter().chain(&reply.failure).map(String::as_str);
             let event = headwater_expr::event_type(scope::data(self.stream, types));
             self.correlation(
@@ -228,9 +269,9 @@ impl Checker<'_> {
             captured.push((name.clone(), compiled.map_or(Type::Any, |compiled| compiled.result().clone())));
         }
         if let Some(compensation) = &work.compensation {
-            let scope = captured
-                .iter()
-                .fold(self.scope_back(), |scope, (name, known)| scope.with(name.as_str(), known.clone()));
+            let scope = captured.iter().fold(self.scope_back(), |scope, (name, known)| {
+                scope.with(name.as_str(), Type::nullable(known.clone()))
+            });
             let path = path.field("compensation");
             self.calls(
                 compensation.http.as_ref(),
@@ -249,7 +290,7 @@ impl Checker<'_> {
             self.append(&ending.append, &scope, &spec.field("onCompleted").field("append"));
         }
         if let Some(ending) = &saga.spec.on_compensated {
-            let scope = self.scope_back();
+            let scope = self.scope_undone();
             self.append(&ending.append, &scope, &spec.field("onCompensated").field("append"));
         }
     }
@@ -266,19 +307,7 @@ impl Checker<'_> {
             let path = path.field("http");
             expression::template(&http.url, scope, &path.field("url"), self.problems);
             self.scheme(&http.url, &path.field("url"));
-            for (index, header) in http.headers.iter().enumerate() {
-                if let Some(value) = &header.value {
-                    let path = path.field("headers").index(index).field("value");
-                    expression::template(value, scope, &path, self.problems);
-                }
-                if header.name.eq_ignore_ascii_case("idempotency-key") {
-                    self.problem(
-                        path.field("headers").index(index).field("name"),
-                        "the idempotency key is the step's own: it must not change over repetitions",
-                        "remove this header",
-                    );
-                }
-            }
+            self.headers(&http.headers, scope, &path.field("headers"));
             if let Some(body) = &http.body {
                 self.shape(body, scope, &path.field("body"));
             }
@@ -287,7 +316,41 @@ impl Checker<'_> {
             self.append(append, scope, &path.field("append"));
         }
         if let Some(grpc) = grpc {
-            self.shape(&grpc.request, scope, &path.field("grpc").field("request"));
+            let path = path.field("grpc");
+            self.shape(&grpc.request, scope, &path.field("request"));
+            if let Some(fault) = address::fault_with_port(&grpc.address) {
+                self.problem(path.field("address"), fault, "write HOST:PORT");
+            }
+        }
+    }
+
+    fn headers(&mut self, headers: &[Header], scope: &Scope, path: &Path) {
+        let mut names = HashSet::new();
+        for (index, header) in headers.iter().enumerate() {
+            let path = path.index(index);
+            if let Some(value) = &header.value {
+                expression::template(value, scope, &path.field("value"), self.problems);
+            }
+            let name = header.name.to_ascii_lowercase();
+            if name == "idempotency-key" {
+                self.problem(
+                    path.field("name"),
+                    "the idempotency key is the step's own: it must not change over repetitions",
+                    "remove this header",
+                );
+            } else if FRAMING_HEADERS.contains(&name.as_str()) {
+                let message = format!(
+                    "\"{}\" says how the message is framed, and is the connection's own",
+                    header.name
+                );
+                self.problem(path.field("name"), message, "remove this header");
+            } else if !names.insert(name) {
+                let message = format!(
+                    "there is another header \"{}\": capital letters make no difference",
+                    header.name
+                );
+                self.problem(path.field("name"), message, "give it once");
+            }
         }
     }
 
@@ -304,11 +367,17 @@ impl Checker<'_> {
                 "it is no address of HTTP",
                 "begin it with http:// or https:// and a host",
             );
+            return;
+        }
+        let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        if let Some(fault) = Some(authority).filter(|it| !it.contains("${")).and_then(address::fault) {
+            self.problem(path.clone(), fault, "write http://HOST:PORT/PATH, or https://");
         }
     }
 
     fn append(&mut self, append: &AppendAction, scope: &Scope, path: &Path) {
         expression::template(&append.stream_id, scope, &path.field("streamId"), self.problems);
+        event_type(&append.r#type, &path.field("type"), self.problems);
         self.shape(&append.data, scope, &path.field("data"));
     }
 

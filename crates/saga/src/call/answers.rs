@@ -10,8 +10,10 @@ use headwater_expr::Value;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use rustix::io::Errno;
 use serde::Serialize;
 
+use super::Answer;
 use crate::json::Json;
 
 /// Bytes of an answer's body that are kept. An event holds 1 MiB, and expressions hold all of a history in memory.
@@ -118,6 +120,26 @@ pub(super) fn short(text: &str) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
+}
+
+/// The answer to a request that came to no answer because of `error`, which `fault` describes.
+pub(super) fn broken(error: &(dyn Error + 'static), fault: String) -> Answer {
+    if is_our_lack(error) { Answer::NotTried { reason: fault } } else { Answer::unanswered(fault) }
+}
+
+/// Whether this process could make no socket: it has as many files or as much memory as it may have.
+fn is_our_lack(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if let Some(code) = code {
+            return [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+                .iter()
+                .any(|lack| lack.raw_os_error() == code);
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error and what caused it, each said once.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use bytes::Bytes;
-use headwater_resources::saga::HttpMethod;
+use headwater_resources::saga::{FRAMING_HEADERS, HttpMethod};
 use headwater_resources::shared::{ClientTls, TlsMode};
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -14,17 +14,6 @@ use tonic::body::Body;
 use super::answers::{self, Answered, MAX_BODY};
 use super::connections::{Connections, Protocol};
 use super::{Answer, Call, HeaderValue as Value, HttpRequest, Response, Surroundings, Trace};
-
-/// Headers that say how a message is framed: with another value than the transport's, its end would be in doubt.
-const FRAMING: &[HeaderName] = &[
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// The shortest word within a Secret's value that is taken out of answers by itself. A shorter one might stand there by chance.
 const MIN_SECRET: usize = 8;
@@ -65,13 +54,21 @@ async fn attempt(
     *message.headers_mut() = headers;
 
     let fault = |fault: String| match &address {
-        Some(address) => Answer::unanswered(format!("at {address}: {fault}")),
-        None => Answer::unanswered(fault),
+        Some(address) => format!("at {address}: {fault}"),
+        None => fault,
     };
-    let answer = client.request(message).await.map_err(|error| fault(answers::causes(&error)))?;
+    let answer = client.request(message).await.map_err(|error| {
+        let fault = fault(answers::causes(&error));
+        if error.is_connect() { answers::broken(&error, fault) } else { Answer::unanswered(fault) }
+    })?;
     let (head, body) = answer.into_parts();
     let body = answers::read(body).await.map_err(|error| {
-        fault(format!("answered {}, but not to its end: {}", named(head.status), answers::causes(&error)))
+        let fault = fault(format!(
+            "answered {}, but not to its end: {}",
+            named(head.status),
+            answers::causes(&error)
+        ));
+        Answer::unanswered(fault)
     })?;
     Ok(judge(head.status, &head.headers, body.as_deref(), &secrets))
 }
@@ -202,7 +199,7 @@ fn headers(
         let of = |fault: &str| format!("the header {name} {fault}");
         let known = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Answer::failure(of("has a name that no header can have")))?;
-        if known == IDEMPOTENCY_KEY || FRAMING.contains(&known) {
+        if known == IDEMPOTENCY_KEY || FRAMING_HEADERS.contains(&known.as_str()) {
             return Err(Answer::failure(of("is set by Headwater itself: remove it from the action")));
         }
         let value = match value {
@@ -278,20 +275,34 @@ impl Secrets {
     }
 }
 
+/// The UTF-16 that `uXXXX\uXXXX…` spells, and what follows it: two units may be one character.
+fn code_units(mut escaped: &str) -> (Vec<u16>, &str) {
+    let (mut units, mut after) = (Vec::new(), escaped);
+    while let Some(digits) = escaped.strip_prefix('u').and_then(|it| it.get(..4))
+        && let Ok(unit) = u16::from_str_radix(digits, 16)
+    {
+        units.push(unit);
+        after = &escaped[5..];
+        let Some(next) = after.strip_prefix('\\') else { break };
+        escaped = next;
+    }
+    (units, after)
+}
+
 /// A text without the escapes of JSON, whether it is JSON or not.
 fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, escaped)) = rest.split_once('\\') {
         plain.push_str(before);
-        let code = escaped.strip_prefix('u').and_then(|it| it.get(..4));
-        if let Some(it) = code.and_then(|it| u32::from_str_radix(it, 16).ok()).and_then(char::from_u32) {
-            plain.push(it);
-            rest = &escaped[5..];
-        } else {
+        let (units, after) = code_units(escaped);
+        if units.is_empty() {
             // What is escaped stands for itself; what would not has no place in a header.
             plain.extend(escaped.chars().next());
             rest = escaped.get(escaped.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
+        } else {
+            plain.extend(char::decode_utf16(units).map(|it| it.unwrap_or(char::REPLACEMENT_CHARACTER)));
+            rest = after;
         }
     }
     plain.push_str(rest);

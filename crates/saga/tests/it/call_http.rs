@@ -254,6 +254,7 @@ async fn a_secret_is_not_told_however_short_or_spelled() {
         assert_eq!((got.as_str(), response.summary.as_str()), (reason, summary));
     }
     for (secret, body) in [
+        ("päss😀word", r#"{"detail":"not p\u00e4ss\ud83d\ude00word"}"#),
         ("to/ken", r#"{"detail":"not to\/ken"}"#),
         (r#"to"ken"#, r#"{"detail":"not to\"ken"}"#),
         (r"to\ken", r#"{"detail":"not to\\ken"}"#),

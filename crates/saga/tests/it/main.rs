@@ -12,6 +12,7 @@ mod faults;
 mod grpc_api;
 mod intake_faults;
 mod kills;
+mod limits;
 mod outcomes;
 mod shop;
 mod support;

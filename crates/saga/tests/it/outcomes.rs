@@ -362,16 +362,7 @@ async fn an_instance_ends_by_the_definition_that_it_began_with() {
 
     // Also after a restart with the new definition: the reply of the old one's step is still looked for.
     let service = world.coordinator_of(&Killer::never(), &spec).await;
-    let granted = headwater_core::NewEvent::json(
-        headwater_core::EventType::new("Granted").unwrap(),
-        r#"{"id": "old", "note": "late"}"#,
-    );
-    let append = headwater_core::Append {
-        stream_id: headwater_core::StreamId::new("ask-old").unwrap(),
-        expected: headwater_core::Expected::Any,
-        events: vec![granted],
-    };
-    headwater_log::LogWriter::append(&world.writer, append).await.unwrap();
+    world.tell("ask-old", "Granted", r#"{"id": "old", "note": "late"}"#.into()).await;
     let old = ended(&service, "old").await;
     assert_eq!(old.summary.state, State::Completed);
     assert_ne!(old.summary.definition, new.summary.definition);

@@ -17,8 +17,12 @@ use headwater_saga::{
     Answer, Call, Caller, Instance, Json, Parts, Request, Response, SagaCatalog, SagaMetrics, SagaService,
     State,
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// Bytes of a very long receipt: what a history keeps of an answer.
+pub(crate) const LONG: usize = 250 << 10;
 
 /// Only a failing test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -88,6 +92,12 @@ pub(crate) enum Does {
     Repeat,
     /// Gets the request when the test lets it, long after the coordinator has given up the answer.
     Delay,
+    /// Takes effect and answers when the test lets it.
+    Hold,
+    /// Takes effect and answers with a very long receipt.
+    AnswerAtLength,
+    /// Cannot be asked: there is no file left for a connection.
+    CannotAsk,
 }
 
 /// A request that is still on its way.
@@ -121,9 +131,15 @@ pub(crate) struct Shop {
     /// For steps whose reply is an event.
     events: Sequencer,
     replying: AtomicBool,
+    held: Notify,
 }
 
 impl Shop {
+    /// Lets the answer go that is held, or the next one that will be.
+    pub(crate) fn let_go(&self) {
+        self.held.notify_one();
+    }
+
     /// What was done so far, by `ORDER STEP`.
     pub(crate) fn ledger(&self) -> HashMap<String, Entry> {
         self.ledger.lock().unwrap().clone()
@@ -225,6 +241,21 @@ impl Caller for Sender {
                         self.shop.delayed.lock().unwrap().push(delayed);
                         lost()
                     }
+                    Does::CannotAsk => Answer::NotTried { reason: "no file left, by injection".into() },
+                    Does::Hold => {
+                        self.shop.held.notified().await;
+                        self.shop.serve(order, step, direction, &call.key).await
+                    }
+                    Does::AnswerAtLength => {
+                        let Answer::Success(mut response) =
+                            self.shop.serve(order, step, direction, &call.key).await
+                        else {
+                            panic!("{step} was withdrawn");
+                        };
+                        let body = format!(r#"{{"body": {{"receipt": "{}"}}}}"#, "x".repeat(LONG));
+                        response.value = Json::parse(body).unwrap();
+                        Answer::Success(response)
+                    }
                     Does::Answer => self.shop.serve(order, step, direction, &call.key).await,
                     Does::LoseAnswer => {
                         self.shop.serve(order, step, direction, &call.key).await;
@@ -301,6 +332,7 @@ impl World {
             delayed: Mutex::default(),
             events: writer.clone(),
             replying: AtomicBool::new(true),
+            held: Notify::new(),
         });
         let (spec, stream) = specs(saga);
         Self { events, writer, log: Arc::new(MemoryStore::new(partitions)), shop, spec, stream }
@@ -322,9 +354,20 @@ impl World {
         killer: &Arc<Killer>,
         spec: &SagaSpec,
     ) -> SagaService {
+        self.try_coordinator("default", events, killer, spec).await.unwrap()
+    }
+
+    /// A coordinator of a saga in this namespace.
+    pub(crate) async fn try_coordinator(
+        &self,
+        namespace: &str,
+        events: Arc<dyn LogReader>,
+        killer: &Arc<Killer>,
+        spec: &SagaSpec,
+    ) -> Result<SagaService> {
         let log = Sequencer::start(Arc::clone(&self.log) as Arc<dyn LogStore>, SequencerOptions::default());
         let parts = Parts {
-            namespace: "default".into(),
+            namespace: namespace.into(),
             name: "place".into(),
             events,
             log: Arc::clone(&self.log) as Arc<dyn LogReader>,
@@ -337,7 +380,7 @@ impl World {
             clock: Clock::system(),
             metrics: SagaMetrics::new(&Metrics::default(), SagaCatalog::default()),
         };
-        SagaService::start(parts, spec, &self.stream).await.unwrap()
+        SagaService::start(parts, spec, &self.stream).await
     }
 
     pub(crate) fn spec(&self) -> &SagaSpec {
@@ -350,9 +393,14 @@ impl World {
 
     pub(crate) async fn place(&self, order: &str) -> Uuid {
         let data = format!(r#"{{"id": "{order}", "amount": 19.90}}"#);
-        let event = NewEvent::json(EventType::new("Placed").unwrap(), data);
+        self.tell(&format!("order-{order}"), "Placed", data).await
+    }
+
+    /// Appends an event, and gives its id.
+    pub(crate) async fn tell(&self, stream_id: &str, event_type: &str, data: String) -> Uuid {
+        let event = NewEvent::json(EventType::new(event_type).unwrap(), data);
         let id = event.id;
-        let stream_id = StreamId::new(format!("order-{order}")).unwrap();
+        let stream_id = StreamId::new(stream_id).unwrap();
         self.writer.append(Append { stream_id, expected: Expected::Any, events: vec![event] }).await.unwrap();
         id
     }

@@ -53,7 +53,7 @@ impl DataLock {
                 let _ = file.read_to_string(&mut pid);
                 let pid = pid.trim();
                 return Err(Error::failed_precondition(format!(
-                    "{} is in use by another `headwater dev` (pid {}); stop that one, or give this one a data directory of its own",
+                    "{} is in use by another process of Headwater (pid {}); stop that one, or give this one a data directory of its own",
                     path.display(),
                     if pid.is_empty() { "unknown" } else { pid },
                 )));

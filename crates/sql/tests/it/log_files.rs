@@ -121,7 +121,7 @@ async fn a_second_process_is_refused_with_the_first_ones_id() {
     assert!(matches!(error, Error::FailedPrecondition { .. }), "{error:?}");
     let pid = std::process::id();
     assert!(
-        error.to_string().contains(&format!("is in use by another `headwater dev` (pid {pid})")),
+        error.to_string().contains(&format!("is in use by another process of Headwater (pid {pid})")),
         "{error}"
     );
     first.close().await;

@@ -137,6 +137,34 @@ fn names_and_expressions_of_sagas() {
             ],
         );
     }
+    for (url, fault) in [
+        ("http://payments:0/v1", "\"0\" is no port; ports are 1 to 65535"),
+        ("http://payments:http/v1", "\"http\" is no port; ports are 1 to 65535"),
+        (
+            "https://me@payments",
+            "\"me@payments\" names a user; credentials belong in a header with valueFrom",
+        ),
+    ] {
+        let fault = format!(
+            "saga.yaml:16:14: spec.steps[0].action.http.url: {fault}; write http://HOST:PORT/PATH, or https://"
+        );
+        check_saga("url: http://payments/v1/debits", &format!("url: {url}"), &[&fault]);
+    }
+    let header = "{name: Authorization, valueFrom: {secretKeyRef: {name: payments, key: token}}}";
+    for (others, fault) in [
+        (
+            "{name: Transfer-Encoding, value: chunked}",
+            "headers[0].name: \"Transfer-Encoding\" says how the message is framed, and is the connection's own; remove this header",
+        ),
+        (
+            "{name: X-Kind, value: a}, {name: x-kind, value: b}",
+            "headers[1].name: there is another header \"x-kind\": capital letters make no difference; give it once",
+        ),
+    ] {
+        let column = if fault.starts_with("headers[0]") { 26 } else { 52 };
+        let fault = format!("saga.yaml:17:{column}: spec.steps[0].action.http.{fault}");
+        check_saga(header, others, &[&fault]);
+    }
     check_saga(
         "url: http://payments/v1/debits",
         "url: 'http://payments/${payment_id}'",
@@ -163,6 +191,53 @@ fn names_and_expressions_of_sagas() {
         "reason: failure.reson",
         &[
             "saga.yaml:32:109: spec.onCompensated.append.data.reason: `failure` has no field `reson`; did you mean `reason`?",
+        ],
+    );
+}
+
+#[test]
+fn event_types_addresses_and_streams_of_sagas() {
+    check_saga(
+        "failure: [PaymentDeclined]",
+        "failure: [PaymentDeclined, PaymentDebited]",
+        &[
+            "saga.yaml:19:72: spec.steps[0].awaitReply.failure[1]: \"PaymentDebited\" means success as well; let it mean one of the two",
+        ],
+    );
+    check_saga(
+        "failure: [PaymentDeclined]",
+        r#"failure: ["Payment\tDeclined"]"#,
+        &[
+            r#"saga.yaml:19:55: spec.steps[0].awaitReply.failure[0]: "Payment\tDeclined" has a control character, and no event's type has one; remove it"#,
+        ],
+    );
+    check_saga(
+        "type: OrderApproved",
+        r#"type: "Order\nApproved""#,
+        &[
+            r#"saga.yaml:26:80: spec.steps[1].action.append.type: "Order\nApproved" has a control character, and no event's type has one; remove it"#,
+        ],
+    );
+    for (address, fault) in
+        [("notify", "\"notify\" has no port"), ("notify:99999", "\"99999\" is no port; ports are 1 to 65535")]
+    {
+        let fault = format!(
+            "saga.yaml:30:78: spec.steps[2].parallel.steps[0].action.grpc.address: {fault}; write HOST:PORT"
+        );
+        check_saga("address: \"notify:80\"", &format!("address: \"{address}\""), &[&fault]);
+    }
+    check_saga(
+        "append: {streamId: \"order-${order.order_id}\", type: OrderApproved",
+        "append: {streamRef: {name: order}, streamId: \"order-${order.order_id}\", type: OrderApproved",
+        &[
+            "saga.yaml:26:55: spec.steps[1].action.append.streamRef.name: there is no EventStream \"order\" in these files; did you mean \"orders\"?",
+        ],
+    );
+    check_saga(
+        "onCompensated: {append: {",
+        "onCompensated: {append: {streamRef: {name: audit}, ",
+        &[
+            "saga.yaml:32:46: spec.onCompensated.append.streamRef.name: there is no EventStream \"audit\" in these files; there is \"orders\"",
         ],
     );
 }

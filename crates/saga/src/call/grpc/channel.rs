@@ -63,10 +63,15 @@ impl Channel {
             Some(source) => answers::causes(source),
             None => answers::short(status.message()),
         };
-        Answer::unanswered(match &self.address {
+        let fault = match &self.address {
             Some(address) => format!("at {address}: {fault}"),
             None => fault,
-        })
+        };
+        let source = std::error::Error::source(status);
+        match source.and_then(|it| it.downcast_ref::<legacy::Error>()).filter(|it| it.is_connect()) {
+            Some(error) => answers::broken(error, fault),
+            None => Answer::unanswered(fault),
+        }
     }
 }
 
