@@ -13,12 +13,15 @@ pub mod convert;
 pub mod errors;
 pub mod expected;
 pub mod model;
+mod url_path;
 
 pub use client::{
     Batch, Client, HeadAt, LogHead, PartitionHead, Read, ReadStream, RemoteLog, StreamBatch, StreamHead,
     Subscribe,
 };
 pub use errors::Problem;
+pub use url_path::UrlPath;
+
 pub use headwater_log::{Direction, Filter, StartFrom};
 
 /// The messages and services of package `headwater.eventstore.v1`.

@@ -1,8 +1,7 @@
 //! Between cells and the values of expressions.
 
-use headwater_expr::{Decimal, Numbers, Object, Type, Value};
+use headwater_expr::{Decimal, Numbers, Object, Type, Value, parse_moment};
 use headwater_view::{Cell, ColumnType, TableSchema};
-use jiff::Timestamp;
 
 /// The type that expressions see in a column.
 pub(crate) fn type_of(column_type: ColumnType) -> Type {
@@ -62,10 +61,10 @@ pub(crate) fn to_cell(value: &Value<'_>, column_type: ColumnType) -> Result<Cell
         },
         (ColumnType::Timestamp, Value::Timestamp(moment)) => Cell::timestamp(*moment)
             .ok_or_else(|| format!("gives {moment}, which is outside the years 0 to 9999")),
-        (ColumnType::Timestamp, Value::Text(text)) => match text.parse::<Timestamp>() {
+        (ColumnType::Timestamp, Value::Text(text)) => match parse_moment(text) {
             Ok(moment) => Cell::timestamp(moment)
                 .ok_or_else(|| format!("gives {moment}, which is outside the years 0 to 9999")),
-            Err(_) => mismatch("; give RFC 3339, for example 2026-01-31T12:00:00Z"),
+            Err(fault) => mismatch(&format!(", and it {fault}")),
         },
         (ColumnType::Boolean | ColumnType::Timestamp, _) => mismatch(""),
     }
@@ -151,11 +150,12 @@ pub(crate) fn parse_text(text: &str, column_type: ColumnType) -> Result<Cell, St
             "false" => Ok(Cell::Boolean(false)),
             _ => Err(wrong("true or false")),
         },
-        ColumnType::Timestamp => text
-            .parse::<Timestamp>()
-            .ok()
-            .and_then(Cell::timestamp)
-            .ok_or_else(|| wrong("2026-01-31T12:00:00Z")),
+        ColumnType::Timestamp => match parse_moment(text) {
+            Ok(moment) => {
+                Cell::timestamp(moment).ok_or_else(|| format!("{text:?} is outside the years 0 to 9999"))
+            }
+            Err(fault) => Err(format!("{text:?} {fault}")),
+        },
         ColumnType::Json => match Value::parse_json(text.as_bytes()) {
             Ok(value) => Ok(Cell::Json(value.to_json(Numbers::Exact))),
             Err(error) => Err(format!("not JSON: {error}")),

@@ -25,7 +25,7 @@ use axum::extract::{OriginalUri, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use headwater_api::Problem;
+use headwater_api::{Problem, UrlPath};
 use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
@@ -74,7 +74,7 @@ async fn list(State(catalog): State<Catalog>) -> Result<Json<Value>, Problem> {
 
 async fn describe(
     State(catalog): State<Catalog>,
-    axum::extract::Path(projection): axum::extract::Path<String>,
+    UrlPath(projection): UrlPath<String>,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(summary(&catalog.entry(&projection)?).await?))
 }

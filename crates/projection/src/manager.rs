@@ -45,6 +45,9 @@ const RETRY: RetryPolicy = RetryPolicy {
     max: Duration::from_secs(10),
 };
 
+/// A build that sets aside what the active revision folded.
+const BLOCKED: &str = "Blocked";
+
 /// What a person or a manifest asks for.
 pub(crate) enum Command {
     Reconcile(Box<Desired>),
@@ -211,6 +214,13 @@ impl Manager {
                 Next::Promote(revision) => match self.hindrance(&rollout, revision, &desired).await? {
                     None => promotion(revision, &desired, None),
                     Some(hindrance) => {
+                        if hindrance == BLOCKED {
+                            self.message = Some(format!(
+                                "revision {revision} sets events aside that the one before folded: `headwater projections parked {} --revision {revision}` \
+                                 lists them; correct the rules, skip the events, or promote it as it is",
+                                self.shared.name
+                            ));
+                        }
                         self.blocked = Some(hindrance);
                         return Ok(());
                     }
@@ -331,7 +341,7 @@ impl Manager {
         }
         let is_parked_more =
             rollout.candidate == Some(revision) && parks_more(&*self.store, revision, active).await?;
-        Ok(is_parked_more.then_some("Blocked"))
+        Ok(is_parked_more.then_some(BLOCKED))
     }
 
     /// Whether all workers of `revision` run, and it is at most `max_lag` events behind the log.

@@ -8,6 +8,7 @@
 //!         └── after a while ◀── the sink or the log failed, or a rule halts (until it is skipped or retried)
 //! ```
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use headwater_core::{EventType, Partition, Position, RetryPolicy};
 use headwater_log::{LogReader, PartitionPage};
 use headwater_resources::projection::ErrorPolicy;
 use headwater_view::{ApplyError, Progress, Revision, RowState, RowWrite, ViewSink};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex, Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,9 @@ const RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(100),
     max: Duration::from_secs(10),
 };
+
+/// How often the log's head is looked at where nothing is folded.
+const HEAD_EVERY: Duration = Duration::from_millis(200);
 
 /// Conflicts in a row after which a worker waits a little: others are writing the same rows.
 const PATIENCE: u32 = 3;
@@ -112,6 +117,8 @@ pub(crate) struct Worker {
 enum End {
     Stopped,
     Again,
+    /// A person has decided something: what is known of the revision's state is old.
+    Decided,
     Halted(Box<Failure>),
     Failed(String),
 }
@@ -124,14 +131,16 @@ impl Worker {
         while !self.stop.is_cancelled() {
             let before = self.position();
             // Before the session, so that a decision that is made while it ends is not missed.
-            let decided = self.shared.decided.notified();
-            let end = self.session().await;
+            let mut decided = pin!(self.shared.decided.notified());
+            decided.as_mut().enable();
+            let end = self.session(decided.as_mut()).await;
             if self.position() != before {
                 failures = 0;
                 conflicts = 0;
             }
             let wait = match end {
                 End::Stopped => break,
+                End::Decided => None,
                 End::Again => {
                     conflicts += 1;
                     (conflicts > PATIENCE).then(|| RETRY.delay(conflicts - PATIENCE)).flatten()
@@ -141,6 +150,7 @@ impl Worker {
                     self.set(Activity::Halted(failure));
                     tokio::select! {
                         () = decided => {}
+                        () = self.follow_head() => {}
                         () = self.stop.cancelled() => {}
                     }
                     None
@@ -160,11 +170,34 @@ impl Worker {
             if let Some(wait) = wait {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
+                    () = self.follow_head() => {}
                     () = self.stop.cancelled() => {}
                 }
             }
         }
         self.set(Activity::Ended);
+    }
+
+    /// Says how far the log is while nothing is folded, so that people see how far behind the partition is. Never ends.
+    async fn follow_head(&self) {
+        let mut failures = 0;
+        loop {
+            let known = self.status.borrow().head.unwrap_or_default();
+            match self.shared.reader.wait_beyond(self.partition, known).await {
+                Ok(head) => {
+                    failures = 0;
+                    self.status.send_modify(|status| status.head = Some(head));
+                    self.shared.moved.send_modify(|count| *count += 1);
+                    // The next one matters to people only.
+                    tokio::time::sleep(HEAD_EVERY).await;
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(projection = self.shared.name, partition = %self.partition, %error, "the log's head is not known");
+                    tokio::time::sleep(RETRY.delay(failures).unwrap_or(RETRY.max)).await;
+                }
+            }
+        }
     }
 
     fn say_halted(&self, failure: &Failure) {
@@ -184,7 +217,7 @@ impl Worker {
         self.shared.moved.send_modify(|count| *count += 1);
     }
 
-    async fn session(&self) -> End {
+    async fn session(&self, mut decided: Pin<&mut Notified<'_>>) -> End {
         let shared = &self.shared;
         let folder = Folder::open(
             Arc::clone(&shared.sink),
@@ -199,6 +232,7 @@ impl Worker {
         };
         let progress = *folder.progress();
         self.status.send_modify(|status| status.progress = Some(progress));
+        self.shared.moved.send_modify(|count| *count += 1);
         let size = PageSize::new();
         let mut pages = Pages::read(
             Arc::clone(&shared.reader),
@@ -210,6 +244,7 @@ impl Worker {
         loop {
             let page = tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
+                () = decided.as_mut() => return End::Decided,
                 page = pages.next() => page,
             };
             let page = match page {

@@ -13,12 +13,12 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use headwater_api::Problem;
+use headwater_api::{Problem, UrlPath};
 use headwater_core::{Error, Result, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,13 +58,16 @@ async fn list(State(catalog): State<SagaCatalog>) -> Json<Value> {
     Json(json!({ "sagas": statuses }))
 }
 
-async fn status(State(catalog): State<SagaCatalog>, Path(saga): Path<String>) -> Result<Response, Problem> {
+async fn status(
+    State(catalog): State<SagaCatalog>,
+    UrlPath(saga): UrlPath<String>,
+) -> Result<Response, Problem> {
     Ok(Json(catalog.saga(&saga)?.status()).into_response())
 }
 
 async fn instances(
     State(catalog): State<SagaCatalog>,
-    Path(saga): Path<String>,
+    UrlPath(saga): UrlPath<String>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Json<Value>, Problem> {
     let service = catalog.saga(&saga)?;
@@ -75,7 +78,7 @@ async fn instances(
 
 async fn show(
     State(catalog): State<SagaCatalog>,
-    Path((saga, instance)): Path<(String, String)>,
+    UrlPath((saga, instance)): UrlPath<(String, String)>,
 ) -> Result<Json<Instance>, Problem> {
     Ok(Json(catalog.saga(&saga)?.show(&instance).await?))
 }
@@ -91,7 +94,7 @@ struct Said {
 /// Answers with the instance after the command was recorded.
 async fn command(
     State(catalog): State<SagaCatalog>,
-    Path((saga, instance, command)): Path<(String, String, String)>,
+    UrlPath((saga, instance, command)): UrlPath<(String, String, String)>,
     OriginalUri(uri): OriginalUri,
     body: Bytes,
 ) -> Result<Json<Instance>, Problem> {
@@ -120,7 +123,7 @@ fn commanded(command: Command, body: &[u8]) -> Result<Commanded> {
 
 async fn not_started(
     State(catalog): State<SagaCatalog>,
-    Path(saga): Path<String>,
+    UrlPath(saga): UrlPath<String>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Json<Value>, Problem> {
     let service = catalog.saga(&saga)?;
@@ -138,7 +141,10 @@ async fn not_started(
     Ok(Json(json!({ "events": events, "next": next.map(|next| next.to_string()) })))
 }
 
-async fn graph(State(catalog): State<SagaCatalog>, Path(saga): Path<String>) -> Result<Response, Problem> {
+async fn graph(
+    State(catalog): State<SagaCatalog>,
+    UrlPath(saga): UrlPath<String>,
+) -> Result<Response, Problem> {
     let service = catalog.saga(&saga)?;
     let chart = mermaid(&service.definition(), service.name());
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], chart).into_response())

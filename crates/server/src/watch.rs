@@ -1,22 +1,33 @@
 //! Saved manifests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use headwater_core::{Error, Result};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// Editors write a file in several steps, and `git checkout` many files: look when nothing has been written for this long.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// How often is looked besides: the system tells nothing of what a link leads to, or of a directory that is there again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches the manifests of some directories.
 pub(crate) struct Watch {
     /// Stops watching when dropped.
     _watcher: RecommendedWatcher,
     saved: mpsc::Receiver<()>,
+    directories: Vec<PathBuf>,
+    looks: Interval,
+    known: Stamps,
 }
+
+/// The manifests, and what tells one writing of a file from the next.
+type Stamps = BTreeMap<PathBuf, (SystemTime, u64)>;
 
 impl Watch {
     /// Watches `directories`, without what lies deeper: editors that write another file and rename it are seen too.
@@ -41,16 +52,55 @@ impl Watch {
         for directory in directories {
             watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
         }
-        Ok(Self { _watcher: watcher, saved })
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let known = stamps(directories);
+        Ok(Self { _watcher: watcher, saved, directories: directories.to_vec(), looks, known })
     }
 
     /// Waits until something has been saved, and nothing more for a moment. Cancel-safe but for that moment.
     pub(crate) async fn saved(&mut self) {
-        if self.saved.recv().await.is_none() {
-            std::future::pending::<()>().await;
+        loop {
+            tokio::select! {
+                saved = self.saved.recv() => match saved {
+                    Some(()) => break,
+                    None => std::future::pending().await,
+                },
+                // What nobody tells of: where links lead, and a directory that is there again.
+                _ = self.looks.tick() => {
+                    if self.look().await != self.known {
+                        break;
+                    }
+                }
+            }
         }
         while let Ok(Some(())) = tokio::time::timeout(QUIET, self.saved.recv()).await {}
+        self.known = self.look().await;
     }
+
+    async fn look(&self) -> Stamps {
+        let directories = self.directories.clone();
+        let looking = tokio::task::spawn_blocking(move || stamps(&directories));
+        looking.await.unwrap_or_else(|_| self.known.clone())
+    }
+}
+
+/// The manifests that are there now. What cannot be read is told when it is loaded.
+fn stamps(directories: &[PathBuf]) -> Stamps {
+    let entries = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
+    let manifests = entries.flatten().map(|entry| entry.path()).filter(is_yaml);
+    manifests
+        .filter_map(|path| {
+            // Of where it leads.
+            let file = std::fs::metadata(&path).ok()?;
+            Some((path, (file.modified().ok()?, file.len())))
+        })
+        .collect()
+}
+
+fn is_yaml(path: &PathBuf) -> bool {
+    let extension = Path::extension(path).and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml"))
 }
 
 /// Whether `event` may have changed a manifest. Reading one changes nothing.
@@ -59,10 +109,6 @@ fn matters(event: &Event) -> bool {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => false,
         _ => true,
-    };
-    let is_yaml = |path: &PathBuf| {
-        let extension = Path::extension(path).and_then(|extension| extension.to_str());
-        matches!(extension, Some("yaml" | "yml"))
     };
     writes && event.paths.iter().any(is_yaml)
 }
@@ -87,6 +133,34 @@ mod tests {
         fs::rename(folder.path().join(".a.yaml.swp"), folder.path().join("a.yaml")).unwrap();
         saved(&mut watch).await;
         fs::remove_file(folder.path().join("a.yaml")).unwrap();
+        saved(&mut watch).await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_links_lead_to_is_seen() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = elsewhere.path().join("real.yaml");
+        fs::write(&file, "a: 1").unwrap();
+        std::os::unix::fs::symlink(&file, folder.path().join("a.yaml")).unwrap();
+        let mut watch = Watch::new(&[folder.path().to_owned()]).unwrap();
+        fs::write(&file, "a: 12").unwrap();
+        saved(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_there_again_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("m");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a.yaml"), "a: 1").unwrap();
+        let mut watch = Watch::new(&[folder.clone()]).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        saved(&mut watch).await;
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("b.yaml"), "b: 1").unwrap();
+        saved(&mut watch).await;
+        fs::write(folder.join("b.yaml"), "b: 12").unwrap();
         saved(&mut watch).await;
     }
 

@@ -66,6 +66,9 @@ enum Command {
     Parked {
         #[command(flatten)]
         named: Named,
+        /// Those of this revision. Default: the one that serves, or else the one that is built.
+        #[arg(long, value_name = "NUMBER")]
+        revision: Option<u32>,
         /// Only after this stream id.
         #[arg(long, value_name = "STREAM_ID", value_parser = start::stream_id)]
         after: Option<StreamId>,
@@ -212,8 +215,8 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Rollback(named) => Admin::of(&named, console)?.command("rollback").await,
         Command::Pause(named) => Admin::of(&named, console)?.command("pause").await,
         Command::Resume(named) => Admin::of(&named, console)?.command("resume").await,
-        Command::Parked { named, after, limit } => {
-            Admin::of(&named, console)?.parked(after.as_ref(), limit).await
+        Command::Parked { named, revision, after, limit } => {
+            Admin::of(&named, console)?.parked(revision, after.as_ref(), limit).await
         }
         Command::Replay { named, stream_id, all } => {
             let what = match stream_id {
@@ -359,9 +362,7 @@ impl<'a> Admin<'a> {
                     return self.show().await;
                 }
                 "Blocked" => {
-                    let why = status.message.unwrap_or_else(|| {
-                        "an event that the revision before folded cannot be folded; the log of the server names it".to_owned()
-                    });
+                    let why = status.message.unwrap_or_else(|| "see `projections show`".to_owned());
                     let message = format!("rebuild projection \"{}\": it is blocked: {why}", self.projection);
                     return Err(Failure::failed(message).into());
                 }
@@ -383,9 +384,12 @@ impl<'a> Admin<'a> {
         }
     }
 
-    async fn parked(&self, after: Option<&StreamId>, limit: u64) -> Result<()> {
+    async fn parked(&self, revision: Option<u32>, after: Option<&StreamId>, limit: u64) -> Result<()> {
         let mut url = self.url(Some("parked"))?;
         url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        if let Some(revision) = revision {
+            url.query_pairs_mut().append_pair("revision", &revision.to_string());
+        }
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after.as_str());
         }

@@ -1,8 +1,10 @@
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use headwater_core::{Error, NewEvent, Result};
+use headwater_core::{Error, NewEvent};
 use jsonschema::Validator;
-use serde_json::Value;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
 
 /// Failures that one refusal tells: enough to mend a record at once, and no flood.
 const MOST_FAILURES: usize = 10;
@@ -10,13 +12,79 @@ const MOST_FAILURES: usize = 10;
 /// What is shown of one failure, which holds the offending value.
 const FAILURE_BYTES: usize = 200;
 
+/// JSON whose objects have each key once: of a key that is there twice, a schema would see one value and a reader maybe the other.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OnceEach).map(Self)
+    }
+}
+
+struct OnceEach;
+
+impl<'de> Visitor<'de> for OnceEach {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unambiguous(element)) = elements.next_element()? {
+            list.push(element);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+            if map.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("the key {name:?} is there twice")));
+            }
+            map.insert(name, value);
+        }
+        Ok(map.into())
+    }
+}
+
 /// A JSON Schema, compiled.
 #[derive(Debug)]
 pub(super) struct Schema(Validator);
 
 impl Schema {
     /// Compiles a schema, of draft 2020-12 where it names no other. References lead into the schema itself only.
-    pub(super) fn compile(schema: &Value) -> Result<Self> {
+    pub(super) fn compile(schema: &Value) -> headwater_core::Result<Self> {
         jsonschema::options().offline().build(schema).map(Self).map_err(|error| {
             Error::invalid(
                 "schema",
@@ -33,8 +101,9 @@ impl Schema {
                 event.event_type, event.content_type
             ));
         }
-        let data: Value =
-            serde_json::from_slice(&event.data).map_err(|error| format!("not JSON: {error}; send JSON"))?;
+        let Unambiguous(data) = serde_json::from_slice(&event.data).map_err(|error| {
+            format!("it is no JSON that a schema can be applied to: {error}; correct the data")
+        })?;
         if self.0.is_valid(&data) {
             return Ok(());
         }
@@ -95,7 +164,9 @@ mod tests {
         );
         check("{}", &[" /: \"amount\" is a required property"]);
         check(r#"{"amount":"1","x":1}"#, &["'x' was unexpected"]);
-        check("{", &["not JSON"]);
+        check("{", &["no JSON that a schema can be applied to", "EOF"]);
+        check(r#"{"amount":1,"amount":"1"}"#, &["the key \"amount\" is there twice at line 1 column 25"]);
+        check(r#"{"amount":"1","lines":[{"a":1,"\u0061":2}]}"#, &["the key \"a\" is there twice"]);
         check(
             r#"{"amount":"1","lines":["a","b","c","d","e","f","g","h","i","j","k"]}"#,
             &["/lines/9", "and more"],

@@ -7,14 +7,13 @@ use rust_decimal::prelude::ToPrimitive;
 
 use super::Function;
 use super::run::refused;
+use crate::moment::parse_moment;
 use crate::value::Value;
 
 pub(super) fn timestamp(value: &Value<'_>) -> Result<Timestamp, String> {
     match value {
         Value::Timestamp(moment) => Ok(*moment),
-        Value::Text(text) => text
-            .parse()
-            .map_err(|_| format!("'{text}' is not a moment in RFC 3339, such as '2026-01-31T12:00:00Z'")),
+        Value::Text(text) => parse_moment(text).map_err(|fault| format!("'{text}' {fault}")),
         Value::Number(seconds) => seconds
             .checked_mul(Decimal::from(1_000_000_000))
             .and_then(|nanoseconds| nanoseconds.trunc().to_i128())

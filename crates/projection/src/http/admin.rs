@@ -2,10 +2,10 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use headwater_api::Problem;
+use headwater_api::{Problem, UrlPath};
 use headwater_core::{Error, Result, StreamId};
 use headwater_view::{ParkedStream, Revision};
 use serde::Deserialize;
@@ -40,7 +40,10 @@ async fn list(State(catalog): State<Catalog>) -> Response {
     Json(json!({ "projections": statuses })).into_response()
 }
 
-async fn show(State(catalog): State<Catalog>, Path(projection): Path<String>) -> Result<Response, Problem> {
+async fn show(
+    State(catalog): State<Catalog>,
+    UrlPath(projection): UrlPath<String>,
+) -> Result<Response, Problem> {
     let status = catalog.projection(&projection)?.status();
     Ok(Json(&*status).into_response())
 }
@@ -48,7 +51,7 @@ async fn show(State(catalog): State<Catalog>, Path(projection): Path<String>) ->
 /// Answers with the status after the command.
 async fn command(
     State(catalog): State<Catalog>,
-    Path((projection, command)): Path<(String, String)>,
+    UrlPath((projection, command)): UrlPath<(String, String)>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Problem> {
     let service = catalog.projection(&projection)?;
@@ -65,7 +68,7 @@ async fn command(
 
 async fn parked(
     State(catalog): State<Catalog>,
-    Path(projection): Path<String>,
+    UrlPath(projection): UrlPath<String>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Json<Value>, Problem> {
     let service = catalog.projection(&projection)?;
@@ -125,7 +128,7 @@ struct Replay {
 
 async fn replay(
     State(catalog): State<Catalog>,
-    Path(projection): Path<String>,
+    UrlPath(projection): UrlPath<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let service = catalog.projection(&projection)?;
@@ -169,7 +172,7 @@ struct SkipBody {
 
 async fn skip(
     State(catalog): State<Catalog>,
-    Path(projection): Path<String>,
+    UrlPath(projection): UrlPath<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let service = catalog.projection(&projection)?;

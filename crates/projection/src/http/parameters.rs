@@ -27,7 +27,7 @@ pub(super) struct Parameters {
     pub(super) min_token: Option<Token>,
     pub(super) as_of: Option<String>,
     pub(super) timeout: Duration,
-    pub(super) limit: usize,
+    limit: Option<usize>,
     pub(super) after: Option<String>,
     order_by: Vec<String>,
     /// All others, which must be columns.
@@ -41,7 +41,7 @@ impl Parameters {
             min_token: None,
             as_of: None,
             timeout: DEFAULT_TIMEOUT,
-            limit: DEFAULT_LIMIT,
+            limit: None,
             after: None,
             order_by: Vec::new(),
             columns: Vec::new(),
@@ -59,7 +59,7 @@ impl Parameters {
                 "min_token" => parameters.min_token = Some(token(&name, &value)?),
                 "as_of" => parameters.as_of = Some(value),
                 "timeout" => parameters.timeout = timeout(&value)?,
-                "limit" => parameters.limit = limit(&value)?,
+                "limit" => parameters.limit = Some(limit(&value)?),
                 "after" => parameters.after = Some(value),
                 "order_by" => parameters.order_by = value.split(',').map(str::to_owned).collect(),
                 _ => parameters.columns.push((name.clone(), value)),
@@ -70,6 +70,11 @@ impl Parameters {
             return Err(Error::invalid("as_of", "it names a place by itself; leave min_token out"));
         }
         Ok(parameters)
+    }
+
+    /// Rows of a page at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
     /// The rows that are wanted.
@@ -117,6 +122,7 @@ impl Parameters {
             .map(|(name, _)| name.as_str())
             .or_else(|| self.order_by.first().map(|_| "order_by"));
         let other = other.or_else(|| self.after.as_ref().map(|_| "after"));
+        let other = other.or_else(|| self.limit.map(|_| "limit"));
         match other {
             Some(name) => {
                 Err(Error::invalid(name, "a key names one row; only min_token, timeout and as_of go with it"))

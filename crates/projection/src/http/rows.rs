@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use headwater_api::Problem;
+use headwater_api::{Problem, UrlPath};
 use headwater_core::{Error, Positions, Result, Token};
 use headwater_view::{Answer, Cell, Query, QueryError, RevisionRecord, TableSchema, ViewStore};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
@@ -22,7 +22,7 @@ use crate::travel::positions_of;
 
 pub(super) async fn rows(
     State(catalog): State<Catalog>,
-    Path((projection, table)): Path<(String, String)>,
+    UrlPath((projection, table)): UrlPath<(String, String)>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -39,7 +39,7 @@ pub(super) async fn rows(
             filter: parameters.filter(schema)?,
             order,
             after,
-            limit: parameters.limit,
+            limit: parameters.limit(),
         })
     })
     .await?;
@@ -54,7 +54,7 @@ pub(super) async fn rows(
 
 pub(super) async fn row(
     State(catalog): State<Catalog>,
-    Path((projection, table, _)): Path<(String, String, String)>,
+    UrlPath((projection, table, _)): UrlPath<(String, String, String)>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -14,6 +14,14 @@ impl Manager {
         match command {
             Command::Reconcile(desired) => self.reconcile(*desired),
             Command::Pause(paused) => {
+                if let Some(state) = self.desired.as_ref().map(|desired| desired.state)
+                    && state != WorkState::Running
+                    && !paused
+                {
+                    return Err(Error::failed_precondition(format!(
+                        "resuming: its manifest says `state: {state:?}`; write `state: Running` there"
+                    )));
+                }
                 self.paused = paused;
                 // Also the way to have halted partitions try again.
                 self.shared.decided.notify_waiters();

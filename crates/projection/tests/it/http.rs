@@ -208,6 +208,21 @@ async fn parked_events_are_seen_and_taken_back_by_administrators() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_an_address_is_a_problem_too() {
+    let log = Log::new(1);
+    let sink = Sink::sqlite();
+    let (service, query, admin) = shop(&log, &sink).await;
+    orders::create(&log, "a", "1").await;
+    caught_up(&log, &service).await;
+    for uri in ["/v1/projections/test/orders/%FF", "/v1/projections/%FF", "/v1/projections/%FF/orders"] {
+        get(&query, uri).await.is(400).says("url", "percent-encoded");
+    }
+    get(&admin, "/v1/admin/projections/%FF").await.is(400).says("url", "percent-encoded");
+    get(&query, "/v1/projections/test/orders/a?limit=1").await.is(400).says("limit", "a key names one row");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administrators_see_the_state_and_roll_out() {
     let log = Log::new(1);
     let sink = Sink::sqlite();

@@ -78,6 +78,9 @@ async fn a_parked_stream_waits_and_others_go_on() {
     assert_eq!((released[0].folded, released[0].skipped, released[0].remaining), (1, 1, 0));
     assert_eq!(counts(&*store).await, pairs(&[("a", "2"), ("b", "1")]));
     assert!(matches!(service.replay(&a).await, Err(Error::NotFound { .. })));
+    // The status says so at once, not with the next event.
+    let status = until(&service, "nothing is parked any more", |status| status.parked == 0).await;
+    assert_eq!(status.active.as_ref().unwrap().skipped, 1);
     // The stream goes on by itself.
     set(&log, "a", 5).await;
     caught_up(&log, &service).await;
@@ -138,6 +141,11 @@ async fn halt_stops_at_the_event_and_says_which() {
         (poison, "2", "1")
     );
     assert!(failure.error.message.contains("`100 / event.data.n`"), "{}", failure.error);
+    // How far it is behind goes on to be said.
+    for n in 1..=3 {
+        set(&log, "b", n).await;
+    }
+    until(&service, "the lag grows", |status| status.lag.is_some_and(|lag| lag.events == 5)).await;
     assert_eq!(counts(&*store).await, pairs(&[("a", "1")]));
     // Trying again halts again; skipping the event lets all that follows through.
     service.resume().await.unwrap();
@@ -145,7 +153,7 @@ async fn halt_stops_at_the_event_and_says_which() {
     until(&service, "it has halted again", is_halted).await;
     service.skip_event(poison).await.unwrap();
     caught_up(&log, &service).await;
-    assert_eq!(counts(&*store).await, pairs(&[("a", "1"), ("b", "1")]));
+    assert_eq!(counts(&*store).await, pairs(&[("a", "1"), ("b", "4")]));
     service.stop().await;
 }
 

@@ -241,6 +241,10 @@ async fn a_candidate_that_parks_more_than_the_active_one_is_not_promoted_by_itse
     service.reconcile(desired(&dividing)).await.unwrap();
     let status = until(&service, "it is blocked", |status| status.rollout == "Blocked").await;
     assert_eq!(status.candidate.as_ref().unwrap().parked, 1);
+    let message = status.message.as_deref().unwrap();
+    assert!(message.contains("projections parked test --revision 2"), "{message}");
+    let (_, parked) = service.parked(Some(headwater_view::Revision(2)), None, 10, 10).await.unwrap();
+    assert_eq!(parked.iter().map(|it| it.stream_id.as_str()).collect::<Vec<_>>(), ["a"]);
     assert_eq!(status.active.as_ref().unwrap().revision, "1");
     // A person may say that it is fine.
     service.promote().await.unwrap();
@@ -323,6 +327,11 @@ async fn paused_answers_and_folds_nothing() {
     service.resume().await.unwrap();
     service.wait_for(&token).await.unwrap();
     assert_eq!(sum(&*store, "a").await, "2");
+    // What the manifest says stands above a command.
+    let paused = manifest(1, "", "state: Paused");
+    service.reconcile(desired(&paused)).await.unwrap();
+    let refused = service.resume().await.unwrap_err().to_string();
+    assert!(refused.contains("its manifest says `state: Paused`"), "{refused}");
     service.stop().await;
 }
 
