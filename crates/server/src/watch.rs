@@ -88,7 +88,7 @@ impl Watch {
 /// The manifests that are there now. What cannot be read is told when it is loaded.
 fn stamps(directories: &[PathBuf]) -> Stamps {
     let entries = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
-    let manifests = entries.flatten().map(|entry| entry.path()).filter(is_yaml);
+    let manifests = entries.flatten().map(|entry| entry.path()).filter(|path| is_yaml(path));
     manifests
         .filter_map(|path| {
             // Of where it leads.
@@ -98,8 +98,8 @@ fn stamps(directories: &[PathBuf]) -> Stamps {
         .collect()
 }
 
-fn is_yaml(path: &PathBuf) -> bool {
-    let extension = Path::extension(path).and_then(|extension| extension.to_str());
+fn is_yaml(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml"))
 }
 
@@ -110,7 +110,7 @@ fn matters(event: &Event) -> bool {
         EventKind::Access(_) => false,
         _ => true,
     };
-    writes && event.paths.iter().any(is_yaml)
+    writes && event.paths.iter().any(|path| is_yaml(path))
 }
 
 #[cfg(test)]
