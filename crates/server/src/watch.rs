@@ -154,7 +154,7 @@ mod tests {
         let folder = parent.path().join("m");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("a.yaml"), "a: 1").unwrap();
-        let mut watch = Watch::new(&[folder.clone()]).unwrap();
+        let mut watch = Watch::new(std::slice::from_ref(&folder)).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         saved(&mut watch).await;
         fs::create_dir(&folder).unwrap();
