@@ -21,15 +21,16 @@ use headwater_core::{
 };
 use headwater_log::{Direction, Filter, StartFrom};
 use jiff::Timestamp;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 pub use remote::RemoteLog;
 
-use crate::MAX_MESSAGE_BYTES;
 use crate::convert;
 use crate::errors::{from_failure, from_status};
 use crate::v1::{self, event_store_client::EventStoreClient};
+use crate::{FORWARDED, MAX_MESSAGE_BYTES};
 
 /// Connecting takes milliseconds on a healthy network; a host that is away does not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ pub struct Client {
     grpc: EventStoreClient<Channel>,
     address: Arc<str>,
     retry: RetryPolicy,
+    forwards: bool,
 }
 
 /// What to read.
@@ -226,6 +228,7 @@ impl Client {
             grpc: EventStoreClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             address: Arc::from(url),
             retry: Self::RETRY,
+            forwards: false,
         })
     }
 
@@ -233,6 +236,12 @@ impl Client {
     #[must_use]
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same client for an event store that forwards what it cannot write itself: see [`FORWARDED`].
+    #[must_use]
+    pub fn forwarding(self) -> Self {
+        Self { forwards: true, ..self }
     }
 
     /// The event store's address.
@@ -247,7 +256,10 @@ impl Client {
     /// then they may be stored; append the same events again to know.
     pub async fn append(&self, append: &Append) -> Result<Appended> {
         self.call(|mut grpc| {
-            let request = timed(convert::append_to_wire(append));
+            let mut request = timed(convert::append_to_wire(append));
+            if self.forwards {
+                request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("yes"));
+            }
             async move { grpc.append(request).await.map(tonic::Response::into_inner) }
         })
         .await

@@ -48,5 +48,9 @@ pub const EVENT_STORE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"
 /// The descriptors of `headwater.saga.v1`, for gRPC reflection.
 pub const SAGA_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/saga.bin"));
 
+/// Metadata of an append that one event store sends to another which holds the partition: it is written there or refused, and goes no
+/// further.
+pub const FORWARDED: &str = "headwater-forwarded";
+
 /// Bytes that one gRPC message may have: a request's 4 MiB of data and metadata, and the names around 1,000 events.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;

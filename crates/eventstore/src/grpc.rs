@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream::{BoxStream, try_unfold};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use headwater_api::errors::to_status;
-use headwater_api::{convert, v1};
+use headwater_api::{FORWARDED, convert, v1};
 use headwater_core::{Error, Positions, RecordedEvent, Result, StreamId, Token};
 use headwater_log::{Direction, EventBatch, Head, ReadStream, StartFrom, Subscription};
 use jiff::Timestamp;
@@ -30,8 +30,9 @@ impl v1::event_store_server::EventStore for Grpc {
         &self,
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
+        let api = if request.metadata().contains_key(FORWARDED) { Api::replica } else { Api::grpc };
         let append = convert::append_from_wire(request.into_inner()).map_err(|error| to_status(&error))?;
-        match self.0.append(Api::grpc, append).await {
+        match self.0.append(api, append).await {
             Ok(appended) => Ok(Response::new(convert::appended_to_wire(&appended))),
             Err(error) => Err(to_status(&error)),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                            ┌─ gRPC  headwater.eventstore.v1 ─┐              ┌─▶ LogWriter (sequencer)
-//! writers, readers ── port ──┼─ gRPC  eventstore (the article) ┼──▶ Store ────┤
+//! writers, readers ── port ──┼─ gRPC  eventstore (the article) ┼──▶ Store ────┤                   or ReplicatedWriter
 //!                            ├─ HTTP  /v1/…  JSON, SSE ────────┘   schemas    └─▶ LogReader
 //!                            └─ gRPC  health, reflection; HTTP /healthz /readyz /metrics /openapi.json
 //! ```
@@ -17,9 +17,11 @@ mod grpc;
 mod http;
 mod metrics;
 mod paging;
+mod replicated;
 mod seed;
 mod server;
 mod store;
 
 pub use event_types::EventTypes;
+pub use replicated::ReplicatedWriter;
 pub use server::EventStore;

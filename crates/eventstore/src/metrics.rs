@@ -31,6 +31,8 @@ pub(crate) enum Api {
     http,
     article,
     saga,
+    /// Forwarded by another event store.
+    replica,
 }
 
 /// Counts a subscription for as long as it lives.

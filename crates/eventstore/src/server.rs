@@ -16,13 +16,13 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
-use crate::EventTypes;
 use crate::budget::{self, Budget};
 use crate::connection::Connection;
 use crate::grpc::Grpc;
 use crate::metrics::Api;
 use crate::seed::Article;
 use crate::store::Store;
+use crate::{EventTypes, ReplicatedWriter};
 
 /// Appends that are durable within this time of a shutdown are answered.
 const GRACE: Duration = Duration::from_secs(8);
@@ -68,7 +68,19 @@ impl EventStore {
         metrics: Metrics,
         readiness: Readiness,
     ) -> Self {
-        Self { store: Arc::new(Store::new(reader, writer, &metrics)), metrics, readiness }
+        let local = Arc::clone(&writer);
+        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness }
+    }
+
+    /// One of several event stores that write the log together.
+    pub fn replicated(
+        reader: Arc<dyn LogReader>,
+        writer: Arc<ReplicatedWriter>,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Self {
+        let local = writer.local();
+        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness }
     }
 
     /// Checks appends against `event_types` from now on, and upcasts by them. Until then every type is accepted as it comes.

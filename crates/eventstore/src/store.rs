@@ -23,6 +23,8 @@ pub(crate) const PAGE_BYTES: usize = 1 << 20;
 pub(crate) struct Store {
     pub(crate) reader: Arc<dyn LogReader>,
     writer: Arc<dyn LogWriter>,
+    /// For what another event store has forwarded.
+    local: Arc<dyn LogWriter>,
     event_types: RwLock<Arc<EventTypes>>,
     pub(crate) counters: Counters,
     /// Ends what would not end by itself.
@@ -32,10 +34,16 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(reader: Arc<dyn LogReader>, writer: Arc<dyn LogWriter>, metrics: &Metrics) -> Self {
+    pub(crate) fn new(
+        reader: Arc<dyn LogReader>,
+        writer: Arc<dyn LogWriter>,
+        local: Arc<dyn LogWriter>,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             reader,
             writer,
+            local,
             event_types: RwLock::default(),
             counters: Counters::new(metrics),
             shutdown: CancellationToken::new(),
@@ -56,22 +64,13 @@ impl Store {
         let _under_way = self.tasks.token();
         let started = Instant::now();
         let events = append.events.len();
+        let writer = if api == Api::replica { &self.local } else { &self.writer };
         let result = match self.event_types().admit(&mut append) {
-            Ok(()) => self.writer.append(append).await,
-            Err(refusal) => self.repeated(append, refusal).await,
+            Ok(()) => writer.append(append).await,
+            Err(refusal) => repeated(&**writer, append, refusal).await,
         };
         self.counters.appended(api, events, started.elapsed(), result.as_ref().err());
         result
-    }
-
-    /// What is declared now refuses `append`; but events that are stored already were taken by what was declared then, and a writer
-    /// whose answer was lost must get it. A repeat is answered whatever is expected, and nothing else is at the last version of all.
-    async fn repeated(&self, mut append: Append, refusal: Error) -> Result<Appended> {
-        append.expected = Expected::Version(Version::MAX);
-        match self.writer.append(append).await {
-            Err(Error::WrongVersion { .. } | Error::Invalid { .. }) => Err(refusal),
-            answer => answer,
-        }
     }
 
     /// The place `positions` in this log.
@@ -106,5 +105,15 @@ impl Store {
         }
         self.counters.read(events.len());
         (events, failed)
+    }
+}
+
+/// What is declared now refuses `append`; but events that are stored already were taken by what was declared then, and a writer whose
+/// answer was lost must get it. A repeat is answered whatever is expected, and nothing else is at the last version of all.
+async fn repeated(writer: &dyn LogWriter, mut append: Append, refusal: Error) -> Result<Appended> {
+    append.expected = Expected::Version(Version::MAX);
+    match writer.append(append).await {
+        Err(Error::WrongVersion { .. } | Error::Invalid { .. }) => Err(refusal),
+        answer => answer,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! headwater_log::store_conformance!(make)    a LogStore by itself, under a Sequencer, and with faults injected between them
+//! headwater_log::lease_conformance!(make)    a LeaseStore
 //! headwater_log::log_conformance!(make)      any LogReader with any LogWriter, for example over a network
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod append;
 mod faults;
+mod lease;
 mod model;
 mod read;
 mod sequenced;
@@ -35,6 +37,7 @@ use crate::{
 
 pub use append::*;
 pub use faults::*;
+pub use lease::*;
 pub use model::*;
 pub use read::*;
 pub use sequenced::*;
@@ -102,6 +105,20 @@ macro_rules! store_conformance {
             }
             $crate::log_conformance!(make);
         }
+    };
+}
+
+/// A test for each thing that a [`LeaseStore`](crate::LeaseStore) must do; `$make` is an `async fn(PartitionCount, Clock) -> LeaseFixture`.
+#[macro_export]
+macro_rules! lease_conformance {
+    ($make:ident) => {
+        $crate::conformance_tests!($make;
+            a_partition_has_one_holder_at_a_time
+            a_lease_that_has_ended_is_claimed_anew_by_its_holder_too
+            a_new_holder_fences_the_one_before
+            what_is_given_up_is_free_at_once
+            who_holds_no_lease_writes_only_what_nobody_holds
+        );
     };
 }
 

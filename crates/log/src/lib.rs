@@ -37,10 +37,12 @@ mod backoff;
 mod clock;
 pub mod conformance;
 mod heads;
+mod lease;
 mod memory;
 mod page;
 mod reader;
 mod recent;
+mod replica;
 mod sequencer;
 mod store;
 mod subscription;
@@ -49,11 +51,13 @@ mod writer;
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use heads::Heads;
+pub use lease::{Holdings, LeaseStore, Member};
 pub use memory::MemoryStore;
 pub use page::{AllPage, ReadAll, end, read_all};
 pub use reader::{
     Direction, Filter, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage,
 };
+pub use replica::{Holder, LeaseTimes, Replica};
 pub use sequencer::{Sequencer, SequencerOptions, SequencerStats};
 pub use store::{Batch, BatchEvent, CommitError, Committed, Epoch, LogStore, StoredEvent};
 pub use subscription::{EventBatch, StartFrom, Subscription};

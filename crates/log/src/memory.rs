@@ -1,17 +1,19 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use headwater_core::{
-    ContentDigest, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version,
+    ContentDigest, Error, LogId, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId,
+    Version,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::page::size;
 use crate::{
-    Batch, Clock, CommitError, Committed, Direction, Epoch, Head, Heads, LogDescriptor, LogReader, LogStore,
-    PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
+    Batch, Clock, CommitError, Committed, Direction, Epoch, Head, Heads, Holdings, LeaseStore, LogDescriptor,
+    LogReader, LogStore, Member, PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
 };
 
 /// A log in memory: for tests, and the plainest reading of the contract. Nothing survives the process.
@@ -30,6 +32,16 @@ struct State {
     /// Indexes into the partition's events, in version order.
     streams: HashMap<StreamId, Vec<usize>>,
     ids: HashMap<Uuid, (Partition, usize)>,
+    members: BTreeMap<Uuid, Leased>,
+    /// By partition.
+    leases: Vec<Option<Leased>>,
+}
+
+/// A member, and until when it is alive, or holds a partition.
+#[derive(Debug, Clone)]
+struct Leased {
+    member: Member,
+    until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -49,6 +61,7 @@ impl MemoryStore {
         let empty = Head { position: Position::ZERO, epoch: Epoch(0), last_recorded_at: None };
         let mut state = State::default();
         state.events.resize_with(partitions.get(), Vec::new);
+        state.leases.resize_with(partitions.get(), || None);
         Self {
             descriptor: LogDescriptor { log_id: LogId::generate(), partitions },
             clock,
@@ -66,12 +79,29 @@ impl MemoryStore {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// With the state locked for writing.
+    fn raise(&self, partition: Partition) -> Head {
+        let mut head = self.heads.get(partition);
+        head.epoch = Epoch(head.epoch.0 + 1);
+        self.heads.publish(partition, head);
+        head
+    }
+
+    fn until(&self, term: Duration) -> Timestamp {
+        self.clock.now().checked_add(term).unwrap_or(Timestamp::MAX)
+    }
+
     fn check(&self, partition: Partition) -> Result<()> {
         self.descriptor.partitions.check(u32::from(partition.get())).map(|_| ())
     }
 }
 
 impl State {
+    fn holder(&self, partition: Partition, now: Timestamp) -> Option<&Member> {
+        let lease = self.leases[partition.index()].as_ref()?;
+        (lease.until > now).then_some(&lease.member)
+    }
+
     fn version(&self, stream_id: &StreamId) -> Version {
         Version::new(self.streams.get(stream_id).map_or(0, Vec::len) as u64)
     }
@@ -168,11 +198,11 @@ impl LogReader for MemoryStore {
 impl LogStore for MemoryStore {
     async fn acquire(&self, partition: Partition) -> Result<Head> {
         self.check(partition)?;
-        let _state = self.write();
-        let mut head = self.heads.get(partition);
-        head.epoch = Epoch(head.epoch.0 + 1);
-        self.heads.publish(partition, head);
-        Ok(head)
+        let state = self.write();
+        match state.holder(partition, self.clock.now()) {
+            None => Ok(self.raise(partition)),
+            Some(member) => Err(held(partition, member)),
+        }
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
@@ -214,6 +244,82 @@ impl LogStore for MemoryStore {
         let places = ids.iter().filter_map(|id| state.ids.get(id));
         Ok(places.map(|(partition, index)| state.events[partition.index()][*index].place()).collect())
     }
+}
+
+#[async_trait]
+impl LeaseStore for MemoryStore {
+    async fn renew(&self, member: &Member, term: Duration) -> Result<Holdings> {
+        let (now, until) = (self.clock.now(), self.until(term));
+        let mut state = self.write();
+        let mine = Leased { member: member.clone(), until };
+        state.members.insert(member.id, mine.clone());
+        for lease in state.leases.iter_mut().flatten() {
+            if lease.member.id == member.id && lease.until > now {
+                *lease = mine.clone();
+            }
+        }
+        let alive = state.members.values().filter(|it| it.until > now).map(|it| it.member.clone());
+        let partitions = self.descriptor.partitions.partitions();
+        let holders = partitions.map(|partition| state.holder(partition, now).cloned());
+        Ok(Holdings { members: alive.collect(), holders: holders.collect() })
+    }
+
+    async fn claim(
+        &self,
+        member: &Member,
+        partitions: &[Partition],
+        term: Duration,
+    ) -> Result<Vec<Partition>> {
+        let (now, until) = (self.clock.now(), self.until(term));
+        let mut state = self.write();
+        let mut got = Vec::new();
+        for partition in partitions {
+            self.check(*partition)?;
+            if state.holder(*partition, now).is_none() {
+                state.leases[partition.index()] = Some(Leased { member: member.clone(), until });
+                self.raise(*partition);
+                got.push(*partition);
+            }
+        }
+        Ok(got)
+    }
+
+    async fn release(&self, member: Uuid, partitions: &[Partition]) -> Result<()> {
+        let mut state = self.write();
+        for partition in partitions {
+            self.check(*partition)?;
+            let lease = &mut state.leases[partition.index()];
+            if lease.as_ref().is_some_and(|lease| lease.member.id == member) {
+                *lease = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, member: Uuid) -> Result<()> {
+        let mut state = self.write();
+        state.members.remove(&member);
+        for lease in &mut state.leases {
+            if lease.as_ref().is_some_and(|lease| lease.member.id == member) {
+                *lease = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn acquire_as(&self, partition: Partition, member: Uuid) -> Result<Head> {
+        self.check(partition)?;
+        let state = self.write();
+        match state.holder(partition, self.clock.now()) {
+            Some(holder) if holder.id == member => Ok(self.raise(partition)),
+            Some(holder) => Err(held(partition, holder)),
+            None => Err(Error::unavailable(format!("the lease of partition {partition} has ended"))),
+        }
+    }
+}
+
+fn held(partition: Partition, member: &Member) -> Error {
+    Error::unavailable(format!("partition {partition} is written by the event store at {}", member.address))
 }
 
 impl Stored {

@@ -11,10 +11,12 @@
 //!                 query API ────────┘
 //! ```
 //!
-//! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`SagaWorker`] is one saga in a process of its own.
+//! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`] and [`SagaWorker`] are one event stream and
+//! one saga in a process of its own.
 
 mod data_dir;
 mod dev;
+mod event_store;
 mod http_server;
 mod listen;
 mod load;
@@ -31,6 +33,7 @@ mod written_log;
 
 pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
+pub use event_store::{EventStoreOptions, EventStoreProcess, Keep};
 pub use listen::Listen;
 pub use load::{LoadError, Loaded, load};
 pub use notice::{Change, Event, Notice, ProjectionAt, Ready, SagaAt, Severity, StreamAt};

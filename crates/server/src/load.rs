@@ -30,6 +30,19 @@ pub enum LoadError {
     Faults(Vec<Fault>),
 }
 
+impl LoadError {
+    /// Writes every fault to standard error, with its place.
+    pub fn print(&self) {
+        let Self::Faults(faults) = self else { return };
+        for fault in faults {
+            if let Notice::Fault { file, line, message, .. } = Notice::from(fault) {
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                eprintln!("{file}{line}: {message}");
+            }
+        }
+    }
+}
+
 /// Reads and checks all manifests in `directories`, as one set.
 ///
 /// # Errors

@@ -3,9 +3,10 @@
 mod metrics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_core::{Error, PartitionCount, Result};
-use headwater_eventstore::{EventStore, EventTypes};
+use headwater_eventstore::{EventStore, EventTypes, ReplicatedWriter};
 use headwater_log::{LogReader, LogWriter};
 use headwater_resources::EventStreamSpec;
 use headwater_runtime::{Metrics, Readiness};
@@ -14,6 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::written_log::{Place, WrittenLog, panicked};
+
+/// What is under way at a stop has so long before others may write the partitions.
+const LEAVE_AFTER: Duration = Duration::from_millis(500);
 
 /// The log of an EventStream, and the event store that serves it.
 pub(crate) struct RunningStream {
@@ -43,7 +47,15 @@ impl RunningStream {
         let (counted, readiness) = (Metrics::default(), Readiness::default());
         let log = WrittenLog::open(place, name, partitions, &readiness, ended.clone()).await?;
         metrics::register(&counted, log.sequencer().clone());
-        let store = EventStore::new(log.reader(), Arc::new(log.sequencer().clone()), counted, readiness);
+        let sequencer = log.sequencer().clone();
+        let store = match log.replica() {
+            None => EventStore::new(log.reader(), Arc::new(sequencer), counted, readiness),
+            Some(replica) => {
+                metrics::register_leases(&counted, Arc::clone(replica));
+                let writer = ReplicatedWriter::new(Arc::clone(replica), sequencer, &counted);
+                EventStore::replicated(log.reader(), Arc::new(writer), counted, readiness)
+            }
+        };
         store.set_event_types(types);
         let stop = CancellationToken::new();
         let served = tokio::spawn({
@@ -86,7 +98,16 @@ impl RunningStream {
     /// Why serving, or writing, had ended before.
     pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
-        let served = self.served.await.unwrap_or_else(|error| Err(panicked(&error)));
+        let mut serving = self.served;
+        let served = match tokio::time::timeout(LEAVE_AFTER, &mut serving).await {
+            Ok(served) => served,
+            // Others need not wait for clients that are slow to go.
+            Err(_) => {
+                self.log.leave().await;
+                serving.await
+            }
+        };
+        let served = served.unwrap_or_else(|error| Err(panicked(&error)));
         served.and(self.log.close().await)
     }
 }

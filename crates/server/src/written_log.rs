@@ -1,10 +1,10 @@
-//! A log that this process alone writes: its file, and what brings appends into order.
+//! A log that this process writes, alone or with others: where it is kept, and what brings appends into order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use headwater_core::{Error, PartitionCount, Result};
-use headwater_log::{LogReader, LogStore, Sequencer, SequencerOptions};
+use headwater_log::{LeaseTimes, LogReader, LogStore, Replica, Sequencer, SequencerOptions};
 use headwater_runtime::{Gate, Readiness};
 use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog};
 use tokio::task::{JoinError, JoinHandle};
@@ -17,6 +17,8 @@ pub(crate) enum Place {
     File(PathBuf),
     /// In this schema of a database.
     Database(Database),
+    /// There, and written by several event stores, of which this one is reached at the address.
+    Shared(Database, String),
 }
 
 #[derive(Clone)]
@@ -53,6 +55,8 @@ impl Store {
 pub(crate) struct WrittenLog {
     store: Store,
     sequencer: Sequencer,
+    /// Where others write as well.
+    replica: Option<Arc<Replica>>,
     stop: CancellationToken,
     /// Why nothing was written any more before the stop, if so.
     followed: JoinHandle<Result<()>>,
@@ -71,24 +75,54 @@ impl WrittenLog {
         readiness: &Readiness,
         ended: CancellationToken,
     ) -> Result<Self> {
-        let store = match place {
+        match place {
             Place::File(path) => {
-                Store::Sqlite(Arc::new(SqliteLog::open(path, OpenLog::new(name, partitions)).await?))
+                let log = SqliteLog::open(path, OpenLog::new(name, partitions)).await?;
+                Ok(Self::start(Store::Sqlite(Arc::new(log)), None, readiness, ended))
             }
             Place::Database(database) => {
                 let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
-                Store::Postgres(Arc::new(log))
+                Ok(Self::start(Store::Postgres(Arc::new(log)), None, readiness, ended))
             }
-        };
-        Ok(Self::start(store, readiness, ended))
+            Place::Shared(database, address) => {
+                let log = Arc::new(Box::pin(PostgresLog::open(&database, name, partitions)).await?);
+                let replica = Replica::join(log.clone(), address, LeaseTimes::default()).await?;
+                Ok(Self::start(Store::Postgres(log), Some(Arc::new(replica)), readiness, ended))
+            }
+        }
     }
 
-    fn start(store: Store, readiness: &Readiness, ended: CancellationToken) -> Self {
-        let sequencer = Sequencer::start(store.log(), SequencerOptions::default());
+    fn start(
+        store: Store,
+        replica: Option<Arc<Replica>>,
+        readiness: &Readiness,
+        ended: CancellationToken,
+    ) -> Self {
+        let written = replica.as_ref().map_or_else(|| store.log(), |replica| replica.store());
+        let sequencer = Sequencer::start(written, SequencerOptions::default());
         let gate = readiness.wait_for("what writes the log, which has ended: start the process again");
         let stop = CancellationToken::new();
         let followed = tokio::spawn(follow(store.clone(), sequencer.clone(), gate, ended, stop.clone()));
-        Self { store, sequencer, stop, followed }
+        if let Some(replica) = &replica {
+            let gate = readiness.wait_for("the database, in which nobody can be asked who writes what");
+            tokio::spawn(follow_leases(Arc::clone(replica), gate, stop.clone()));
+        }
+        Self { store, sequencer, replica, stop, followed }
+    }
+
+    /// What this process is among those that write the log, if there are others.
+    pub(crate) fn replica(&self) -> Option<&Arc<Replica>> {
+        self.replica.as_ref()
+    }
+
+    /// Lets others write, if there are any. What was not written by now is refused.
+    pub(crate) async fn leave(&self) {
+        if let Some(replica) = &self.replica
+            && !replica.has_left()
+            && let Err(error) = replica.leave().await
+        {
+            tracing::warn!(%error, "the partitions could not be given up: others take them when the leases run out");
+        }
     }
 
     /// For reading.
@@ -107,6 +141,7 @@ impl WrittenLog {
     /// Why nothing was written any more before.
     pub(crate) async fn close(self) -> Result<()> {
         self.stop.cancel();
+        self.leave().await;
         self.sequencer.shutdown().await;
         self.store.close().await;
         self.followed.await.unwrap_or_else(|error| Err(panicked(&error)))
@@ -130,6 +165,20 @@ async fn follow(
     gate.close();
     ended.cancel();
     result
+}
+
+/// Ready for as long as it is known who writes what.
+async fn follow_leases(replica: Arc<Replica>, gate: Gate, stop: CancellationToken) {
+    loop {
+        match replica.check() {
+            Ok(()) => gate.open(),
+            Err(_) => gate.close(),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = replica.checked() => {}
+        }
+    }
 }
 
 /// What a task that panicked is reported as.
@@ -161,7 +210,7 @@ mod tests {
         let (readiness, ended) = (Readiness::default(), CancellationToken::new());
         let path = directory.path().join("log.db");
         let store = Store::Sqlite(Arc::new(SqliteLog::open(path, options).await.unwrap()));
-        let log = WrittenLog::start(store, &readiness, ended.clone());
+        let log = WrittenLog::start(store, None, &readiness, ended.clone());
         let append = || Append {
             stream_id: StreamId::new("order-1").unwrap(),
             expected: Expected::Any,

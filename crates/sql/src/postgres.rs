@@ -1,6 +1,7 @@
 //! The log on PostgreSQL and CockroachDB.
 
 mod database;
+mod lease;
 mod log;
 mod rows;
 mod schema;

@@ -90,6 +90,14 @@ impl Http {
         }
     }
 
+    /// The same, and no answer after `time` is none.
+    #[must_use]
+    pub fn within(self, time: std::time::Duration) -> Self {
+        // Nothing that is set here can be wrong.
+        let client = reqwest::Client::builder().timeout(time).build().unwrap_or_default();
+        Self { client, ..self }
+    }
+
     /// Appends one event and says what came of it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod dev;
+pub mod event_store;
 pub mod history;
 pub mod http;
 pub mod postgres;

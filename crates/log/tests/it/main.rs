@@ -3,4 +3,5 @@
 mod look_ups;
 mod memory;
 mod property;
+mod replica;
 mod subscription;

@@ -23,3 +23,17 @@ mod slow {
 
     headwater_log::log_conformance!(make);
 }
+
+mod leases {
+    use std::sync::Arc;
+
+    use headwater_core::PartitionCount;
+    use headwater_log::conformance::LeaseFixture;
+    use headwater_log::{Clock, MemoryStore};
+
+    async fn make(partitions: PartitionCount, clock: Clock) -> LeaseFixture {
+        LeaseFixture { store: Arc::new(MemoryStore::with_clock(partitions, clock)), keep: Box::new(()) }
+    }
+
+    headwater_log::lease_conformance!(make);
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{Listen, LoadError, Notice, SagaWorker, SagaWorkerOptions, load};
+use headwater_server::{Listen, LoadError, SagaWorker, SagaWorkerOptions, load};
 
 /// Coordinate the instances of one Saga, over event stores elsewhere.
 ///
@@ -80,7 +80,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
     let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
-    let loaded = load(&arguments.directories).inspect_err(report)?;
+    let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
     let options = SagaWorkerOptions {
         saga: arguments.saga,
         namespace: arguments.namespace,
@@ -92,16 +92,4 @@ async fn run(arguments: Arguments) -> Result<()> {
     println!("saga {}: listening on {}", worker.name(), worker.url());
     worker.run(shutdown).await?;
     Ok(())
-}
-
-/// Every fault, with its place.
-fn report(error: &LoadError) {
-    if let LoadError::Faults(faults) = error {
-        for fault in faults {
-            if let Notice::Fault { file, line, message, .. } = Notice::from(fault) {
-                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-                eprintln!("{file}{line}: {message}");
-            }
-        }
-    }
 }

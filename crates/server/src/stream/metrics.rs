@@ -1,8 +1,9 @@
 //! What a sequencer has done, read whenever metrics are asked for.
 
 use std::fmt;
+use std::sync::Arc;
 
-use headwater_log::{Sequencer, SequencerStats};
+use headwater_log::{Replica, Sequencer, SequencerStats};
 use headwater_runtime::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -52,5 +53,21 @@ impl Collector for Commits {
             None,
             largest.metric_type(),
         )?)
+    }
+}
+
+/// Has `metrics` show how many partitions are written here.
+pub(super) fn register_leases(metrics: &Metrics, replica: Arc<Replica>) {
+    metrics.register_collector(Box::new(Leases(replica)));
+}
+
+#[derive(Debug)]
+struct Leases(Arc<Replica>);
+
+impl Collector for Leases {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let held = ConstGauge::new(self.0.held() as i64);
+        let help = "Partitions that this process writes";
+        held.encode(encoder.encode_descriptor("log_partitions_held", help, None, held.metric_type())?)
     }
 }

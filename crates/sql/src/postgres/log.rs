@@ -33,7 +33,7 @@ const LATEST_LOOK: Duration = Duration::from_millis(100);
 /// wait ── own commits at once; those of others by looking at the heads, more seldom while nothing comes
 /// ```
 pub struct PostgresLog {
-    pool: Pool,
+    pub(super) pool: Pool,
     descriptor: LogDescriptor,
     /// As far as this process has seen.
     seen: Heads,
@@ -73,11 +73,48 @@ impl PostgresLog {
         self.pool.connections.close().await;
     }
 
-    fn check(&self, partition: Partition) -> Result<i64> {
+    /// The time that rows get, if it is not the database's.
+    pub(super) fn now(&self) -> Option<i64> {
+        self.clock.as_ref().map(|clock| clock.now().as_microsecond())
+    }
+
+    pub(super) fn partitions(&self) -> usize {
+        self.descriptor.partitions.get()
+    }
+
+    /// Raises the epoch of a partition that nobody holds, or that `member` does.
+    pub(super) async fn take(&self, partition: Partition, member: Option<Uuid>) -> Result<Head> {
+        let number = self.check(partition)?;
+        let row = self
+            .pool
+            .read("acquire", || async {
+                let query = match member {
+                    None => sqlx::query(include_str!("log/acquire.sql")).bind(number).bind(self.now()),
+                    Some(member) => sqlx::query(include_str!("log/acquire_as.sql"))
+                        .bind(number)
+                        .bind(self.now())
+                        .bind(member.to_string()),
+                };
+                query.fetch_optional(&self.pool.connections).await
+            })
+            .await
+            .map_err(|error| self.pool.explain("taking over a partition of", &error))?;
+        let Some(row) = row else {
+            return Err(Error::unavailable(format!(
+                "nothing was stored: another event store writes partition {partition} of {} now",
+                self.pool.place
+            )));
+        };
+        let head = head(&row, 0).map_err(|error| self.broken(&format!("partition {partition}"), error))?;
+        self.seen.raise(partition, head);
+        Ok(head)
+    }
+
+    pub(super) fn check(&self, partition: Partition) -> Result<i64> {
         self.descriptor.partitions.check(u32::from(partition.get())).map(|_| partition.get().into())
     }
 
-    fn broken(&self, what: &str, error: impl std::fmt::Display) -> Error {
+    pub(super) fn broken(&self, what: &str, error: impl std::fmt::Display) -> Error {
         Error::corrupt(format!("{} is damaged: {what}: {error}; restore it from a backup", self.pool.place))
     }
 
@@ -100,7 +137,7 @@ impl PostgresLog {
             .bind(batch.epoch.0 as i64)
             .bind(batch.head.get() as i64)
             .bind(batch.events.len() as i64)
-            .bind(self.clock.as_ref().map(|clock| clock.now().as_microsecond()))
+            .bind(self.now())
             .bind(&columns.ids)
             .bind(&columns.stream_ids)
             .bind(&columns.versions)
@@ -318,20 +355,7 @@ impl LogReader for PostgresLog {
 #[async_trait]
 impl LogStore for PostgresLog {
     async fn acquire(&self, partition: Partition) -> Result<Head> {
-        let number = self.check(partition)?;
-        let row = self
-            .pool
-            .read("acquire", || async {
-                sqlx::query(include_str!("log/acquire.sql"))
-                    .bind(number)
-                    .fetch_one(&self.pool.connections)
-                    .await
-            })
-            .await
-            .map_err(|error| self.pool.explain("taking over a partition of", &error))?;
-        let head = head(&row, 0).map_err(|error| self.broken(&format!("partition {partition}"), error))?;
-        self.seen.raise(partition, head);
-        Ok(head)
+        self.take(partition, None).await
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {

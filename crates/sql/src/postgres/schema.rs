@@ -7,9 +7,10 @@ use sqlx::{AssertSqlSafe, Row};
 use super::database::{Database, Pool, code};
 
 /// The number of the tables' form. A newer one gets another.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-const TABLES: &str = include_str!("log/0001.sql");
+/// What makes each format of the one before, from the first on.
+const FORMATS: [&str; FORMAT as usize] = [include_str!("log/0001.sql"), include_str!("log/0002.sql")];
 
 /// The log that the schema holds, which must be the one that is asked for; makes it when there is none.
 ///
@@ -23,9 +24,19 @@ pub(super) async fn describe(
     partitions: PartitionCount,
 ) -> Result<LogDescriptor> {
     if let Some(found) = find(pool).await? {
-        return found.check(pool, name, partitions);
+        let format = found.format;
+        let descriptor = found.check(pool, name, partitions)?;
+        if format < FORMAT {
+            upgrade(pool, format).await?;
+        }
+        return Ok(descriptor);
     }
-    create(pool, database).await?;
+    let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema);
+    // The name has been checked to be an identifier.
+    run(pool, &schema).await?;
+    for tables in FORMATS {
+        run(pool, tables).await?;
+    }
     insert(pool, name, partitions).await?;
     match find(pool).await? {
         Some(found) => found.check(pool, name, partitions),
@@ -92,12 +103,26 @@ impl Found {
     }
 }
 
+/// Makes the newest format of an older one. Several processes may do so at once; the number comes last.
+async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
+    for tables in FORMATS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+        run(pool, tables).await?;
+    }
+    pool.retry("upgrade", || async {
+        sqlx::query("UPDATE log SET format = $1 WHERE format < $1")
+            .bind(FORMAT)
+            .execute(&pool.connections)
+            .await
+    })
+    .await
+    .map_err(|error| pool.explain("upgrading", &error))?;
+    tracing::info!(from, to = FORMAT, place = pool.place, "the log's tables have been brought up to date");
+    Ok(())
+}
+
 /// One statement after the other, each a transaction of its own, as CockroachDB wants it; several processes may do so at once.
-async fn create(pool: &Pool, database: &Database) -> Result<()> {
-    // The name has been checked to be an identifier.
-    let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema);
-    let statements = TABLES.split(";\n").map(str::trim).filter(|statement| !statement.is_empty());
-    for statement in std::iter::once(schema.as_str()).chain(statements) {
+async fn run(pool: &Pool, statements: &str) -> Result<()> {
+    for statement in statements.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
         let run = async || {
             pool.retry("create", || async {
                 sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&pool.connections).await

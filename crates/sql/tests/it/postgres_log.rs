@@ -24,6 +24,25 @@ mod serializable {
     headwater_log::store_conformance!(make);
 }
 
+mod leases {
+    use std::sync::Arc;
+
+    use headwater_core::PartitionCount;
+    use headwater_log::Clock;
+    use headwater_log::conformance::LeaseFixture;
+    use headwater_sql::PostgresLog;
+    use headwater_testkit::postgres::Postgres;
+
+    async fn make(partitions: PartitionCount, clock: Clock) -> LeaseFixture {
+        let server = Postgres::shared().unwrap();
+        let database = super::database(&server, "?options=-c%20default_transaction_isolation%3Dserializable");
+        let log = PostgresLog::open(&database, "orders", partitions).await.unwrap();
+        LeaseFixture { store: Arc::new(log.with_clock(clock)), keep: Box::new(server) }
+    }
+
+    headwater_log::lease_conformance!(make);
+}
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +89,7 @@ async fn a_schema_keeps_the_log_that_it_was_made_for() {
     );
 
     let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
-    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.log SET format = 2", database.schema));
+    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.log SET format = 3", database.schema));
     sqlx::query(newer).execute(&pool).await.unwrap();
     let newer = PostgresLog::open(&database, "orders", two).await.unwrap_err();
     assert!(matches!(&newer, Error::Corrupt { message } if message.contains("newer Headwater")), "{newer}");

@@ -5,4 +5,5 @@ mod guide;
 mod kill;
 mod layout;
 mod readme;
+mod replicas;
 mod sagas;

@@ -1,0 +1,98 @@
+//! `headwater-eventstore`: the event store of one event stream.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use headwater_runtime::{shutdown, telemetry};
+use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, LoadError, load};
+
+/// Serve one EventStream over gRPC and HTTP.
+///
+/// Reads the EventStream and Secrets in DIR. The events are in the database that the manifest names, or that --database does: any number
+/// of these processes share it, each writes a part of the partitions, and a client may talk to any. With --data-dir they are in a file,
+/// and only one process may have it. /healthz, /readyz and /metrics are served on the same port.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater-eventstore",
+    version,
+    after_help = "\
+Examples:
+  headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50051
+  headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50052
+  headwater-eventstore examples/banku --data-dir /var/lib/headwater"
+)]
+struct Arguments {
+    /// Where the manifests are.
+    #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
+    directories: Vec<PathBuf>,
+
+    /// Which EventStream [default: the only one in DIR].
+    #[arg(long, value_name = "NAME", env = "HEADWATER_STREAM")]
+    stream: Option<String>,
+
+    /// Keep the events in this database, whatever the manifest says.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HEADWATER_DATABASE",
+        hide_env_values = true,
+        conflicts_with = "data_dir"
+    )]
+    database: Option<String>,
+
+    /// Keep the events in a file here.
+    #[arg(long, value_name = "PATH", env = "HEADWATER_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where it listens. Port 0: a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", env = "HEADWATER_LISTEN")]
+    listen: SocketAddr,
+
+    /// Where the other event stores of the stream reach this one [default: where it listens].
+    #[arg(long, value_name = "URL", env = "HEADWATER_ADVERTISE")]
+    advertise: Option<String>,
+
+    /// Log one JSON object a line.
+    #[arg(long, env = "HEADWATER_LOG_JSON")]
+    log_json: bool,
+
+    /// What to log.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match Box::pin(run(Arguments::parse())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
+    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
+    let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
+    let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
+    let keep = match (arguments.database, arguments.data_dir) {
+        (Some(url), _) => Keep::Database(url),
+        (None, Some(path)) => Keep::Directory(path),
+        (None, None) => Keep::Manifest,
+    };
+    let options = EventStoreOptions {
+        stream: arguments.stream,
+        keep,
+        listen: Listen { address: arguments.listen, flag: "--listen" },
+        advertise: arguments.advertise,
+    };
+    let store = EventStoreProcess::start(options, &loaded).await?;
+    println!("event stream {}: listening on {}", store.name(), store.url());
+    store.run(shutdown).await?;
+    Ok(())
+}

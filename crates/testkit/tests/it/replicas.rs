@@ -1,0 +1,307 @@
+//! Several event stores share an event stream in a database, and are killed, stopped and replaced under load.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::counters;
+use headwater_testkit::event_store::EventStore;
+use headwater_testkit::history::History;
+use headwater_testkit::http::{Http, Outcome};
+use headwater_testkit::postgres::Postgres;
+use headwater_testkit::process::PATIENCE;
+use reqwest::StatusCode;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+const STORES: usize = 3;
+const WRITERS: usize = 12;
+/// A lease, and a little more: so long a store is stopped that is to lose its partitions.
+const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
+/// Streams that fall into all three partitions.
+const STREAMS: usize = 24;
+
+/// Where the stores are now.
+type Addresses = Arc<Mutex<Vec<Http>>>;
+
+fn any(stores: &Addresses) -> Http {
+    let stores = stores.lock().expect("nobody panicked");
+    stores[(Uuid::new_v4().as_u128() % stores.len() as u128) as usize].clone()
+}
+
+/// Sends one event until it is stored, to any store each time, and says as what.
+async fn store(
+    stores: &Addresses,
+    history: &Mutex<History>,
+    counter: &str,
+    expected: &mut Value,
+) -> Result<()> {
+    let id = Uuid::new_v4().to_string();
+    history.lock().expect("nobody panicked").sends(&id);
+    let began = Instant::now();
+    loop {
+        match any(stores).append(counter, expected, &id, "Added", &counters::added(1)).await? {
+            Outcome::Stored(stored) => {
+                if expected.is_number() {
+                    let wanted = expected.as_u64().unwrap_or_default() + 1;
+                    ensure!(
+                        stored.version == wanted,
+                        "{id} expected {expected}, and is at version {}",
+                        stored.version
+                    );
+                }
+                return history.lock().expect("nobody panicked").acknowledges(&id, stored);
+            }
+            // Refused for good: nothing was stored, and the next try is another event.
+            Outcome::Refused { status: StatusCode::CONFLICT, problem } if expected.is_number() => {
+                *expected = problem["current_version"].clone();
+                return Ok(());
+            }
+            Outcome::Unknown => {
+                ensure!(began.elapsed() < PATIENCE, "event {id} has had no answer for {PATIENCE:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other @ Outcome::Refused { .. } => bail!("{other:?}"),
+        }
+    }
+}
+
+/// Writers, half of which expect versions, until they are told to end.
+fn write(
+    stores: &Addresses,
+    history: &Arc<Mutex<History>>,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<Result<()>> {
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (stores, history, stop) = (Arc::clone(stores), Arc::clone(history), stop.clone());
+        writers.spawn(async move {
+            let mut number = writer;
+            let mut expected = if writer % 2 == 0 { json!("any") } else { json!(0) };
+            while !*stop.borrow() {
+                // Those that expect versions meet on few streams.
+                let counter = if expected.is_number() { writer % 4 } else { number % STREAMS };
+                number += 1;
+                store(&stores, &history, &format!("counter-{counter}"), &mut expected).await?;
+                if let Some(version) = expected.as_u64().filter(|_| number % 7 == 0) {
+                    // Somebody may have been faster, or not.
+                    expected = json!(version + 1);
+                }
+            }
+            Ok(())
+        });
+    }
+    writers
+}
+
+struct Cluster {
+    directory: tempfile::TempDir,
+    database: String,
+    stores: Vec<EventStore>,
+    addresses: Addresses,
+}
+
+impl Cluster {
+    async fn start(server: &Postgres) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        counters::write_manifests(directory.path())?;
+        let mut cluster =
+            Self { directory, database: server.url(), stores: Vec::new(), addresses: Addresses::default() };
+        for _ in 0..STORES {
+            cluster.add().await?;
+        }
+        Ok(cluster)
+    }
+
+    async fn add(&mut self) -> Result<()> {
+        self.stores.push(EventStore::start(self.directory.path(), &self.database).await?);
+        self.publish();
+        Ok(())
+    }
+
+    fn remove(&mut self, number: usize) -> EventStore {
+        let store = self.stores.remove(number);
+        self.publish();
+        store
+    }
+
+    fn publish(&self) {
+        let https = self.stores.iter().map(|store| store.http().within(Duration::from_secs(2))).collect();
+        *self.addresses.lock().expect("nobody panicked") = https;
+    }
+
+    /// Waits until each of the stores writes as many partitions as any other.
+    async fn spread(&self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let mut held = Vec::new();
+            for store in &self.stores {
+                held.push(store.metric("headwater_log_partitions_held").await?);
+            }
+            if held.iter().all(|held| *held == 3.0 / self.stores.len() as f64) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "the stores write {held:?} partitions");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How long it takes until each partition takes an event again, at this store.
+    async fn all_take_events(&self, number: usize) -> Result<Duration> {
+        let http = self.stores[number].http();
+        let began = Instant::now();
+        for stream in 0..STREAMS {
+            let id = Uuid::new_v4().to_string();
+            loop {
+                match http
+                    .append(&format!("probe-{stream}"), &json!("any"), &id, "Added", &counters::added(1))
+                    .await?
+                {
+                    Outcome::Stored(_) => break,
+                    Outcome::Unknown => {
+                        ensure!(began.elapsed() < PATIENCE, "nobody takes events of probe-{stream}")
+                    }
+                    other @ Outcome::Refused { .. } => bail!("{other:?}"),
+                }
+            }
+        }
+        Ok(began.elapsed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_move_when_a_store_leaves_or_is_gone() -> Result<()> {
+    let server = Postgres::start()?;
+    let mut cluster = Cluster::start(&server).await?;
+    cluster.spread().await?;
+    // Any store takes any event.
+    for number in 0..STORES {
+        cluster.all_take_events(number).await?;
+    }
+    assert!(cluster.stores[0].metric("headwater_appends_forwarded_total").await? > 0.0);
+    // Told to end, it hands over at once.
+    let leaving = cluster.remove(0);
+    let (took, ended) = tokio::join!(cluster.all_take_events(0), leaving.into_process().terminate());
+    assert!(ended?.success());
+    let took = took?;
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    // Gone without a word, its leases run out.
+    let gone = cluster.remove(0);
+    gone.into_process().kill().await?;
+    let took = cluster.all_take_events(0).await?;
+    assert!(took < Duration::from_secs(6), "it took {took:?}");
+    cluster.add().await?;
+    cluster.add().await?;
+    cluster.spread().await?;
+    // The database is away, and comes back.
+    server.kill()?;
+    until_ready(&cluster.stores[0], false).await?;
+    server.resume()?;
+    until_ready(&cluster.stores[0], true).await?;
+    cluster.all_take_events(1).await?;
+    Ok(())
+}
+
+async fn until_ready(store: &EventStore, wanted: bool) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let answer = reqwest::get(format!("{}/readyz", store.url())).await?;
+        if answer.status().is_success() == wanted {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "{}: {}", answer.status(), answer.text().await?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_stores_under_faults_lose_and_double_nothing() -> Result<()> {
+    let server = Postgres::start()?;
+    let mut cluster = Cluster::start(&server).await?;
+    let history = Arc::new(Mutex::new(History::default()));
+    let (stop, stopped) = watch::channel(false);
+    let mut writers = write(&cluster.addresses, &history, &stopped);
+    for round in 0..8 {
+        let before = history.lock().expect("nobody panicked").acknowledged();
+        let victim = (Uuid::new_v4().as_u128() % STORES as u128) as usize;
+        match round % 4 {
+            0 => {
+                cluster.remove(victim).into_process().kill().await?;
+                cluster.add().await?;
+            }
+            1 => {
+                // It wakes when others have its partitions, in the middle of what it was doing.
+                cluster.stores[victim].process().signal(Signal::STOP)?;
+                tokio::time::sleep(BEYOND_A_LEASE).await;
+                cluster.stores[victim].process().signal(Signal::CONT)?;
+            }
+            2 => {
+                let status = cluster.remove(victim).into_process().terminate().await?;
+                ensure!(status.success(), "{status}");
+                cluster.add().await?;
+            }
+            _ => {
+                server.kill()?;
+                server.resume()?;
+            }
+        }
+        // On to the next fault when events are taken again.
+        let began = Instant::now();
+        while history.lock().expect("nobody panicked").acknowledged() < before + 200 {
+            ensure!(began.elapsed() < PATIENCE, "round {round}: events are not taken any more");
+            if let Some(ended) = writers.try_join_next() {
+                ended?.with_context(|| format!("round {round}"))?;
+                bail!("a writer has ended");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    stop.send_replace(true);
+    while let Some(writer) = writers.join_next().await {
+        writer??;
+    }
+    let history = history.lock().expect("nobody panicked");
+    for store in &cluster.stores {
+        let (events, _) = store.http().all_events().await?;
+        history.check(&events)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_refused_before_anything_is_changed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let refused = async |more: &[&str], part: &str| -> Result<()> {
+        let mut arguments = vec![directory.path().to_string_lossy().into_owned()];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let output = std::process::Command::new(headwater_testkit::process::program("headwater-eventstore")?)
+            .args(arguments)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && said.contains(part), "no {part:?} in {said:?}");
+        Ok(())
+    };
+    let data = directory.path().join("data");
+    let data = Path::new(&data).to_string_lossy().into_owned();
+    refused(
+        &["--stream", "orders", "--data-dir", &data],
+        "no EventStream \"orders\"; they declare \"counters\"",
+    )
+    .await?;
+    refused(&["--listen", "0.0.0.0:50051", "--data-dir", &data], "callers are not authenticated here")
+        .await?;
+    refused(&["--database", "mysql://h/d"], "it does not begin with postgres://").await?;
+    refused(&["--database", "postgres://h/d", "--data-dir", &data], "cannot be used with").await?;
+    refused(
+        &["--database", "postgres://h/d", "--advertise", "tcp://h", "--listen", "127.0.0.1:0"],
+        "advertise: ",
+    )
+    .await?;
+    ensure!(!Path::new(&data).exists(), "{data} was made");
+    Ok(())
+}
