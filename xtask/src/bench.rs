@@ -10,7 +10,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    cargo(&["build", "--release", "--package", "headwater-cli", "--package", "headwater-bench"]).run()?;
+    let packages = ["headwater-cli", "headwater-server", "headwater-bench"].map(|name| ["--package", name]);
+    let mut build = vec!["build", "--release", "--bins"];
+    build.extend(packages.iter().flatten());
+    cargo(&build).run()?;
     let mut words = vec!["run", "--release", "--quiet", "--package", "headwater-bench", "--"];
     words.extend(arguments.arguments.iter().map(String::as_str));
     cargo(&words).run()

@@ -1,13 +1,16 @@
 //! Appends over gRPC: closed loops, each client on a connection of its own, each waiting for its answer.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use headwater_testkit::postgres::Postgres;
 use tokio::task::JoinSet;
 
 use crate::Load;
 use crate::figures::{Figure, Latencies, Target as Goal};
-use crate::target::{EVENT_BYTES, Target, request};
+use crate::target::{EVENT_BYTES, Log, OverPostgres, Target, request};
+use crate::usage::resident_megabytes;
 
 /// How one kind of append is done.
 struct Shape {
@@ -17,20 +20,52 @@ struct Shape {
 }
 
 pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
-    let alone = figure(load, &Shape { clients: 1, batch: 1, goal: None }).await?;
+    let dev = async || Target::start().await;
+    let alone = figure(load, &Shape { clients: 1, batch: 1, goal: None }, "", dev).await?;
     // Group commit works when 64 clients are at least five times as fast as one.
     let goal = (alone.median * 5.0).max(12_000.0);
-    let many = figure(load, &Shape { clients: 64, batch: 1, goal: Some(Goal::AtLeast(goal)) }).await?;
+    let many =
+        figure(load, &Shape { clients: 64, batch: 1, goal: Some(Goal::AtLeast(goal)) }, "", dev).await?;
     let batches =
-        figure(load, &Shape { clients: 8, batch: 100, goal: Some(Goal::AtLeast(60_000.0)) }).await?;
+        figure(load, &Shape { clients: 8, batch: 100, goal: Some(Goal::AtLeast(60_000.0)) }, "", dev).await?;
     Ok(vec![alone, many, batches])
 }
 
-async fn figure(load: Load, shape: &Shape) -> Result<Figure> {
+/// The same to an event store over PostgreSQL, whose `fsync` is on.
+pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
+    let server = Postgres::start()?;
+    let mut figures = Vec::new();
+    let mut sizes = Vec::new();
+    for (clients, batch, goal) in
+        [(1, 1, None), (32, 1, Some(17_000.0)), (128, 1, Some(22_000.0)), (8, 100, Some(60_000.0))]
+    {
+        let shape = Shape { clients, batch, goal: goal.map(Goal::AtLeast) };
+        let start = async || OverPostgres::start(&server).await;
+        figures.push(figure(load, &shape, ", PostgreSQL", start).await?);
+    }
+    for _ in 0..load.runs {
+        let target = OverPostgres::start(&server).await?;
+        run(&target, &Shape { clients: 128, batch: 1, goal: None }, Duration::from_secs(load.seconds.into()))
+            .await?;
+        sizes.push(resident_megabytes(target.store.process().id()?)?);
+    }
+    figures.push(
+        Figure::new("`headwater-eventstore` after 128 clients, resident", "MB", sizes)
+            .with_target(Goal::AtMost(150.0)),
+    );
+    Ok(figures)
+}
+
+async fn figure<T: Deref<Target = Log>>(
+    load: Load,
+    shape: &Shape,
+    over: &str,
+    start: impl AsyncFn() -> Result<T>,
+) -> Result<Figure> {
     let mut rates = Vec::new();
     let mut latencies = Latencies::new();
     for _ in 0..load.runs {
-        let target = Target::start().await?;
+        let target = start().await?;
         // Connections, caches and the file's first pages are not what is measured.
         run(&target, shape, Duration::from_millis(500)).await?;
         let before = target.head().await?;
@@ -49,7 +84,7 @@ async fn figure(load: Load, shape: &Shape) -> Result<Figure> {
     let batch =
         if shape.batch == 1 { "one by one".to_owned() } else { format!("in batches of {}", shape.batch) };
     let figure = Figure::new(
-        format!("append over gRPC, {EVENT_BYTES} B, {clients}, {batch}, synced"),
+        format!("append over gRPC{over}, {EVENT_BYTES} B, {clients}, {batch}, synced"),
         "events/s",
         rates,
     )
@@ -61,7 +96,7 @@ async fn figure(load: Load, shape: &Shape) -> Result<Figure> {
 }
 
 /// Events acknowledged, the time it took, and the latency of each request.
-async fn run(target: &Target, shape: &Shape, time: Duration) -> Result<(u64, Duration, Latencies)> {
+async fn run(target: &Log, shape: &Shape, time: Duration) -> Result<(u64, Duration, Latencies)> {
     let mut clients = Vec::new();
     for _ in 0..shape.clients {
         clients.push(target.connect().await?);

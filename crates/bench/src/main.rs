@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: figures of the real `headwater dev`, a process of its own, over its own gRPC API.
 //!
 //! ```text
-//! bench ──starts──▶ headwater dev (SQLite, synchronous=FULL) on this machine's disk
+//! bench ──starts──▶ headwater dev (SQLite, synchronous=FULL), or headwater-eventstore and PostgreSQL, on this machine's disk
 //!       ──gRPC────▶ load; then everything is read back and checked, and only then a figure is printed
 //! ```
 
@@ -47,6 +47,8 @@ enum What {
     All,
     /// Appends over gRPC: one client, 64 clients, batches of 100.
     Append,
+    /// Appends over gRPC to an event store over PostgreSQL: one client, 32, 128, batches of 100.
+    Postgres,
     /// A catch-up read over gRPC.
     Read,
     /// A projection built from the beginning, one upsert an event.
@@ -72,6 +74,7 @@ async fn main() -> Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     for (name, wanted) in [
         ("append", What::Append),
+        ("postgres", What::Postgres),
         ("read", What::Read),
         ("projection", What::Projection),
         ("saga", What::Saga),
@@ -85,6 +88,7 @@ async fn main() -> Result<()> {
         }
         figures.extend(match wanted {
             What::Append => append::measure(load).await?,
+            What::Postgres => append::measure_postgres(load).await?,
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,

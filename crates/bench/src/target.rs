@@ -1,5 +1,7 @@
-//! What is measured: a `headwater dev` with one event stream of one partition, and how it is loaded and read back.
+//! What is measured: one event stream of one partition, in `headwater dev` or in an event store over PostgreSQL, and how it is loaded and
+//! read back.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,8 @@ use headwater_api::MAX_MESSAGE_BYTES;
 use headwater_api::v1::event_store_client::EventStoreClient;
 use headwater_api::v1::{AppendRequest, Filter, GetHeadRequest, NewEvent, ReadRequest};
 use headwater_testkit::dev::{Dev, DevOptions, write};
+use headwater_testkit::event_store::EventStore;
+use headwater_testkit::postgres::Postgres;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -35,6 +39,7 @@ pub(crate) type Client = EventStoreClient<Channel>;
 pub(crate) struct Target {
     pub(crate) dev: Dev,
     pub(crate) folder: TempDir,
+    log: Log,
 }
 
 impl Target {
@@ -42,13 +47,54 @@ impl Target {
         let folder = tempfile::tempdir()?;
         write(folder.path(), "eventstream.yaml", MANIFEST)?;
         let dev = Dev::start(&DevOptions::new(folder.path(), folder.path().join("data"))).await?;
-        Ok(Self { dev, folder })
+        let log = Log { url: dev.stream("bench")?.to_owned() };
+        Ok(Self { dev, folder, log })
     }
+}
 
+impl Deref for Target {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// A running event store with an empty log in a schema of its own.
+pub(crate) struct OverPostgres {
+    pub(crate) store: EventStore,
+    _folder: TempDir,
+    log: Log,
+}
+
+impl OverPostgres {
+    pub(crate) async fn start(server: &Postgres) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let schema = format!("schema: {}, urlSecretRef", Postgres::schema());
+        write(folder.path(), "eventstream.yaml", &MANIFEST.replace("urlSecretRef", &schema))?;
+        let store = EventStore::start(folder.path(), &server.url()).await?;
+        let log = Log { url: store.url().to_owned() };
+        Ok(Self { store, _folder: folder, log })
+    }
+}
+
+impl Deref for OverPostgres {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// The log, as a client of its event store sees it.
+pub(crate) struct Log {
+    url: String,
+}
+
+impl Log {
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        let url = self.dev.stream("bench")?.to_owned();
-        let channel = Endpoint::from_shared(url)?
+        let channel = Endpoint::from_shared(self.url.clone())?
             .tcp_nodelay(true)
             .connect()
             .await

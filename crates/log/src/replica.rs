@@ -258,12 +258,6 @@ impl Shared {
             is_new
         });
     }
-
-    fn not_held(&self, partition: Partition) -> Error {
-        Error::unavailable(format!(
-            "nothing was stored: partition {partition} is not written here now; try again"
-        ))
-    }
 }
 
 /// What one of the members should change, so that all have about as many.
@@ -295,6 +289,12 @@ impl Share {
         let too_many = held.get(share..).unwrap_or_default().to_vec();
         Self { wanted: free, too_many }
     }
+}
+
+fn not_held(partition: Partition) -> Error {
+    Error::unavailable(format!(
+        "nothing was stored: partition {partition} is not written here now; try again"
+    ))
 }
 
 /// The store, for what is held here.
@@ -332,14 +332,14 @@ impl LogStore for Leased {
     async fn acquire(&self, partition: Partition) -> Result<Head> {
         match self.0.holder(partition) {
             Holder::Us => self.0.store.acquire_as(partition, self.0.member.id).await,
-            Holder::Other(_) | Holder::Nobody => Err(self.0.not_held(partition)),
+            Holder::Other(_) | Holder::Nobody => Err(not_held(partition)),
         }
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
         match self.0.holder(batch.partition) {
             Holder::Us => self.0.store.commit(batch).await,
-            Holder::Other(_) | Holder::Nobody => Err(CommitError::Failed(self.0.not_held(batch.partition))),
+            Holder::Other(_) | Holder::Nobody => Err(CommitError::Failed(not_held(batch.partition))),
         }
     }
 

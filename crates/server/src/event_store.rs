@@ -7,7 +7,6 @@
 //!             event store ──▶ database
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -24,6 +23,7 @@ use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::chosen::choose;
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -73,7 +73,8 @@ impl EventStoreProcess {
     /// `Invalid` for an option that does not fit the manifests; `FailedPrecondition` for a port or a data directory in use.
     pub async fn start(options: EventStoreOptions, loaded: &Loaded) -> Result<Self> {
         options.listen.check()?;
-        let (name, spec) = choose(specs(&loaded.manifests.event_streams), options.stream)?;
+        let (name, spec) =
+            choose("EventStream", "stream", specs(&loaded.manifests.event_streams), options.stream)?;
         let url = match &options.keep {
             Keep::Manifest => Some(database_url(&name, &spec, loaded)?),
             Keep::Database(url) => Some(url.clone()),
@@ -174,34 +175,6 @@ impl EventStoreProcess {
         let failed = |error: std::io::Error| Error::internal(format!("the listening socket: {error}"));
         let listener = self.listener.as_fd().try_clone_to_owned().map_err(failed)?;
         TcpListener::from_std(listener.into()).map_err(failed)
-    }
-}
-
-/// The event stream that is meant.
-fn choose(
-    mut streams: BTreeMap<String, EventStreamSpec>,
-    wanted: Option<String>,
-) -> Result<(String, EventStreamSpec)> {
-    let names = streams.keys().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    match wanted {
-        Some(name) => match streams.remove(&name) {
-            Some(spec) => Ok((name, spec)),
-            None if names.is_empty() => Err(Error::invalid(
-                "stream",
-                format!("the manifests declare no EventStream \"{name}\", and no other either"),
-            )),
-            None => Err(Error::invalid(
-                "stream",
-                format!("the manifests declare no EventStream \"{name}\"; they declare {names}"),
-            )),
-        },
-        None if streams.len() > 1 => Err(Error::invalid(
-            "stream",
-            format!("the manifests declare {names}: say which one, with --stream"),
-        )),
-        None => streams.pop_first().ok_or_else(|| {
-            Error::invalid("stream", "the manifests declare no EventStream: add the manifest of one")
-        }),
     }
 }
 

@@ -11,9 +11,10 @@
 //!                 query API ────────┘
 //! ```
 //!
-//! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`] and [`SagaWorker`] are one event stream and
-//! one saga in a process of its own.
+//! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`], [`QueryWorker`] and [`SagaWorker`] are one
+//! event stream, one projection and one saga in a process of its own.
 
+mod chosen;
 mod data_dir;
 mod dev;
 mod event_store;
@@ -23,6 +24,7 @@ mod load;
 mod notice;
 mod projection;
 mod queries;
+mod query_worker;
 mod saga;
 mod saga_api;
 mod saga_worker;
@@ -37,4 +39,5 @@ pub use event_store::{EventStoreOptions, EventStoreProcess, Keep};
 pub use listen::Listen;
 pub use load::{LoadError, Loaded, load};
 pub use notice::{Change, Event, Notice, ProjectionAt, Ready, SagaAt, Severity, StreamAt};
+pub use query_worker::{QueryWorker, QueryWorkerOptions};
 pub use saga_worker::{SagaWorker, SagaWorkerOptions};

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use headwater_api::{Client, RemoteLog};
 use headwater_core::{Error, Result};
-use headwater_log::{Backoff, LogReader, LogWriter};
+use headwater_log::{Backoff, LogWriter};
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::{Gate, Metrics, Readiness};
 use headwater_saga::{Calls, SagaCatalog, SagaMetrics};
 use tokio_util::sync::CancellationToken;
 
+use crate::chosen::{choose, follow, stream};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -69,13 +70,9 @@ impl SagaWorker {
     /// for data of a newer version.
     pub async fn start(options: SagaWorkerOptions, loaded: &Loaded) -> Result<Self> {
         options.listen.check()?;
-        let (name, spec) = choose(specs(&loaded.manifests.sagas), options.saga)?;
+        let (name, spec) = choose("Saga", "saga", specs(&loaded.manifests.sagas), options.saga)?;
         let stream_name = spec.stream_ref.name.clone();
-        let stream = specs(&loaded.manifests.event_streams).remove(&stream_name).ok_or_else(|| {
-            Error::not_found(format!(
-                "the manifests declare no EventStream \"{stream_name}\", which saga \"{name}\" follows: add its manifest"
-            ))
-        })?;
+        let stream = stream(loaded, &stream_name, &format!("saga \"{name}\""))?;
         let clients = connect(&name, &spec, &options.event_stores)?;
         let mut data = DataDir::claim(&options.data_dir)?;
         let listener = options.listen.bind("the API of sagas").await?;
@@ -158,20 +155,17 @@ impl SagaWorker {
     }
 
     async fn try_begin(&self) -> Result<RunningSaga> {
+        let stream_name = &self.spec.stream_ref.name;
         let mut logs: BTreeMap<String, Arc<RemoteLog>> = BTreeMap::new();
         for (name, client) in &self.clients {
-            logs.insert(name.clone(), Arc::new(RemoteLog::connect(client.clone()).await?));
+            let log = if name == stream_name {
+                follow(client.clone(), name, &self.stream).await?
+            } else {
+                Arc::new(RemoteLog::connect(client.clone()).await?)
+            };
+            logs.insert(name.clone(), log);
         }
-        let stream_name = &self.spec.stream_ref.name;
         let events = Arc::clone(&logs[stream_name]);
-        let partitions = events.descriptor().partitions.get();
-        if partitions != self.stream.partitions as usize {
-            return Err(Error::failed_precondition(format!(
-                "the event store at {} has {partitions} partitions, and the manifest of EventStream \"{stream_name}\" says {}: give the address of its own event store with --event-store",
-                events.client().address(),
-                self.stream.partitions
-            )));
-        }
         self.surroundings.set_streams(
             logs.iter().map(|(name, log)| (name.clone(), Arc::clone(log) as Arc<dyn LogWriter>)),
         );
@@ -184,30 +178,6 @@ impl SagaWorker {
         };
         let place = Place::File(self.data.saga(&self.name));
         RunningSaga::start(&self.name, self.spec.clone(), around, place, self.ended.clone()).await
-    }
-}
-
-/// The saga that is meant.
-fn choose(mut sagas: BTreeMap<String, SagaSpec>, wanted: Option<String>) -> Result<(String, SagaSpec)> {
-    let names = sagas.keys().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    match wanted {
-        Some(name) => match sagas.remove(&name) {
-            Some(spec) => Ok((name, spec)),
-            None if names.is_empty() => Err(Error::invalid(
-                "saga",
-                format!("the manifests declare no saga \"{name}\", and no other either"),
-            )),
-            None => Err(Error::invalid(
-                "saga",
-                format!("the manifests declare no saga \"{name}\"; they declare {names}"),
-            )),
-        },
-        None if sagas.len() > 1 => {
-            Err(Error::invalid("saga", format!("the manifests declare {names}: say which one, with --saga")))
-        }
-        None => sagas
-            .pop_first()
-            .ok_or_else(|| Error::invalid("saga", "the manifests declare no Saga: add the manifest of one")),
     }
 }
 
@@ -273,16 +243,6 @@ mod tests {
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("{part} was not refused"),
         }
-    }
-
-    #[test]
-    fn the_saga_is_the_only_one_or_the_one_that_is_named() {
-        assert_eq!(choose(sagas(&["a"]), None).unwrap().0, "a");
-        assert_eq!(choose(sagas(&["a", "b"]), Some("b".into())).unwrap().0, "b");
-        refused(choose(sagas(&["a", "b"]), None), "saga", "\"a\", \"b\": say which one");
-        refused(choose(sagas(&["a"]), Some("c".into())), "saga", "no saga \"c\"; they declare \"a\"");
-        refused(choose(sagas(&[]), Some("c".into())), "saga", "and no other either");
-        refused(choose(sagas(&[]), None), "saga", "declare no Saga");
     }
 
     #[tokio::test]

@@ -99,13 +99,12 @@ impl RunningStream {
     pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
         let mut serving = self.served;
-        let served = match tokio::time::timeout(LEAVE_AFTER, &mut serving).await {
-            Ok(served) => served,
+        let served = if let Ok(served) = tokio::time::timeout(LEAVE_AFTER, &mut serving).await {
+            served
+        } else {
             // Others need not wait for clients that are slow to go.
-            Err(_) => {
-                self.log.leave().await;
-                serving.await
-            }
+            self.log.leave().await;
+            serving.await
         };
         let served = served.unwrap_or_else(|error| Err(panicked(&error)));
         served.and(self.log.close().await)

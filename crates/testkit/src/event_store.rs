@@ -1,4 +1,4 @@
-//! `headwater-eventstore` as a child.
+//! `headwater-eventstore` and `headwater-query-worker` as children.
 
 use std::path::Path;
 
@@ -7,29 +7,35 @@ use anyhow::{Context, Result};
 use crate::http::Http;
 use crate::process::{Process, program};
 
-/// One of the event stores of an event stream, over a database.
+/// An event store.
 pub struct EventStore {
     process: Process,
     url: String,
 }
 
 impl EventStore {
-    /// Starts one for the only event stream in `directory`, on a free port, and waits until it serves.
+    /// Starts one for the only event stream in `directory`, on a free port, over the database of this URL, which others may share; and
+    /// waits until it serves.
     ///
     /// # Errors
     /// When it does not, with all that it printed.
     pub async fn start(directory: &Path, database: &str) -> Result<Self> {
-        let mut process = Process::spawn(
-            program("headwater-eventstore")?,
-            [
-                directory.as_os_str(),
-                "--database".as_ref(),
-                database.as_ref(),
-                "--listen".as_ref(),
-                "127.0.0.1:0".as_ref(),
-            ],
-        )?;
-        let listening = |line: &str| Some(line.split_once(": listening on ")?.1.to_owned());
+        Self::with(directory, ["--database", database, "--listen", "127.0.0.1:0"]).await
+    }
+
+    /// The same over a file in `data_dir`, on this address.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn alone(directory: &Path, data_dir: &Path, listen: &str) -> Result<Self> {
+        let data_dir = data_dir.to_str().context("a path of UTF-8")?;
+        Self::with(directory, ["--data-dir", data_dir, "--listen", listen]).await
+    }
+
+    async fn with(directory: &Path, more: [&str; 4]) -> Result<Self> {
+        let directory = directory.to_str().context("a path of UTF-8")?;
+        let mut process =
+            Process::spawn(program("headwater-eventstore")?, [directory].into_iter().chain(more))?;
         let url = process.line("where it listens", listening).await?;
         process.line("that it serves", |line| line.contains("serves").then_some(())).await?;
         Ok(Self { process, url })
@@ -63,5 +69,56 @@ impl EventStore {
         let text = reqwest::get(format!("{}/metrics", self.url)).await?.text().await?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.with_context(|| format!("no {name} in\n{text}"))?.parse().context("a number")
+    }
+}
+
+fn listening(line: &str) -> Option<String> {
+    Some(line.split_once(": listening on ")?.1.to_owned())
+}
+
+/// A query worker.
+pub struct QueryWorker {
+    process: Process,
+    url: String,
+}
+
+impl QueryWorker {
+    /// Starts one for the only projection in `directory`, on a free port. It may wait for its event store.
+    ///
+    /// # Errors
+    /// When it does not start, with all that it printed.
+    pub async fn start(directory: &Path, event_store: &str, data_dir: &Path) -> Result<Self> {
+        let mut process = Process::spawn(
+            program("headwater-query-worker")?,
+            [
+                directory.as_os_str(),
+                "--event-store".as_ref(),
+                event_store.as_ref(),
+                "--data-dir".as_ref(),
+                data_dir.as_os_str(),
+                "--listen".as_ref(),
+                "127.0.0.1:0".as_ref(),
+            ],
+        )?;
+        let url = process.line("where it listens", listening).await?;
+        Ok(Self { process, url })
+    }
+
+    /// Where it answers queries.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits until it answers queries.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn answers(&mut self) -> Result<()> {
+        self.process.line("that it answers", |line| line.contains("answers queries").then_some(())).await
+    }
+
+    /// The child, to be ended.
+    pub fn into_process(self) -> Process {
+        self.process
     }
 }

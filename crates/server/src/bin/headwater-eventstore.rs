@@ -9,6 +9,9 @@ use clap::Parser;
 use headwater_runtime::{shutdown, telemetry};
 use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, LoadError, load};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Serve one EventStream over gRPC and HTTP.
 ///
 /// Reads the EventStream and Secrets in DIR. The events are in the database that the manifest names, or that --database does: any number

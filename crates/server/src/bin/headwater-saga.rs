@@ -9,6 +9,9 @@ use clap::Parser;
 use headwater_runtime::{shutdown, telemetry};
 use headwater_server::{Listen, LoadError, SagaWorker, SagaWorkerOptions, load};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Coordinate the instances of one Saga, over event stores elsewhere.
 ///
 /// Reads the Saga, its EventStream, Secrets, ConfigMaps and dev.yaml in DIR. Its own log stays in --data-dir: only one process may

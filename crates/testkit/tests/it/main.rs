@@ -7,3 +7,4 @@ mod layout;
 mod readme;
 mod replicas;
 mod sagas;
+mod workers;

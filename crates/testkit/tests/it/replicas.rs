@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 const STORES: usize = 3;
 const WRITERS: usize = 12;
+/// Of the fixture's event stream.
+const PARTITIONS: usize = 3;
 /// A lease, and a little more: so long a store is stopped that is to lose its partitions.
 const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
 /// Streams that fall into all three partitions.
@@ -140,9 +142,9 @@ impl Cluster {
         loop {
             let mut held = Vec::new();
             for store in &self.stores {
-                held.push(store.metric("headwater_log_partitions_held").await?);
+                held.push(store.metric("headwater_log_partitions_held").await? as usize);
             }
-            if held.iter().all(|held| *held == 3.0 / self.stores.len() as f64) {
+            if held.iter().all(|held| *held == PARTITIONS / self.stores.len()) {
                 return Ok(());
             }
             ensure!(began.elapsed() < PATIENCE, "the stores write {held:?} partitions");
@@ -163,7 +165,7 @@ impl Cluster {
                 {
                     Outcome::Stored(_) => break,
                     Outcome::Unknown => {
-                        ensure!(began.elapsed() < PATIENCE, "nobody takes events of probe-{stream}")
+                        ensure!(began.elapsed() < PATIENCE, "nobody takes events of probe-{stream}");
                     }
                     other @ Outcome::Refused { .. } => bail!("{other:?}"),
                 }
@@ -264,10 +266,9 @@ async fn three_stores_under_faults_lose_and_double_nothing() -> Result<()> {
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    let history = history.lock().expect("nobody panicked");
     for store in &cluster.stores {
         let (events, _) = store.http().all_events().await?;
-        history.check(&events)?;
+        history.lock().expect("nobody panicked").check(&events)?;
     }
     Ok(())
 }

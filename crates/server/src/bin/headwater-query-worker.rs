@@ -1,0 +1,84 @@
+//! `headwater-query-worker`: one projection, over an event store elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use headwater_runtime::{shutdown, telemetry};
+use headwater_server::{Listen, LoadError, QueryWorker, QueryWorkerOptions, load};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Fold one Projection over an event store elsewhere, and answer queries.
+///
+/// Reads the Projection and its EventStream in DIR. The read model stays in --data-dir: only one process may have it. The query API, the
+/// administration of projections, /healthz, /readyz and /metrics are served on --listen.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater-query-worker",
+    version,
+    after_help = "\
+Examples:
+  headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --data-dir /var/lib/headwater
+  headwater query accounts/accounts --query-server 127.0.0.1:8082"
+)]
+struct Arguments {
+    /// Where the manifests are.
+    #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
+    directories: Vec<PathBuf>,
+
+    /// Which Projection [default: the only one in DIR].
+    #[arg(long, value_name = "NAME", env = "HEADWATER_PROJECTION")]
+    projection: Option<String>,
+
+    /// Where the event store of its EventStream is.
+    #[arg(long, value_name = "URL", env = "HEADWATER_EVENT_STORE")]
+    event_store: String,
+
+    /// Where its read model is kept.
+    #[arg(long, value_name = "PATH", env = "HEADWATER_DATA_DIR")]
+    data_dir: PathBuf,
+
+    /// Where it answers queries. Port 0: a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", env = "HEADWATER_LISTEN")]
+    listen: SocketAddr,
+
+    /// Log one JSON object a line.
+    #[arg(long, env = "HEADWATER_LOG_JSON")]
+    log_json: bool,
+
+    /// What to log.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match Box::pin(run(Arguments::parse())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
+    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
+    let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
+    let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
+    let options = QueryWorkerOptions {
+        projection: arguments.projection,
+        event_store: arguments.event_store,
+        data_dir: arguments.data_dir,
+        listen: Listen { address: arguments.listen, flag: "--listen" },
+    };
+    let worker = QueryWorker::start(options, &loaded).await?;
+    println!("projection {}: listening on {}", worker.name(), worker.url());
+    worker.run(shutdown).await?;
+    Ok(())
+}

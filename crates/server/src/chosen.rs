@@ -1,0 +1,102 @@
+//! What a process is to run: one of the resources in the manifests, and the event store that it follows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use headwater_api::{Client, RemoteLog};
+use headwater_core::{Error, Result};
+use headwater_log::LogReader as _;
+use headwater_resources::EventStreamSpec;
+use headwater_resources::manifest::specs;
+
+use crate::load::Loaded;
+
+/// The resource of `kind` that is meant: the one called `wanted`, or the only one. `flag` says which, without its dashes.
+///
+/// # Errors
+/// `Invalid` for the flag, with what there is.
+pub(crate) fn choose<S>(
+    kind: &str,
+    flag: &str,
+    mut resources: BTreeMap<String, S>,
+    wanted: Option<String>,
+) -> Result<(String, S)> {
+    let names = resources.keys().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let refused = |message: String| Err(Error::invalid(flag, message));
+    match wanted {
+        Some(name) => match resources.remove(&name) {
+            Some(spec) => Ok((name, spec)),
+            None if names.is_empty() => {
+                refused(format!("the manifests declare no {kind} \"{name}\", and no other either"))
+            }
+            None => refused(format!("the manifests declare no {kind} \"{name}\"; they declare {names}")),
+        },
+        None if resources.len() > 1 => {
+            refused(format!("the manifests declare {names}: say which one, with --{flag}"))
+        }
+        None => match resources.pop_first() {
+            Some(only) => Ok(only),
+            None => refused(format!("the manifests declare no {kind}: add the manifest of one")),
+        },
+    }
+}
+
+/// The event stream `name`, which `who` follows.
+///
+/// # Errors
+/// `NotFound` when the manifests declare none.
+pub(crate) fn stream(loaded: &Loaded, name: &str, who: &str) -> Result<EventStreamSpec> {
+    specs(&loaded.manifests.event_streams).remove(name).ok_or_else(|| {
+        Error::not_found(format!(
+            "the manifests declare no EventStream \"{name}\", which {who} follows: add its manifest"
+        ))
+    })
+}
+
+/// The log of the event stream `name` at the event store of `client`.
+///
+/// # Errors
+/// `Unavailable` when it does not answer; `FailedPrecondition` when it is not the one that `spec` declares.
+pub(crate) async fn follow(client: Client, name: &str, spec: &EventStreamSpec) -> Result<Arc<RemoteLog>> {
+    let log = Arc::new(RemoteLog::connect(client).await?);
+    let partitions = log.descriptor().partitions.get();
+    if partitions != spec.partitions as usize {
+        return Err(Error::failed_precondition(format!(
+            "the event store at {} has {partitions} partitions, and the manifest of EventStream \"{name}\" says {}: give the address of its own event store with --event-store",
+            log.client().address(),
+            spec.partitions
+        )));
+    }
+    Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused<T>(result: Result<T>, part: &str) {
+        match result {
+            Err(Error::Invalid { field, message }) => {
+                assert_eq!(field, "saga");
+                assert!(message.contains(part), "{message}");
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("{part} was not refused"),
+        }
+    }
+
+    #[test]
+    fn what_is_meant_is_the_only_one_or_the_one_that_is_named() {
+        let choose = |names: &[&str], wanted: Option<&str>| {
+            let all = names.iter().map(|name| ((*name).to_owned(), ())).collect();
+            choose("Saga", "saga", all, wanted.map(str::to_owned))
+        };
+        assert_eq!(choose(&["a"], None).unwrap().0, "a");
+        assert_eq!(choose(&["a", "b"], Some("b")).unwrap().0, "b");
+        refused(choose(&["a", "b"], None), "\"a\", \"b\": say which one, with --saga");
+        refused(choose(&["a"], Some("c")), "no Saga \"c\"; they declare \"a\"");
+        refused(choose(&[], Some("c")), "and no other either");
+        refused(choose(&[], None), "declare no Saga");
+    }
+}

@@ -1,0 +1,139 @@
+//! A query worker by itself, over an event store by itself.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::counters::{self, PROJECTION};
+use headwater_testkit::dev::write;
+use headwater_testkit::event_store::{EventStore, QueryWorker};
+use headwater_testkit::history::History;
+use headwater_testkit::http::{Http, Outcome};
+use headwater_testkit::process::{PATIENCE, program};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+const KILLS: usize = 6;
+const WRITERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_it_folds_each_event_once() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let data = directory.path().join("worker");
+    let history = Arc::new(Mutex::new(History::default()));
+    let (stop, stopped) = watch::channel(false);
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (http, history, stopped) = (store.http(), history.clone(), stopped.clone());
+        writers.spawn(async move {
+            let counter = format!("counter-{writer}");
+            while !*stopped.borrow() {
+                let id = Uuid::new_v4().to_string();
+                history.lock().expect("no writer panicked").sends(&id);
+                match http.append(&counter, &json!("any"), &id, "Added", &counters::added(3)).await? {
+                    Outcome::Stored(stored) => {
+                        history.lock().expect("no writer panicked").acknowledges(&id, stored)?;
+                    }
+                    other => bail!("{other:?}"),
+                }
+            }
+            Ok(())
+        });
+    }
+    for _ in 0..KILLS {
+        let mut worker = QueryWorker::start(directory.path(), store.url(), &data).await?;
+        worker.answers().await?;
+        let moment = Duration::from_millis((Uuid::new_v4().as_u128() % 300) as u64);
+        // The moment of the kill is the input of this test, not a wait for something.
+        tokio::time::sleep(moment).await;
+        worker.into_process().kill().await?;
+    }
+    stop.send_replace(true);
+    while let Some(writer) = writers.join_next().await {
+        writer??;
+    }
+    let worker = QueryWorker::start(directory.path(), store.url(), &data).await?;
+    until_ready(worker.url(), None).await?;
+    let (events, token) = store.http().all_events().await?;
+    history.lock().expect("no writer panicked").check(&events)?;
+    let rows = Http::new(store.url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
+    counters::check_rows(&events, &rows, "total")?;
+    assert!(worker.into_process().terminate().await?.success());
+    Ok(())
+}
+
+/// Waits until `/readyz` says `part` of what is waited for, or that nothing is.
+async fn until_ready(url: &str, part: Option<&str>) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let answer = reqwest::get(format!("{url}/readyz")).await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if part.map_or(status.is_success(), |part| text.contains(part)) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "{status}: {text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_waits_for_its_event_store_and_goes_on_when_that_is_back() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let address = format!("http://{listen}");
+    let worker = QueryWorker::start(directory.path(), &address, &directory.path().join("worker")).await?;
+    until_ready(worker.url(), Some("waiting for the event stream \"counters\"")).await?;
+    let data = directory.path().join("store");
+    let mut events = 0;
+    for _ in 0..2 {
+        let store = EventStore::alone(directory.path(), &data, &listen).await?;
+        until_ready(worker.url(), None).await?;
+        let id = Uuid::new_v4().to_string();
+        let Outcome::Stored(stored) =
+            store.http().append("counter-1", &json!("any"), &id, "Added", &counters::added(2)).await?
+        else {
+            bail!("it is not stored");
+        };
+        events += 1;
+        let rows = Http::new(&address, worker.url()).rows(PROJECTION, "totals", &stored.token).await?;
+        assert_eq!(rows[0]["total"], (2 * events).to_string());
+        store.into_process().kill().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let data = directory.path().join("worker");
+    let refused = |manifests: &Path, more: &[&str], part: &str| -> Result<()> {
+        let output = Command::new(program("headwater-query-worker")?)
+            .arg(manifests)
+            .args(["--event-store", store.url(), "--listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(&data)
+            .args(more)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && said.contains(part), "no {part:?} in {said:?}");
+        Ok(())
+    };
+    refused(directory.path(), &["--projection", "sums"], "no Projection \"sums\"; they declare \"totals\"")?;
+    // Another stream's manifest: the event store has three partitions.
+    let other = tempfile::tempdir()?;
+    counters::write_manifests(other.path())?;
+    let manifest = other.path().join("eventstream.yaml");
+    let text = std::fs::read_to_string(&manifest).context("the manifest")?;
+    write(other.path(), "eventstream.yaml", &text.replace("partitions: 3", "partitions: 2"))?;
+    refused(other.path(), &[], "has 3 partitions, and the manifest of EventStream \"counters\" says 2")?;
+    Ok(())
+}
