@@ -1,10 +1,13 @@
-//! The log on SQLite, and on PostgreSQL and CockroachDB; the view on SQLite.
+//! The log on SQLite, and on PostgreSQL and CockroachDB; the view on SQLite and PostgreSQL.
 
 mod connection;
 mod postgres;
+mod postgres_view;
 mod sqlite;
 mod sqlite_view;
+mod stamps;
 
 pub use postgres::{Database, PostgresLog};
+pub use postgres_view::PostgresView;
 pub use sqlite::{DataLock, OpenLog, SqliteLog};
 pub use sqlite_view::SqliteView;

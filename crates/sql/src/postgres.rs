@@ -1,10 +1,10 @@
 //! The log on PostgreSQL and CockroachDB.
 
-mod database;
+pub(crate) mod database;
 mod lease;
 mod log;
 mod rows;
-mod schema;
+pub(crate) mod schema;
 
 pub use database::Database;
 pub use log::PostgresLog;

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// Tries of a transaction that the database rolled back because of others: beyond this, they do not let it through.
-const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 
 /// Where the tables of one log or view are.
 #[derive(Debug, Clone)]
@@ -27,10 +27,10 @@ pub struct Database {
 
 /// Connections whose names are those of one schema.
 #[derive(Debug, Clone)]
-pub(super) struct Pool {
-    pub(super) connections: PgPool,
+pub(crate) struct Pool {
+    pub(crate) connections: PgPool,
     /// Where that is, for messages; no password.
-    pub(super) place: String,
+    pub(crate) place: String,
 }
 
 impl Database {
@@ -39,8 +39,13 @@ impl Database {
         Self { url: url.into(), schema: format!("hw_{}", name.replace('-', "_")), max_connections: 20 }
     }
 
+    /// The tables of the read model of the projection `name`, in the schema that is theirs by default.
+    pub fn of_projection(url: impl Into<String>, name: &str) -> Self {
+        Self { url: url.into(), schema: format!("hw_{}_view", name.replace('-', "_")), max_connections: 20 }
+    }
+
     /// Connects, so that a wrong URL is known at once.
-    pub(super) async fn connect(&self) -> Result<Pool> {
+    pub(crate) async fn connect(&self) -> Result<Pool> {
         let invalid = |why: String| {
             Error::invalid(
                 "url",
@@ -93,7 +98,7 @@ fn is_identifier(schema: &str) -> bool {
 
 impl Pool {
     /// Does `work`, again where the database has rolled it back because of others, a limited number of times.
-    pub(super) async fn retry<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
+    pub(crate) async fn retry<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
     where
         F: Future<Output = sqlx::Result<T>>,
     {
@@ -102,7 +107,7 @@ impl Pool {
 
     /// Does `work`, which does no harm when it is done twice, again also where the connection was lost: those that were kept while the
     /// server was started again are.
-    pub(super) async fn read<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
+    pub(crate) async fn read<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
     where
         F: Future<Output = sqlx::Result<T>>,
     {
@@ -110,7 +115,7 @@ impl Pool {
     }
 
     /// What `error` means to our callers.
-    pub(super) fn explain(&self, doing: &str, error: &sqlx::Error) -> Error {
+    pub(crate) fn explain(&self, doing: &str, error: &sqlx::Error) -> Error {
         explain(doing, &self.place, error)
     }
 }
@@ -138,17 +143,17 @@ where
 }
 
 /// The SQLSTATE of an error that the database told.
-pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
 /// Whether the transaction was rolled back because of others, and may succeed when it is tried again.
-pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
+pub(crate) fn is_rolled_back(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
 /// Whether it is unknown what became of a transaction that ended with `error`, its last statement having been sent.
-pub(super) fn is_ambiguous(error: &sqlx::Error) -> bool {
+pub(crate) fn is_ambiguous(error: &sqlx::Error) -> bool {
     match code(error) {
         // 40003: said to be unknown. Class 08: the connection. 57P: the server ends.
         Some(code) => code == "40003" || code.starts_with("08") || code.starts_with("57P"),
@@ -187,6 +192,9 @@ fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
             "{what}; give the URL of the database that takes writes, not of a follower"
         )),
         "53300" => Error::unavailable(format!("{what}; allow for more connections there, or for fewer here")),
+        "2BP01" => Error::failed_precondition(format!(
+            "{what}; something of yours depends on it, drop that or base it on the tables' plain names"
+        )),
         code if code.starts_with("53") => Error::exhausted(format!("{what}; make room there")),
         code if code.starts_with("40") || code.starts_with("08") || code.starts_with("57") => {
             Error::unavailable(what)

@@ -121,7 +121,7 @@ async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
 }
 
 /// One statement after the other, each a transaction of its own, as CockroachDB wants it; several processes may do so at once.
-async fn run(pool: &Pool, statements: &str) -> Result<()> {
+pub(crate) async fn run(pool: &Pool, statements: &str) -> Result<()> {
     for statement in statements.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
         let run = async || {
             pool.retry("create", || async {

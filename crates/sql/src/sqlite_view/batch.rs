@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::table::TableSql;
 use super::{Inner, cells, parked, rollout};
+use crate::stamps::{decode_stamps, encode_stamps};
 
 /// Where a partition stands that no batch has moved.
 fn start(inner: &Inner, snapshot: &Transaction<'_>) -> Result<(u32, Positions)> {
@@ -160,8 +161,8 @@ fn load_row(
             writer = Some(id);
         }
         Writers::ManyStreams => match row.get_ref(extra).map_err(explain)? {
-            ValueRef::Blob(bytes) => stamps = cells::decode_stamps(bytes)?,
-            _ => stamps = cells::decode_stamps(&[])?,
+            ValueRef::Blob(bytes) => stamps = decode_stamps(bytes)?,
+            _ => stamps = decode_stamps(&[])?,
         },
     }
     let mut found = Vec::with_capacity(columns.len());
@@ -386,7 +387,7 @@ fn bind_row(
             bind(ToSqlOutput::Owned(Value::Integer(0)))?;
         }
         (Writers::ManyStreams, RowState::Live(row)) => {
-            bind(ToSqlOutput::Owned(Value::Blob(cells::encode_stamps(&row.stamps))))?;
+            bind(ToSqlOutput::Owned(Value::Blob(encode_stamps(&row.stamps))))?;
         }
         (Writers::ManyStreams, RowState::Deleted { .. }) => {
             bind(ToSqlOutput::Owned(Value::Null))?;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use headwater_view::{ColumnType, Revision, TableSchema, Writers};
 use rusqlite::Connection;
-use rust_decimal::Decimal;
+
+use crate::stamps::decimal;
 
 /// Orders decimals by value; named in our own statements and indexes alone, so that other programs can read the tables without it.
 const DECIMAL: &str = "headwater_decimal";
@@ -18,13 +19,6 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
         (Some(_), None) => Ordering::Greater,
         (None, None) => a.cmp(b),
     })
-}
-
-/// Reads a stored decimal, all its digits.
-pub(super) fn decimal(text: &str) -> Option<Decimal> {
-    // A negative zero keeps its sign in a cell; the crate's parser drops it.
-    let number = Decimal::from_str_exact(text).ok()?;
-    Some(if text.starts_with('-') && number.is_zero() { -number } else { number })
 }
 
 /// A table's statements, by name of what they do.

@@ -3,4 +3,5 @@
 mod log;
 mod log_files;
 mod postgres_log;
+mod postgres_view;
 mod view;

@@ -1,0 +1,276 @@
+//! A projection's read model in one schema of a PostgreSQL database.
+//!
+//! ```text
+//! worker ──apply──▶ one transaction a batch, one statement a table ──▶ r3_orders, hw_checkpoints, …
+//! query ──────────▶ a snapshot each                                ──▶ r3_orders
+//! a person ───────▶ psql: select * from hw_orders_view.orders      ──▶ view orders = r3_orders, while revision 3 is active
+//! ```
+//!
+//! Batches of one projection are applied one after the other, whoever folds them: each begins by counting itself in the rollout's row, which
+//! it holds to its commit. So what a batch was folded from is compared with what is there, and nothing can come between.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use headwater_core::{Error, Partition, Result, StreamId};
+use headwater_log::Backoff;
+use headwater_view::{
+    Answer, ApplyError, Batch, Change, ChangeError, Load, LoadedRow, ParkedStream, PartitionState, Progress,
+    Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader, ViewSink, Written,
+};
+use sqlx::postgres::PgConnection;
+
+use crate::postgres::Database;
+use crate::postgres::database::{Pool, TRIES, is_ambiguous, is_rolled_back};
+use crate::postgres::schema;
+
+mod batch;
+mod cells;
+mod parked;
+mod query;
+mod rollout;
+mod table;
+
+use table::TableSql;
+
+/// The number of the tables' form. A newer one gets another.
+const FORMAT: i64 = 1;
+
+/// Reads what one snapshot shows.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What a row holds that we did not write.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// A [`ViewStore`](headwater_view::ViewStore) in one schema. Cheap to clone.
+#[derive(Clone)]
+pub struct PostgresView(Arc<Inner>);
+
+struct Inner {
+    pool: Pool,
+    /// The statements of each revision's tables, made when first needed.
+    tables: RwLock<Vec<(Revision, Arc<[TableSql]>)>>,
+}
+
+/// Why a transaction was given up.
+enum Stop<E> {
+    /// The database refused something.
+    Sql(sqlx::Error),
+    /// We do.
+    Other(E),
+}
+
+impl<E> From<sqlx::Error> for Stop<E> {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+fn other<E: From<Error>>(error: Error) -> Stop<E> {
+    Stop::Other(E::from(error))
+}
+
+impl PostgresView {
+    /// Opens the read model, making its tables when they are not there.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for what is missing in the database; `Corrupt` when a newer Headwater made the tables; `Unavailable` when the
+    /// database cannot be reached.
+    pub async fn open(database: &Database) -> Result<Self> {
+        let pool = database.connect().await?;
+        // The name has been checked to be an identifier.
+        schema::run(&pool, &format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema)).await?;
+        schema::run(&pool, include_str!("postgres_view/v1.sql")).await?;
+        let format: i64 = pool
+            .read("describe", || async {
+                sqlx::query_scalar("SELECT format FROM hw_rollout").fetch_one(&pool.connections).await
+            })
+            .await
+            .map_err(|error| pool.explain("opening", &error))?;
+        if format > FORMAT {
+            return Err(Error::corrupt(format!(
+                "{} was made by a newer Headwater (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place
+            )));
+        }
+        Ok(Self(Arc::new(Inner { pool, tables: RwLock::default() })))
+    }
+
+    /// Closes the connections. What is under way is finished first.
+    pub async fn close(&self) {
+        self.0.pool.connections.close().await;
+    }
+
+    /// Runs `work` in a transaction, again where the database rolls it back because of others.
+    async fn write<T, E: From<Error>>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
+    ) -> Result<T, E> {
+        self.transact(name, "BEGIN", "writing", is_rolled_back, work).await
+    }
+
+    /// Runs `work` in a snapshot, again also where the connection was lost.
+    async fn read<T, E: From<Error>>(
+        &self,
+        name: &'static str,
+        work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
+    ) -> Result<T, E> {
+        let may_pass = |error: &sqlx::Error| is_rolled_back(error) || is_ambiguous(error);
+        self.transact(name, SNAPSHOT, "reading", may_pass, work).await
+    }
+
+    async fn transact<T, E: From<Error>>(
+        &self,
+        name: &'static str,
+        begin: &'static str,
+        doing: &str,
+        may_pass: impl Fn(&sqlx::Error) -> bool,
+        work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
+    ) -> Result<T, E> {
+        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(200));
+        let mut attempt = 1;
+        loop {
+            let once = async {
+                let mut transaction = self.0.pool.connections.begin_with(begin).await?;
+                let value = work(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(value)
+            };
+            match once.await {
+                Ok(value) => return Ok(value),
+                Err(Stop::Other(error)) => return Err(error),
+                Err(Stop::Sql(error)) if attempt < TRIES && may_pass(&error) => {
+                    tracing::debug!(transaction = name, attempt, %error, "trying again");
+                    tokio::time::sleep(backoff.pause()).await;
+                    attempt += 1;
+                }
+                Err(Stop::Sql(error)) => return Err(self.0.pool.explain(doing, &error).into()),
+            }
+        }
+    }
+
+    /// The statements of the revision's tables. `None`: there is no such revision in the transaction's snapshot.
+    async fn tables<E: From<Error>>(
+        &self,
+        connection: &mut PgConnection,
+        revision: Revision,
+    ) -> Result<Option<Arc<[TableSql]>>, Stop<E>> {
+        if !rollout::exists(connection, revision).await? {
+            return Ok(None);
+        }
+        let known = self.known(revision);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let schemas = rollout::schemas(connection, revision).await?;
+        let tables: Arc<[TableSql]> =
+            schemas.into_iter().map(|schema| TableSql::new(revision, schema)).collect();
+        let mut known = self.0.tables.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(known, _)| *known != revision);
+        known.push((revision, tables.clone()));
+        Ok(Some(tables))
+    }
+
+    fn known(&self, revision: Revision) -> Option<Arc<[TableSql]>> {
+        let known = self.0.tables.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|(known, _)| *known == revision).map(|(_, tables)| tables.clone())
+    }
+}
+
+impl std::fmt::Debug for PostgresView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresView").field("place", &self.0.pool.place).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ViewSink for PostgresView {
+    async fn partition(
+        &self,
+        revision: Revision,
+        partition: Partition,
+    ) -> Result<PartitionState, ApplyError> {
+        self.read("partition", |connection| Box::pin(batch::partition(connection, revision, partition))).await
+    }
+
+    async fn load(&self, load: &Load) -> Result<Vec<Vec<LoadedRow>>, ApplyError> {
+        let load = Arc::new(load.clone());
+        self.read("load", |connection| {
+            let (view, load) = (self.clone(), Arc::clone(&load));
+            Box::pin(async move { batch::load(&view, connection, &load).await })
+        })
+        .await
+    }
+
+    async fn apply(&self, batch: Arc<Batch>) -> Result<Written, ApplyError> {
+        self.write("apply", |connection| {
+            let (view, batch) = (self.clone(), Arc::clone(&batch));
+            Box::pin(async move { batch::apply(&view, connection, &batch).await })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ViewReader for PostgresView {
+    async fn query(&self, query: &Query) -> Result<Answer, QueryError> {
+        let query = Arc::new(query.clone());
+        self.read("query", |connection| {
+            let (view, query) = (self.clone(), Arc::clone(&query));
+            Box::pin(async move { query::answer(&view, connection, &query).await })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ViewAdmin for PostgresView {
+    async fn rollout(&self) -> Result<Rollout> {
+        self.read("rollout", |connection| Box::pin(rollout::load(connection))).await
+    }
+
+    async fn change(&self, version: RolloutVersion, change: &Change) -> Result<Rollout, ChangeError> {
+        let change = Arc::new(change.clone());
+        self.write("change", |connection| {
+            let change = Arc::clone(&change);
+            Box::pin(async move { rollout::change(connection, version, &change).await })
+        })
+        .await
+    }
+
+    async fn progress(&self, revision: Revision) -> Result<Vec<Progress>> {
+        self.read("progress", |connection| Box::pin(batch::progress(connection, revision))).await
+    }
+
+    async fn parked(
+        &self,
+        revision: Revision,
+        after: Option<&StreamId>,
+        limit: usize,
+        events: usize,
+    ) -> Result<Vec<ParkedStream>> {
+        let after = after.cloned();
+        self.read("parked", |connection| {
+            let after = after.clone();
+            Box::pin(async move { parked::parked(connection, revision, after.as_ref(), limit, events).await })
+        })
+        .await
+    }
+
+    async fn parked_stream(
+        &self,
+        revision: Revision,
+        stream_id: &StreamId,
+        events: usize,
+    ) -> Result<Option<ParkedStream>> {
+        let stream_id = stream_id.clone();
+        self.read("parked stream", |connection| {
+            let stream_id = stream_id.clone();
+            Box::pin(async move { parked::parked_stream(connection, revision, &stream_id, events).await })
+        })
+        .await
+    }
+}
