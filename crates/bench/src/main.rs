@@ -47,7 +47,7 @@ enum What {
     All,
     /// Appends over gRPC: one client, 64 clients, batches of 100.
     Append,
-    /// Appends over gRPC to an event store over PostgreSQL: one client, 32, 128, batches of 100.
+    /// Over PostgreSQL: appends over gRPC with one client, 32, 128, in batches of 100; a projection built from the beginning.
     Postgres,
     /// A catch-up read over gRPC.
     Read,
@@ -88,7 +88,10 @@ async fn main() -> Result<()> {
         }
         figures.extend(match wanted {
             What::Append => append::measure(load).await?,
-            What::Postgres => append::measure_postgres(load).await?,
+            What::Postgres => {
+                let appends = append::measure_postgres(load).await?;
+                appends.into_iter().chain(projection::measure_postgres(load).await?).collect()
+            }
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,

@@ -5,11 +5,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use headwater_testkit::dev::write;
+use headwater_testkit::event_store::QueryWorker;
+use headwater_testkit::http::Http;
+use headwater_testkit::postgres::Postgres;
+use headwater_testkit::process::PATIENCE;
 use serde_json::Value;
 
 use crate::Load;
 use crate::figures::{Figure, Target as Goal};
-use crate::target::Target;
+use crate::target::{OverPostgres, Target};
+use crate::usage::resident_megabytes;
 
 const EVENTS: u64 = 300_000;
 
@@ -43,11 +48,54 @@ pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
         let url = format!("{queries}/v1/projections/measured/measured?limit=1&timeout=60s&min_token={token}");
         target.dev.http("bench")?.json::<Value>(&url).await?;
         let elapsed = start.elapsed();
-        check(&target).await?;
+        check(&target.dev.http("bench")?).await?;
         rates.push(EVENTS as f64 / elapsed.as_secs_f64());
     }
     let work = "projection built from the beginning, one upsert and one new row an event, from saved manifest to an answer that covers the log";
     Ok(vec![Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(30_000.0))])
+}
+
+/// The same by a query worker of its own, over an event store, both over PostgreSQL.
+pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
+    let server = Postgres::start()?;
+    let (mut rates, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..load.runs {
+        let target = OverPostgres::start(&server).await?;
+        target.fill(EVENTS, 100).await?;
+        let token = target.token().await?;
+        let schema =
+            format!("  streamRef: {{name: bench}}\n  sink: {{sql: {{schema: {}}}}}", Postgres::schema());
+        write(
+            target.folder.path(),
+            "projection.yaml",
+            &MANIFEST.replace("  streamRef: {name: bench}", &schema),
+        )?;
+        let start = Instant::now();
+        let worker = QueryWorker::over(target.folder.path(), target.store.url(), &server.url()).await?;
+        let http = Http::new(target.store.url(), worker.url());
+        answer(&http, worker.url(), &token).await?;
+        let elapsed = start.elapsed();
+        sizes.push(resident_megabytes(worker.process().id()?)?);
+        check(&http).await?;
+        rates.push(EVENTS as f64 / elapsed.as_secs_f64());
+    }
+    let work = "projection built from the beginning by a query worker, PostgreSQL, one upsert and one new row an event, from the start to an answer that covers the log";
+    Ok(vec![
+        Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(20_000.0)),
+        Figure::new("`headwater-query-worker` after that, resident", "MB", sizes)
+            .with_target(Goal::AtMost(150.0)),
+    ])
+}
+
+/// Waits for an answer that covers `token`: the projection is not there before it is declared.
+async fn answer(http: &Http, queries: &str, token: &str) -> Result<()> {
+    let url = format!("{queries}/v1/projections/measured/measured?limit=1&timeout=60s&min_token={token}");
+    let began = Instant::now();
+    while let Err(error) = http.json::<Value>(&url).await {
+        ensure!(began.elapsed() < PATIENCE, "{error:#}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 fn serves(line: &str) -> bool {
@@ -56,8 +104,7 @@ fn serves(line: &str) -> bool {
 }
 
 /// Every event has its row, with its amount.
-async fn check(target: &Target) -> Result<()> {
-    let http = target.dev.http("bench")?;
+async fn check(http: &Http) -> Result<()> {
     let (events, token) = http.all_events().await?;
     let rows = http.rows("measured", "measured", &token).await?;
     ensure!(

@@ -63,7 +63,7 @@ impl Deref for Target {
 /// A running event store with an empty log in a schema of its own.
 pub(crate) struct OverPostgres {
     pub(crate) store: EventStore,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
     log: Log,
 }
 
@@ -74,7 +74,7 @@ impl OverPostgres {
         write(folder.path(), "eventstream.yaml", &MANIFEST.replace("urlSecretRef", &schema))?;
         let store = EventStore::start(folder.path(), &server.url()).await?;
         let log = Log { url: store.url().to_owned() };
-        Ok(Self { store, _folder: folder, log })
+        Ok(Self { store, folder, log })
     }
 }
 

@@ -8,6 +8,7 @@ use headwater_core::{Error, Result};
 use headwater_log::LogReader as _;
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
+use headwater_resources::shared::SecretKeyRef;
 
 use crate::load::Loaded;
 
@@ -68,6 +69,40 @@ pub(crate) async fn follow(client: Client, name: &str, spec: &EventStreamSpec) -
         )));
     }
     Ok(log)
+}
+
+/// The URL in the Secret that the manifest of the EventStream `name` names.
+///
+/// # Errors
+/// `Invalid` when it names none, or there is no such Secret.
+pub(crate) fn database_url(name: &str, spec: &EventStreamSpec, loaded: &Loaded) -> Result<String> {
+    let database = spec.database.as_ref().ok_or_else(|| {
+        Error::invalid(
+            "database",
+            format!("the manifest of EventStream \"{name}\" names no database: add spec.database, or give --database URL or --data-dir PATH"),
+        )
+    })?;
+    if database.tls.is_some() {
+        return Err(Error::invalid(
+            "database.tls",
+            "it is not supported here yet: say it in the URL (?sslmode=verify-full&sslrootcert=PATH), and leave spec.database.tls out",
+        ));
+    }
+    url_in(&database.url_secret_ref, "database.urlSecretRef", loaded)
+}
+
+/// The URL in the Secret `key`, which stands at `field`.
+///
+/// # Errors
+/// `Invalid` when there is no such Secret, or it holds no text.
+pub(crate) fn url_in(key: &SecretKeyRef, field: &str, loaded: &Loaded) -> Result<String> {
+    let value = loaded.manifests.secrets.get(&key.name, &key.key);
+    let value =
+        value.map_err(|missing| Error::invalid(field, format!("{missing}; or give --database URL")))?;
+    let url = std::str::from_utf8(value).map_err(|_| {
+        Error::invalid(field, format!("key \"{}\" of Secret \"{}\" is no UTF-8", key.key, key.name))
+    })?;
+    Ok(url.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::load::{LoadError, Loaded, load};
 use crate::notice::{Notice, ProjectionAt, Ready, SagaAt, StreamAt};
-use crate::projection::RunningProjection;
+use crate::projection::{RunningProjection, ViewPlace};
 use crate::queries::Queries;
 use crate::saga::{Around, FileSurroundings, RunningSaga};
 use crate::stream::RunningStream;
@@ -47,7 +47,7 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Where the data is.
     pub data_dir: PathBuf,
-    /// The URL of a database that keeps the logs of event streams and sagas instead.
+    /// The URL of a database that keeps the logs of event streams and sagas, and read models, instead.
     pub database: Option<String>,
     /// The first event store.
     pub listen: Listen,
@@ -178,8 +178,11 @@ impl Dev {
                 "the event stream \"{stream_name}\" of projection \"{name}\" does not run"
             ))
         })?;
-        let projection =
-            RunningProjection::start(name, spec, &stream.spec, stream.reader(), &self.data).await?;
+        let place = match &self.options.database {
+            Some(url) => ViewPlace::in_database(url, name, &spec),
+            None => ViewPlace::File(self.data.projection(name)),
+        };
+        let projection = RunningProjection::start(name, spec, &stream.spec, stream.reader(), place).await?;
         let service = projection.service.clone();
         if self.options.tell_changes {
             self.spawn_teller(tell::rows(name.to_owned(), service.changes(), self.notices.clone()));
@@ -243,7 +246,7 @@ impl Dev {
     async fn introduce(&self, loaded: &Loaded) {
         self.note(match &self.options.database {
             None => "dev keeps everything in SQLite and carries events within the process, whatever database, bus and sink say",
-            Some(_) => "dev keeps events and sagas in the database of --database, read models in SQLite, and carries events within the process, whatever database, bus and sink say",
+            Some(_) => "dev keeps everything in the database of --database and carries events within the process, whatever database, bus and sink say",
         })
         .await;
         for ignored in &loaded.manifests.ignored {

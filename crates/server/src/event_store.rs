@@ -23,7 +23,7 @@ use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::choose;
+use crate::chosen::{choose, database_url};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -44,15 +44,26 @@ pub struct EventStoreOptions {
     pub advertise: Option<String>,
 }
 
-/// Where an event store keeps its log.
+/// Where an event store keeps its log, or a query worker its read model.
 #[derive(Debug, Clone)]
 pub enum Keep {
-    /// In the database that the manifest names, shared with other event stores of the stream.
+    /// In the database that the manifest names, shared with others of its kind.
     Manifest,
     /// In the database of this URL, likewise.
     Database(String),
     /// In this directory, alone.
     Directory(PathBuf),
+}
+
+impl Keep {
+    /// What the flags say.
+    pub fn of(database: Option<String>, data_dir: Option<PathBuf>) -> Self {
+        match (database, data_dir) {
+            (Some(url), _) => Self::Database(url),
+            (None, Some(path)) => Self::Directory(path),
+            (None, None) => Self::Manifest,
+        }
+    }
 }
 
 /// An event store that listens, and serves once [`run`](Self::run).
@@ -176,31 +187,4 @@ impl EventStoreProcess {
         let listener = self.listener.as_fd().try_clone_to_owned().map_err(failed)?;
         TcpListener::from_std(listener.into()).map_err(failed)
     }
-}
-
-/// The URL in the Secret that the manifest names.
-fn database_url(name: &str, spec: &EventStreamSpec, loaded: &Loaded) -> Result<String> {
-    let database = spec.database.as_ref().ok_or_else(|| {
-        Error::invalid(
-            "database",
-            format!("the manifest of EventStream \"{name}\" names no database: add spec.database, or give --database URL or --data-dir PATH"),
-        )
-    })?;
-    if database.tls.is_some() {
-        return Err(Error::invalid(
-            "database.tls",
-            "it is not supported here yet: say it in the URL (?sslmode=verify-full&sslrootcert=PATH), and leave spec.database.tls out",
-        ));
-    }
-    let key = &database.url_secret_ref;
-    let value = loaded.manifests.secrets.get(&key.name, &key.key).map_err(|missing| {
-        Error::invalid("database.urlSecretRef", format!("{missing}; or give --database URL"))
-    })?;
-    let url = std::str::from_utf8(value).map_err(|_| {
-        Error::invalid(
-            "database.urlSecretRef",
-            format!("key \"{}\" of Secret \"{}\" is no UTF-8", key.key, key.name),
-        )
-    })?;
-    Ok(url.trim().to_owned())
 }

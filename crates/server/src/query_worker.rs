@@ -1,29 +1,30 @@
-//! One projection in a process of its own: it follows an event store elsewhere, keeps its read model here, and answers queries.
+//! One projection in a process of its own: it follows an event store elsewhere, keeps its read model, and answers queries.
 //!
 //! ```text
-//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db ─▶ query API, administration, metrics
+//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db, or a database ─▶ query API, administration, metrics
 //! ```
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_api::Client;
-use headwater_core::Result;
+use headwater_core::{Error, Result};
 use headwater_log::Backoff;
 use headwater_projection::{Catalog, TravelOptions, admin_router, query_router};
 use headwater_resources::manifest::specs;
+use headwater_resources::projection::SinkType;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
 use headwater_runtime::{Gate, Metrics, Readiness, health};
 use headwater_sql::SqliteView;
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, follow, stream};
+use crate::chosen::{choose, database_url, follow, stream, url_in};
 use crate::data_dir::DataDir;
+use crate::event_store::Keep;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
 use crate::load::Loaded;
-use crate::projection::RunningProjection;
+use crate::projection::{RunningProjection, ViewPlace};
 
 /// How to run a projection by itself.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub struct QueryWorkerOptions {
     /// Where the event store of its event stream is.
     pub event_store: String,
     /// Where its read model is kept.
-    pub data_dir: PathBuf,
+    pub keep: Keep,
     /// Where it answers queries.
     pub listen: Listen,
 }
@@ -44,7 +45,9 @@ pub struct QueryWorker {
     spec: ProjectionSpec,
     stream: EventStreamSpec,
     client: Client,
-    data: DataDir,
+    place: ViewPlace,
+    /// Held for as long as the read model is open.
+    _data: Option<DataDir>,
     catalog: Catalog,
     server: HttpServer,
     /// Opened when it follows the event store.
@@ -67,10 +70,26 @@ impl QueryWorker {
         let stream_name = &spec.stream_ref.name;
         let stream = stream(loaded, stream_name, &format!("projection \"{name}\""))?;
         let client = Client::new(&options.event_store)?;
-        let mut data = DataDir::claim(&options.data_dir)?;
+        let url = match &options.keep {
+            Keep::Manifest => Some(sink_url(&name, &spec, &stream, loaded)?),
+            Keep::Database(url) => Some(url.clone()),
+            Keep::Directory(_) => None,
+        };
+        let mut data = match &options.keep {
+            Keep::Directory(path) => Some(DataDir::claim(path)?),
+            Keep::Manifest | Keep::Database(_) => None,
+        };
         let listener = options.listen.bind("the query API").await?;
-        data.prepare()?;
-        let scratch = data.scratch();
+        if let Some(data) = &mut data {
+            data.prepare()?;
+        }
+        let place = match (&url, &data) {
+            (Some(url), _) => ViewPlace::in_database(url, &name, &spec),
+            (None, Some(data)) => ViewPlace::File(data.projection(&name)),
+            (None, None) => return Err(Error::internal("a query worker without a place for its read model")),
+        };
+        // Read models of the past go when nobody asks for them any more.
+        let scratch = data.as_ref().map_or_else(std::env::temp_dir, DataDir::scratch);
         let catalog = Catalog::new(TravelOptions {
             scratch: Arc::new(move || Ok(Arc::new(SqliteView::temporary(&scratch)?))),
             ..TravelOptions::default()
@@ -85,7 +104,7 @@ impl QueryWorker {
             .merge(health::router(readiness, metrics));
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let server = HttpServer::serve("the query API", listener, routes, stop, ended.clone())?;
-        Ok(Self { name, spec, stream, client, data, catalog, server, following, built, ended })
+        Ok(Self { name, spec, stream, client, place, _data: data, catalog, server, following, built, ended })
     }
 
     /// The projection that it runs.
@@ -139,7 +158,7 @@ impl QueryWorker {
             let begun = match follow(self.client.clone(), stream_name, &self.stream).await {
                 Ok(log) => {
                     let spec = self.spec.clone();
-                    RunningProjection::start(&self.name, spec, &self.stream, log, &self.data).await
+                    RunningProjection::start(&self.name, spec, &self.stream, log, self.place.clone()).await
                 }
                 Err(error) => Err(error),
             };
@@ -151,5 +170,21 @@ impl QueryWorker {
                 result => return result,
             }
         }
+    }
+}
+
+/// The URL of the database that the projection's sink names, or else its event stream.
+fn sink_url(name: &str, spec: &ProjectionSpec, stream: &EventStreamSpec, loaded: &Loaded) -> Result<String> {
+    if spec.sink.r#type != SinkType::Sql {
+        return Err(Error::invalid(
+            "sink.type",
+            format!(
+                "projection \"{name}\" says Redis, which is not there yet: say SQL, or give --data-dir PATH"
+            ),
+        ));
+    }
+    match spec.sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref()) {
+        Some(key) => url_in(key, "sink.sql.urlSecretRef", loaded),
+        None => database_url(&spec.stream_ref.name, stream, loaded),
     }
 }

@@ -1,5 +1,6 @@
 //! `headwater-eventstore` and `headwater-query-worker` as children.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -88,14 +89,26 @@ impl QueryWorker {
     /// # Errors
     /// When it does not start, with all that it printed.
     pub async fn start(directory: &Path, event_store: &str, data_dir: &Path) -> Result<Self> {
+        Self::with(directory, event_store, ["--data-dir".as_ref(), data_dir.as_os_str()]).await
+    }
+
+    /// The same with its read model in the database of this URL, which others may share.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn over(directory: &Path, event_store: &str, database: &str) -> Result<Self> {
+        Self::with(directory, event_store, ["--database".as_ref(), database.as_ref()]).await
+    }
+
+    async fn with(directory: &Path, event_store: &str, keep: [&OsStr; 2]) -> Result<Self> {
         let mut process = Process::spawn(
             program("headwater-query-worker")?,
             [
                 directory.as_os_str(),
                 "--event-store".as_ref(),
                 event_store.as_ref(),
-                "--data-dir".as_ref(),
-                data_dir.as_os_str(),
+                keep[0],
+                keep[1],
                 "--listen".as_ref(),
                 "127.0.0.1:0".as_ref(),
             ],
@@ -107,6 +120,11 @@ impl QueryWorker {
     /// Where it answers queries.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The child.
+    pub const fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Waits until it answers queries.

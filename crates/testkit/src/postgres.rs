@@ -97,6 +97,18 @@ impl Postgres {
         self.port
     }
 
+    /// What `psql` prints for a query, without headings.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql]).arg(self.url());
+        let output = psql.output().context("running psql")?;
+        ensure!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// The name of a schema that no other test has.
     pub fn schema() -> String {
         format!("test_{}", Uuid::new_v4().simple())

@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH")]
     data_dir: Option<PathBuf>,
 
-    /// Keep events and sagas in this PostgreSQL or CockroachDB instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    /// Keep everything in this PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
     #[arg(long, value_name = "URL", env = "HEADWATER_DATABASE_URL", hide_env_values = true)]
     database: Option<String>,
 

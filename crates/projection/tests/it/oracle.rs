@@ -297,10 +297,28 @@ proptest! {
     }
 }
 
+proptest! {
+    // Each case is some hundred transactions that wait for the disk.
+    #![proptest_config(ProptestConfig { cases: 5, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn live_is_rebuilt_is_folded_by_hand_on_postgres(steps in steps(), partitions in 1..4_u32) {
+        run(async { history(steps, partitions, Policy::Park, Sink::postgres().await, None).await });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_sink_double_nothing() {
+    two_processes(Sink::memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_on_one_database_double_nothing() {
+    two_processes(Sink::postgres().await).await;
+}
+
+async fn two_processes(sink: Sink) {
     let log = Log::new(3);
-    let sink = Sink::memory();
     let wanted = desired(&manifest(3, "Park"));
     let one = start(&log, sink.open(), wanted.clone()).await;
     let two = start(&log, sink.open(), wanted.clone()).await;

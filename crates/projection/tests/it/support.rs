@@ -9,7 +9,8 @@ use headwater_log::{LogReader, LogStore, LogWriter, MemoryStore, Sequencer, Sequ
 use headwater_projection::{Desired, ProjectionService, ProjectionStatus};
 use headwater_resources::manifest::read_texts;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
-use headwater_sql::SqliteView;
+use headwater_sql::{Database, PostgresView, SqliteView};
+use headwater_testkit::postgres::Postgres;
 use headwater_view::{MemoryView, Query, ViewStore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -65,6 +66,7 @@ impl Log {
 pub(crate) enum Sink {
     Memory(Arc<MemoryView>),
     Sqlite(tempfile::TempDir),
+    Postgres(PostgresView, Arc<Postgres>),
 }
 
 impl Sink {
@@ -76,8 +78,16 @@ impl Sink {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
+    /// A schema of its own.
+    pub(crate) async fn postgres() -> Self {
+        let server = Postgres::shared().unwrap();
+        let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
+        Self::Postgres(PostgresView::open(&database).await.unwrap(), server)
+    }
+
     pub(crate) fn open(&self) -> Arc<dyn ViewStore> {
         match self {
+            Self::Postgres(store, _) => Arc::new(store.clone()),
             Self::Memory(store) => store.clone(),
             Self::Sqlite(directory) => {
                 Arc::new(SqliteView::open(directory.path().join("view.sqlite")).unwrap())

@@ -83,14 +83,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
     let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
     let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
-    let keep = match (arguments.database, arguments.data_dir) {
-        (Some(url), _) => Keep::Database(url),
-        (None, Some(path)) => Keep::Directory(path),
-        (None, None) => Keep::Manifest,
-    };
     let options = EventStoreOptions {
         stream: arguments.stream,
-        keep,
+        keep: Keep::of(arguments.database, arguments.data_dir),
         listen: Listen { address: arguments.listen, flag: "--listen" },
         advertise: arguments.advertise,
     };

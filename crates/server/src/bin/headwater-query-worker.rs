@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{Listen, LoadError, QueryWorker, QueryWorkerOptions, load};
+use headwater_server::{Keep, Listen, LoadError, QueryWorker, QueryWorkerOptions, load};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fold one Projection over an event store elsewhere, and answer queries.
 ///
-/// Reads the Projection and its EventStream in DIR. The read model stays in --data-dir: only one process may have it. The query API, the
-/// administration of projections, /healthz, /readyz and /metrics are served on --listen.
+/// Reads the Projection, its EventStream and Secrets in DIR. The read model is in the database that the manifests name, or that --database
+/// does: several of these processes may have it, and each event takes effect once. With --data-dir it is in a file, which only one process
+/// may have. The query API, the administration of projections, /healthz, /readyz and /metrics are served on --listen.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-query-worker",
@@ -23,6 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     after_help = "\
 Examples:
   headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --data-dir /var/lib/headwater
+  headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --database postgres://me@127.0.0.1/banku
   headwater query accounts/accounts --query-server 127.0.0.1:8082"
 )]
 struct Arguments {
@@ -38,9 +40,19 @@ struct Arguments {
     #[arg(long, value_name = "URL", env = "HEADWATER_EVENT_STORE")]
     event_store: String,
 
-    /// Where its read model is kept.
+    /// Keep the read model in this database, whatever the manifests say.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HEADWATER_DATABASE",
+        hide_env_values = true,
+        conflicts_with = "data_dir"
+    )]
+    database: Option<String>,
+
+    /// Keep the read model in a file here.
     #[arg(long, value_name = "PATH", env = "HEADWATER_DATA_DIR")]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
 
     /// Where it answers queries. Port 0: a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", env = "HEADWATER_LISTEN")]
@@ -74,7 +86,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let options = QueryWorkerOptions {
         projection: arguments.projection,
         event_store: arguments.event_store,
-        data_dir: arguments.data_dir,
+        keep: Keep::of(arguments.database, arguments.data_dir),
         listen: Listen { address: arguments.listen, flag: "--listen" },
     };
     let worker = QueryWorker::start(options, &loaded).await?;

@@ -41,7 +41,8 @@ impl Database {
 
     /// The tables of the read model of the projection `name`, in the schema that is theirs by default.
     pub fn of_projection(url: impl Into<String>, name: &str) -> Self {
-        Self { url: url.into(), schema: format!("hw_{}_view", name.replace('-', "_")), max_connections: 20 }
+        // Workers write one after the other; the rest is for queries.
+        Self { url: url.into(), schema: format!("hw_{}_view", name.replace('-', "_")), max_connections: 8 }
     }
 
     /// Connects, so that a wrong URL is known at once.

@@ -10,7 +10,8 @@ use headwater_testkit::counters::{self, PROJECTION};
 use headwater_testkit::dev::write;
 use headwater_testkit::event_store::{EventStore, QueryWorker};
 use headwater_testkit::history::History;
-use headwater_testkit::http::{Http, Outcome};
+use headwater_testkit::http::{Event, Http, Outcome};
+use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::{PATIENCE, program};
 use serde_json::json;
 use tokio::sync::watch;
@@ -26,6 +27,33 @@ async fn killed_under_load_it_folds_each_event_once() -> Result<()> {
     counters::write_manifests(directory.path())?;
     let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
     let data = directory.path().join("worker");
+    let start = || QueryWorker::start(directory.path(), store.url(), &data);
+    killed_under_load(&store, start).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_each_event_is_folded_once_by_two_of_which_one_is_killed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let server = Postgres::start()?;
+    let store = EventStore::start(directory.path(), &server.url()).await?;
+    let url = server.url();
+    let start = || QueryWorker::over(directory.path(), store.url(), &url);
+    let other = start().await?;
+    let (events, token) = killed_under_load(&store, start).await?;
+    // The other answers the same, and so does the view for people.
+    let rows = Http::new(store.url(), other.url()).rows(PROJECTION, "totals", &token).await?;
+    counters::check_rows(&events, &rows, "total")?;
+    let sum: i64 = server.query("SELECT sum(total)::BIGINT FROM hw_totals_view.totals")?.trim().parse()?;
+    assert_eq!(sum, 3 * events.len() as i64);
+    Ok(())
+}
+
+/// Writes to the event store while workers are killed, and gives its events, and the place behind them.
+async fn killed_under_load<F>(store: &EventStore, start: impl Fn() -> F) -> Result<(Vec<Event>, String)>
+where
+    F: Future<Output = Result<QueryWorker>>,
+{
     let history = Arc::new(Mutex::new(History::default()));
     let (stop, stopped) = watch::channel(false);
     let mut writers = JoinSet::new();
@@ -47,7 +75,7 @@ async fn killed_under_load_it_folds_each_event_once() -> Result<()> {
         });
     }
     for _ in 0..KILLS {
-        let mut worker = QueryWorker::start(directory.path(), store.url(), &data).await?;
+        let mut worker = start().await?;
         worker.answers().await?;
         let moment = Duration::from_millis((Uuid::new_v4().as_u128() % 300) as u64);
         // The moment of the kill is the input of this test, not a wait for something.
@@ -58,14 +86,14 @@ async fn killed_under_load_it_folds_each_event_once() -> Result<()> {
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    let worker = QueryWorker::start(directory.path(), store.url(), &data).await?;
+    let worker = start().await?;
     until_ready(worker.url(), None).await?;
     let (events, token) = store.http().all_events().await?;
     history.lock().expect("no writer panicked").check(&events)?;
     let rows = Http::new(store.url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
     counters::check_rows(&events, &rows, "total")?;
     assert!(worker.into_process().terminate().await?.success());
-    Ok(())
+    Ok((events, token))
 }
 
 /// Waits until `/readyz` says `part` of what is waited for, or that nothing is.
