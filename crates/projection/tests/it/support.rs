@@ -66,7 +66,11 @@ impl Log {
 pub(crate) enum Sink {
     Memory(Arc<MemoryView>),
     Sqlite(tempfile::TempDir),
-    Postgres(PostgresView, Arc<Postgres>),
+    /// The server lives as long as the sink.
+    Postgres {
+        view: PostgresView,
+        _server: Arc<Postgres>,
+    },
 }
 
 impl Sink {
@@ -82,12 +86,12 @@ impl Sink {
     pub(crate) async fn postgres() -> Self {
         let server = Postgres::shared().unwrap();
         let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
-        Self::Postgres(PostgresView::open(&database).await.unwrap(), server)
+        Self::Postgres { view: PostgresView::open(&database).await.unwrap(), _server: server }
     }
 
     pub(crate) fn open(&self) -> Arc<dyn ViewStore> {
         match self {
-            Self::Postgres(store, _) => Arc::new(store.clone()),
+            Self::Postgres { view, .. } => Arc::new(view.clone()),
             Self::Memory(store) => store.clone(),
             Self::Sqlite(directory) => {
                 Arc::new(SqliteView::open(directory.path().join("view.sqlite")).unwrap())

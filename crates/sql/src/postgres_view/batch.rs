@@ -1,5 +1,6 @@
 //! What workers load and apply.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use headwater_core::{Error, Partition, Position, Positions, Result, StreamId};
@@ -216,17 +217,16 @@ pub(super) async fn apply(
     write_rows(connection, &tables, &batch.rows, version).await?;
 
     for park in &batch.parks {
-        if !progress.contains_key(&park.partition) {
-            progress.insert(park.partition, checkpoint(connection, revision, park.partition).await?);
-        }
+        let progress = match progress.entry(park.partition) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(checkpoint(connection, revision, park.partition).await?),
+        };
         let change = parked::park(connection, revision, park, version).await?;
         let change = change
             .ok_or_else(|| conflict(format!("the list of parked events of stream \"{}\"", park.stream_id)))?;
-        if let Some(progress) = progress.get_mut(&park.partition) {
-            progress.parked = progress.parked.saturating_add_signed(change);
-            if let ParkChange::Release { skipped, .. } = park.change {
-                progress.skipped += skipped;
-            }
+        progress.parked = progress.parked.saturating_add_signed(change);
+        if let ParkChange::Release { skipped, .. } = park.change {
+            progress.skipped += skipped;
         }
     }
     let mut new_skips = 0;
