@@ -379,7 +379,11 @@ pub(crate) async fn positions_of(reader: &dyn LogReader, text: &str) -> Result<P
         return Ok(positions);
     }
     let token = text.parse::<headwater_core::Token>().map_err(|_| {
-        Error::invalid("as_of", "neither a token nor a time; give a token exactly as it was given, or RFC 3339: 2026-01-31T12:00:00Z")
+        let fault = headwater_expr::parse_moment(text).err().unwrap_or_default();
+        Error::invalid(
+            "as_of",
+            format!("no token, and it {fault}; give a token exactly as it was given, or a time"),
+        )
     })?;
     let positions = token.positions_in(log_id, partitions).map_err(|error| match error {
         Error::Invalid { message, .. } => Error::invalid("as_of", message),

@@ -121,6 +121,8 @@ enum End {
     Decided,
     Halted(Box<Failure>),
     Failed(String),
+    /// The checkpoint is beyond the log's end, which is there.
+    Ahead(Position),
 }
 
 impl Worker {
@@ -153,6 +155,19 @@ impl Worker {
                         () = self.follow_head() => {}
                         () = self.stop.cancelled() => {}
                     }
+                    None
+                }
+                End::Ahead(head) => {
+                    let message = format!(
+                        "the read model has folded events up to position {}, and the log ends at {head}: it was restored from an older backup; \
+                         build the read model anew with `headwater projections rebuild {}`",
+                        self.position().unwrap_or_default(),
+                        self.shared.name
+                    );
+                    tracing::error!(projection = self.shared.name, revision = %self.work.revision, partition = %self.partition, "{message}");
+                    self.set(Activity::Failing(message));
+                    // When the log has grown past the checkpoint, it still holds other events below it.
+                    self.stop.cancelled().await;
                     None
                 }
                 End::Failed(message) => {
@@ -233,6 +248,16 @@ impl Worker {
         let progress = *folder.progress();
         self.status.send_modify(|status| status.progress = Some(progress));
         self.shared.moved.send_modify(|count| *count += 1);
+        // A log that has lost events, to an older backup say: those that come in their place must not be skipped.
+        match shared.reader.heads().await {
+            Ok(heads) => {
+                let head = heads.get(self.partition.index()).map(|head| head.position).unwrap_or_default();
+                if progress.position > head {
+                    return End::Ahead(head);
+                }
+            }
+            Err(error) => return End::Failed(error.to_string()),
+        }
         let size = PageSize::new();
         let mut pages = Pages::read(
             Arc::clone(&shared.reader),

@@ -300,6 +300,8 @@ impl Commanded {
             let message = format!("it has more than {MAX_REASON_BYTES} bytes: be brief");
             return Err(Error::invalid("reason", message));
         }
+        // Whoever gives none, by an empty variable say, gives none.
+        let reason = reason.filter(|reason| !reason.trim().is_empty());
         Ok(Self { command, step, reason })
     }
 }

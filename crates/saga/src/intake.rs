@@ -114,7 +114,11 @@ impl Starting {
     }
 }
 
+/// Bytes of what an event belongs to: every call and every event of its instance carries it. What is longer is left out.
+const MAX_TRACE_BYTES: usize = 512;
+
 fn cause(event: &RecordedEvent) -> Cause {
+    let fits = |text: &String| text.len() <= MAX_TRACE_BYTES;
     Cause {
         id: event.id,
         event_type: event.event_type.to_string(),
@@ -122,8 +126,8 @@ fn cause(event: &RecordedEvent) -> Cause {
         partition: event.partition.get(),
         position: event.position.get(),
         time: event.recorded_at,
-        correlation_id: event.metadata.text("correlation_id"),
-        traceparent: event.metadata.text("traceparent"),
+        correlation_id: event.metadata.text("correlation_id").filter(fits),
+        traceparent: event.metadata.text("traceparent").filter(fits),
     }
 }
 
@@ -251,23 +255,33 @@ impl Intake {
             Work::Refuse(event, reason) => self.refuse(event, reason).await?,
             Work::Reply(event, expression, value, data) => {
                 let size = data.as_str().len();
-                let left_out = (size > MAX_REPLY_BYTES).then_some(size as u64);
-                let data = if left_out.is_some() { Json::null() } else { data };
+                let mut seen = (data, None);
+                if size > MAX_REPLY_BYTES {
+                    seen = (Json::null(), Some(size as u64));
+                }
                 let mut matched = false;
                 for waiting in journal.waiting(&expression, &value).await? {
                     if !waiting.events.contains(&event.event_type) {
                         continue;
                     }
+                    // Nobody waits any more: an instance that has ended gets no more of a history.
+                    if !self.workshop.table.is_open(&waiting.instance) {
+                        continue;
+                    }
                     matched = true;
-                    let reply = ReplySeen {
-                        step: waiting.step.clone(),
-                        event: event.clone(),
-                        data: data.clone(),
-                        left_out,
+                    let reply = |(data, left_out): (Json, Option<u64>)| {
+                        let step = waiting.step.clone();
+                        Entry::ReplySeen(ReplySeen { step, event: event.clone(), data, left_out })
                     };
-                    journal
-                        .reply(&waiting.instance, &waiting.step, event.id, &Entry::ReplySeen(reply))
-                        .await?;
+                    let (instance, step) = (&waiting.instance, &waiting.step);
+                    let kept = journal.reply(instance, step, event.id, &reply(seen.clone())).await;
+                    if let (Err(Error::Invalid { .. }), None) = (&kept, seen.1) {
+                        // Too deep, say. That it came counts all the same.
+                        seen = (Json::null(), Some(size as u64));
+                        journal.reply(instance, step, event.id, &reply(seen.clone())).await?;
+                    } else {
+                        kept?;
+                    }
                     self.workshop.table.wake(&waiting.instance);
                 }
                 count(if matched { &self.counts.replies } else { &self.counts.unmatched });

@@ -35,6 +35,9 @@ const MAX_INSTANCE_BYTES: usize = 240;
 /// Of ids that are derived from others. Never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_2d9e_3b41_4e0c_9f1d_5a7e_8c42_1b60);
 
+/// Bytes of entries that are recorded at once: an append takes 4 MiB.
+const RECORD_BYTES: usize = 3 << 20;
+
 /// Events a page.
 const PAGE: usize = 1_000;
 /// Bytes a page.
@@ -146,10 +149,25 @@ impl Journal {
         }
     }
 
-    /// Adds to an instance's history what its coordinator decided at `version`.
-    pub(crate) async fn record(&self, instance: &str, version: Version, entries: &[Entry]) -> Result<()> {
-        let events = entries.iter().map(Entry::encode).collect::<Result<_>>()?;
-        self.append(instance_stream(instance)?, Expected::Version(version), events).await.map(drop)
+    /// Adds to an instance's history what its coordinator decided at `version`: in one append, or in several where it is more than one
+    /// takes. Each entry can follow those before it, so that a part is a history as well.
+    pub(crate) async fn record(&self, instance: &str, mut version: Version, entries: &[Entry]) -> Result<()> {
+        let stream_id = instance_stream(instance)?;
+        let mut events: Vec<NewEvent> = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for entry in entries {
+            let event = entry.encode()?;
+            if bytes + event.data.len() > RECORD_BYTES && !events.is_empty() {
+                let count = events.len() as u64;
+                self.append(stream_id.clone(), Expected::Version(version), std::mem::take(&mut events))
+                    .await?;
+                version = Version::new(version.get() + count);
+                bytes = 0;
+            }
+            bytes += event.data.len();
+            events.push(event);
+        }
+        self.append(stream_id, Expected::Version(version), events).await.map(drop)
     }
 
     /// Adds to an instance's history that a reply came.

@@ -2,9 +2,14 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use headwater_core::Metadata;
 use headwater_expr::{JsonError, Numbers, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Levels of nesting that a history and its readers put around a value, with some to spare.
+const ENVELOPE: usize = 16;
 
 /// One JSON value, as text.
 #[derive(Clone, Serialize, Deserialize)]
@@ -34,6 +39,13 @@ impl Json {
     /// Never: every text has a JSON form.
     pub fn text(text: &str) -> Self {
         Self(serde_json::value::to_raw_value(text).expect("a text has a JSON form"))
+    }
+
+    /// Whether a log takes it within what a history and its readers put around it.
+    pub(crate) fn fits_within_others(&self) -> bool {
+        let (open, close) = ("[".repeat(ENVELOPE), "]".repeat(ENVELOPE));
+        let wrapped = format!("{{\"a\":{open}{}{close}}}", self.as_str());
+        Metadata::new(Bytes::from(wrapped)).is_ok()
     }
 
     /// Null.

@@ -139,10 +139,11 @@ impl SagaService {
         workshop.read_definitions().await?;
         workshop.define(&starting.plan, &definition).await?;
         let log_id = parts.events.descriptor().log_id;
+        let end = headwater_log::end(&*parts.events).await?;
         let positions = if let Some(positions) = workshop.journal.intake(log_id).await? {
+            check_not_beyond(&positions, &end)?;
             positions
         } else {
-            let end = headwater_log::end(&*parts.events).await?;
             workshop.journal.moved(log_id, &end).await?;
             end
         };
@@ -162,7 +163,15 @@ impl SagaService {
         // What is written from here on is followed; what is there is taken up.
         let subscription =
             Subscription::open(Arc::clone(&parts.log), &StartFrom::End, Filter::default()).await?;
-        take_up(&workshop, &*parts.log).await?;
+        let open = take_up(&workshop, &*parts.log).await?;
+        if spec.state == WorkState::Stopped {
+            // Nobody works on them, and so nobody would find out.
+            for name in open {
+                if let Some((_, instance)) = workshop.load(&name).await? {
+                    workshop.table.is_doing(&name, instance.state());
+                }
+            }
+        }
         let intake = Intake {
             workshop,
             events: parts.events,
@@ -422,8 +431,22 @@ fn list(steps: &[&str]) -> String {
     if steps.is_empty() { "none now".to_owned() } else { steps.join(", ") }
 }
 
-/// Wakes every instance that has not ended.
-async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<()> {
+/// A log that has lost events, to an older backup say, would have those that come in their place skipped.
+fn check_not_beyond(taken_in: &Positions, end: &Positions) -> Result<()> {
+    for (partition, position) in taken_in.iter() {
+        let last = end.get(partition);
+        if position > last {
+            return Err(Error::failed_precondition(format!(
+                "the saga has taken in events up to position {position} of partition {partition}, and the event log ends at {last}: it was restored \
+                 from an older backup; restore the saga's log of the same time as well, or give it a new one: events would be skipped"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Wakes every instance that has not ended, and gives their names.
+async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<HashSet<String>> {
     let event_types =
         [STARTED, COMPLETED, COMPENSATED].map(EventType::new).into_iter().collect::<Result<_>>()?;
     let filter = Filter { event_types, stream_id_prefix: Some(journal::instances().to_owned()) };
@@ -445,10 +468,10 @@ async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<()> {
         }
         after = page.next;
     }
-    for name in open {
-        workshop.table.wake(&name);
+    for name in &open {
+        workshop.table.wake(name);
     }
-    Ok(())
+    Ok(open)
 }
 
 /// Tells the table of what others have written to the saga's log: another coordinator, or a command.

@@ -192,7 +192,7 @@ impl Line {
 const fn why(why: Why) -> &'static str {
     match why {
         Why::Failed => "a step failed",
-        Why::Unknown => "nobody knows whether a step was done",
+        Why::Unknown => "a step was done, or may have been",
         Why::TimedOut => "the saga's time was up",
         Why::Aborted => "aborted",
     }

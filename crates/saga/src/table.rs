@@ -161,6 +161,11 @@ impl Table {
         }
     }
 
+    /// Whether it has started, and not ended.
+    pub(crate) fn is_open(&self, name: &str) -> bool {
+        self.lock().slots.contains_key(name)
+    }
+
     /// It has ended elsewhere: forgotten unless somebody works on it here, who will see.
     pub(crate) fn ended_elsewhere(&self, name: &str) {
         let active = matches!(self.lock().slots.get(name), Some(Slot { at: At::Active(..), .. }));

@@ -161,7 +161,9 @@ pub(crate) fn capture(
         variables.set("event", Value::map(event));
     }
     let left_out = match reply.and_then(|reply| reply.left_out) {
-        Some(bytes) => format!(" (the reply's data of {bytes} bytes is more than a history keeps)"),
+        Some(bytes) => {
+            format!(" (the reply's data of {bytes} bytes is larger, or nested deeper, than a history keeps)")
+        }
         None => String::new(),
     };
     let mut size = 0;
@@ -173,6 +175,9 @@ pub(crate) fn capture(
             return Err(format!(
                 "{name}: what is captured has {size} bytes or more, and a history keeps at most {MAX_CAPTURED_BYTES} of a step: capture less"
             ));
+        }
+        if !value.fits_within_others() {
+            return Err(format!("{name}: it is nested deeper than a history keeps: capture a part of it"));
         }
         Ok((name.clone(), value))
     };

@@ -27,7 +27,7 @@ impl Listen {
         Err(Error::invalid(
             self.flag.trim_start_matches('-'),
             format!(
-                "{} is reachable from other machines, and callers are not authenticated here; give a loopback address such as 127.0.0.1:{port}, and forward the port to those who need it (ssh -L {port}:127.0.0.1:{port} HOST)",
+                "{} is reachable from other machines, and this serves without authentication; give a loopback address such as 127.0.0.1:{port}, and forward the port to those who need it (ssh -L {port}:127.0.0.1:{port} HOST)",
                 self.address,
                 port = self.address.port()
             ),

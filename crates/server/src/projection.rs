@@ -56,7 +56,7 @@ impl RunningProjection {
                 )??;
                 Arc::new(view)
             }
-            ViewPlace::Database(database) => Arc::new(Box::pin(PostgresView::open(&database)).await?),
+            ViewPlace::Database(database) => Arc::new(Box::pin(PostgresView::open(&database, name)).await?),
         };
         let service = ProjectionService::start(name, reader, view, CancellationToken::new()).await?;
         if let Err(error) = service.reconcile(Desired::new(&spec, stream)).await {

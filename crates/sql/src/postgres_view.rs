@@ -73,25 +73,50 @@ fn other<E: From<Error>>(error: Error) -> Stop<E> {
 }
 
 impl PostgresView {
-    /// Opens the read model, making its tables when they are not there.
+    /// Opens the read model of the projection `name`, making its tables when they are not there.
     ///
     /// # Errors
-    /// `FailedPrecondition` for what is missing in the database; `Corrupt` when a newer Headwater made the tables; `Unavailable` when the
+    /// `FailedPrecondition` when the schema holds something else, and for what is missing in the database; `Corrupt` when a newer Headwater made the tables; `Unavailable` when the
     /// database cannot be reached.
-    pub async fn open(database: &Database) -> Result<Self> {
+    pub async fn open(database: &Database, name: &str) -> Result<Self> {
         let pool = database.connect().await?;
         // The name has been checked to be an identifier.
         schema::run(&pool, &format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema)).await?;
-        schema::run(&pool, include_str!("postgres_view/v1.sql")).await?;
-        let format: i64 = pool
+        let holds_a_log: bool = pool
             .read("describe", || async {
-                sqlx::query_scalar("SELECT format FROM hw_rollout").fetch_one(&pool.connections).await
+                sqlx::query_scalar("SELECT to_regclass('partition_head') IS NOT NULL")
+                    .fetch_one(&pool.connections)
+                    .await
+            })
+            .await
+            .map_err(|error| pool.explain("opening", &error))?;
+        if holds_a_log {
+            return Err(Error::failed_precondition(format!(
+                "{} holds the events of an event stream or a saga; nothing was changed: give projection \"{name}\" another schema, by sink.sql.schema",
+                pool.place
+            )));
+        }
+        schema::run(&pool, include_str!("postgres_view/v1.sql")).await?;
+        let (format, kept): (i64, String) = pool
+            .read("describe", || async {
+                sqlx::query("UPDATE hw_rollout SET name = $1 WHERE name IS NULL")
+                    .bind(name)
+                    .execute(&pool.connections)
+                    .await?;
+                sqlx::query_as("SELECT format, name FROM hw_rollout").fetch_one(&pool.connections).await
             })
             .await
             .map_err(|error| pool.explain("opening", &error))?;
         if format > FORMAT {
             return Err(Error::corrupt(format!(
                 "{} was made by a newer Headwater (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place
+            )));
+        }
+        if kept != name {
+            return Err(Error::failed_precondition(format!(
+                "{} holds the read model of projection \"{kept}\", and not of \"{name}\"; nothing was changed: give another schema, by \
+                 sink.sql.schema, or the old name",
                 pool.place
             )));
         }

@@ -11,7 +11,7 @@ use headwater_log::{
 };
 use jiff::Timestamp;
 
-use super::{Client, HeadAt, Read};
+use super::{Client, HeadAt, LogHead, Read};
 
 /// The log of an event store elsewhere, to read and to append to.
 #[derive(Debug, Clone)]
@@ -41,6 +41,20 @@ impl RemoteLog {
 
     fn token(&self, partition: Partition, position: Position) -> Token {
         Token::new(self.descriptor.log_id, Positions::one(partition, position))
+    }
+
+    /// The heads, of this log.
+    async fn head(&self, at: HeadAt) -> Result<LogHead> {
+        let head = self.client.get_head(at).await?;
+        if head.log_id == self.descriptor.log_id {
+            return Ok(head);
+        }
+        Err(Error::failed_precondition(format!(
+            "the event store at {} has the log {} now, and had {} before: give the address of the one that was followed, or start again with new data",
+            self.client.address(),
+            head.log_id,
+            self.descriptor.log_id
+        )))
     }
 
     fn no_answer(&self) -> Error {
@@ -96,7 +110,7 @@ impl LogReader for RemoteLog {
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {
-        let head = self.client.get_head(HeadAt::Now).await?;
+        let head = self.head(HeadAt::Now).await?;
         Ok(head
             .partitions
             .into_iter()
@@ -110,12 +124,12 @@ impl LogReader for RemoteLog {
 
     async fn position_before(&self, partition: Partition, time: Timestamp) -> Result<Position> {
         self.descriptor.partitions.check(u32::from(partition.get()))?;
-        Ok(self.client.get_head(HeadAt::Before(time)).await?.token.positions.get(partition))
+        Ok(self.head(HeadAt::Before(time)).await?.token.positions.get(partition))
     }
 
     async fn wait_beyond(&self, partition: Partition, position: Position) -> Result<Position> {
         loop {
-            let head = self.client.get_head(HeadAt::WaitBeyond(partition, position)).await?;
+            let head = self.head(HeadAt::WaitBeyond(partition, position)).await?;
             let head = head.token.positions.get(partition);
             if head > position {
                 return Ok(head);

@@ -77,6 +77,7 @@ enum Command {
         limit: u64,
     },
     /// Fold parked events again, after what stood in the way is gone.
+    #[command(override_usage = "headwater projections replay [OPTIONS] <PROJECTION> <STREAM_ID|--all>")]
     #[command(group(ArgGroup::new("what").required(true).args(["stream_id", "all"])))]
     Replay {
         #[command(flatten)]
@@ -89,6 +90,9 @@ enum Command {
         all: bool,
     },
     /// Leave events out for good, in later revisions too.
+    #[command(
+        override_usage = "headwater projections skip [OPTIONS] <PROJECTION> <STREAM_ID [--all]|--event <UUID>>"
+    )]
     #[command(group(ArgGroup::new("what").required(true).args(["stream_id", "event"])))]
     Skip {
         #[command(flatten)]

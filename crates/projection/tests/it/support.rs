@@ -86,7 +86,7 @@ impl Sink {
     pub(crate) async fn postgres() -> Self {
         let server = Postgres::shared().unwrap();
         let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
-        Self::Postgres { view: PostgresView::open(&database).await.unwrap(), _server: server }
+        Self::Postgres { view: PostgresView::open(&database, "test").await.unwrap(), _server: server }
     }
 
     pub(crate) fn open(&self) -> Arc<dyn ViewStore> {

@@ -62,7 +62,7 @@ async fn the_past_is_what_it_was() {
     };
     refused(
         get(&router, "/v1/projections/test/accounts?as_of=yesterday").await.1,
-        "neither a token nor a time",
+        "no token, and it is not a moment",
     );
     let other = Token::new(headwater_core::LogId::generate(), past.positions.clone());
     refused(

@@ -1,6 +1,7 @@
 //! Sagas: names, roles, compensations, and every expression with the variables that are known where it stands.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use headwater_expr::{Scope, Type};
 use serde_json::Value;
@@ -21,6 +22,9 @@ const OWN_NAMES: [(&str, &str); 4] = [
     ("event", "the event that starts it, or a reply"),
     ("response", "what a participant answered"),
 ];
+
+/// The shortest pause between attempts.
+const MIN_BACKOFF: Duration = Duration::from_millis(1);
 
 /// All that is wrong with a saga.
 pub fn saga(saga: &Saga, stream: Option<&EventStream>) -> Vec<Problem> {
@@ -67,6 +71,13 @@ fn start(
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, Type)> {
     let mut variables = Vec::new();
+    if saga.spec.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
+        problems.push(Problem::new(
+            spec.field("timeout"),
+            "nothing is done in no time",
+            "give a length of time, such as 15m",
+        ));
+    }
     let types = spec.field("startOn").field("events");
     for (index, name) in saga.spec.start_on.events.iter().enumerate() {
         event_type(name, &types.index(index), problems);
@@ -147,7 +158,37 @@ impl Checker<'_> {
         }
     }
 
+    fn times(&mut self, work: &Work, path: &Path) {
+        if work.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
+            self.problem(
+                path.field("timeout"),
+                "nobody answers in no time",
+                "give a length of time, such as 10s",
+            );
+        }
+        let Some(retry) = &work.retry else { return };
+        let path = path.field("retry");
+        for (field, pause) in [("initialBackoff", retry.initial_backoff), ("maxBackoff", retry.max_backoff)] {
+            if pause.get() < MIN_BACKOFF {
+                self.problem(
+                    path.field(field),
+                    "attempts without a pause are many, and each is kept for good",
+                    "give at least 1ms",
+                );
+                return;
+            }
+        }
+        if retry.initial_backoff.get() > retry.max_backoff.get() {
+            self.problem(
+                path.field("initialBackoff"),
+                "it is longer than maxBackoff",
+                "exchange them, or raise maxBackoff",
+            );
+        }
+    }
+
     fn work(&mut self, work: &Work, path: &Path) {
+        self.times(work, path);
         let role = work.role.unwrap_or_default();
         let compensation = work.compensation.as_ref().map(|compensation| compensation.r#type);
         match (role, compensation) {

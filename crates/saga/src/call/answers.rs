@@ -5,8 +5,6 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
-use headwater_core::Metadata;
-use headwater_expr::Value;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -21,9 +19,6 @@ pub(super) const MAX_BODY: usize = 256 << 10;
 
 /// Characters of a participant's own words in a reason: people read it in a list.
 const MAX_DETAIL: usize = 200;
-
-/// Levels of nesting that a history and its readers put around an answer, with some to spare.
-const ENVELOPE: usize = 16;
 
 /// What an answer is to expressions.
 #[derive(Serialize)]
@@ -62,19 +57,14 @@ pub(super) fn body(text: &str) -> Option<Json> {
         return None;
     }
     if text.len() <= MAX_BODY
-        && can_be_kept(text)
         && let Ok(json) = Json::parse(text)
+        && json.fits_within_others()
+        && json.value().is_ok()
     {
         return Some(json);
     }
     let json = Json::text(text);
     (json.as_str().len() <= MAX_BODY).then_some(json)
-}
-
-/// Whether `text` is JSON that an event can hold within others and that expressions can read.
-fn can_be_kept(text: &str) -> bool {
-    let wrapped = format!("{{\"a\":{}{text}{}}}", "[".repeat(ENVELOPE), "]".repeat(ENVELOPE));
-    Value::parse_json(text.as_bytes()).is_ok() && Metadata::new(Bytes::from(wrapped)).is_ok()
 }
 
 /// The headers with small letters; those of one name as one, and none that `skip` says.

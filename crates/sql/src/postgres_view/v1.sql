@@ -4,6 +4,7 @@
 CREATE TABLE IF NOT EXISTS hw_rollout (
     id             BIGINT PRIMARY KEY CHECK (id = 1),
     format         BIGINT NOT NULL,
+    name           TEXT,                     -- of the projection
     version        BIGINT NOT NULL,
     log_id         UUID,                     -- with the first revision
     partitions     BIGINT,

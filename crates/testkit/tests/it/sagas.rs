@@ -356,7 +356,7 @@ async fn what_does_not_fit_is_refused_before_anything_is_changed() -> Result<()>
         (&["all", "--event-store", "orders"], "give STREAM=URL"),
         (
             &["all", "--event-store", "orders=http://127.0.0.1:1", "--saga", "x"],
-            "no saga \"x\"; they declare \"place\"",
+            "no Saga \"x\"; they declare \"place\"",
         ),
         (
             &["all", "--event-store", "orders=http://127.0.0.1:1", "--listen", "0.0.0.0:1"],

@@ -165,3 +165,67 @@ async fn what_does_not_fit_is_refused() -> Result<()> {
     refused(other.path(), &[], "has 3 partitions, and the manifest of EventStream \"counters\" says 2")?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_restored_from_an_older_backup_is_not_folded_on() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let (data, backup) = (directory.path().join("store"), directory.path().join("backup"));
+    let worker_data = directory.path().join("worker");
+    let store = EventStore::alone(directory.path(), &data, "127.0.0.1:0").await?;
+    add(&store, 1).await?;
+    assert!(store.into_process().terminate().await?.success());
+    ensure!(Command::new("cp").arg("-r").args([&data, &backup]).status()?.success(), "copying");
+    let store = EventStore::alone(directory.path(), &data, "127.0.0.1:0").await?;
+    add(&store, 3).await?;
+    let worker = QueryWorker::start(directory.path(), store.url(), &worker_data).await?;
+    until_ready(worker.url(), None).await?;
+    let (_, token) = store.http().all_events().await?;
+    Http::new(store.url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
+    assert!(worker.into_process().terminate().await?.success());
+    assert!(store.into_process().terminate().await?.success());
+
+    std::fs::remove_dir_all(&data)?;
+    std::fs::rename(&backup, &data)?;
+    let store = EventStore::alone(directory.path(), &data, "127.0.0.1:0").await?;
+    let worker = QueryWorker::start(directory.path(), store.url(), &worker_data).await?;
+    let status = format!("{}/v1/admin/projections/totals", worker.url());
+    let http = Http::new(store.url(), worker.url());
+    says(&http, &status, "restored from an older backup").await?;
+    // Also when the log has grown past the checkpoint since.
+    add(&store, 5).await?;
+    says(&http, &status, "restored from an older backup").await?;
+    let rebuild = format!("{}/v1/admin/projections/totals/rebuild", worker.url());
+    ensure!(reqwest::Client::new().post(rebuild).send().await?.status().is_success(), "rebuilding");
+    let (events, token) = store.http().all_events().await?;
+    let began = Instant::now();
+    while http.json::<serde_json::Value>(&status).await?["active"]["revision"] != "2" {
+        ensure!(began.elapsed() < PATIENCE, "it is not built anew");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    counters::check_rows(&events, &http.rows(PROJECTION, "totals", &token).await?, "total")
+}
+
+async fn add(store: &EventStore, events: usize) -> Result<()> {
+    for _ in 0..events {
+        let id = Uuid::new_v4().to_string();
+        let stored =
+            store.http().append("counter-1", &json!("any"), &id, "Added", &counters::added(1)).await?;
+        ensure!(matches!(stored, Outcome::Stored(_)), "{stored:?}");
+    }
+    Ok(())
+}
+
+/// Waits until the JSON at `url` says `part` somewhere.
+async fn says(http: &Http, url: &str, part: &str) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        if let Ok(said) = http.json::<serde_json::Value>(url).await {
+            if said.to_string().contains(part) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "no {part:?} in {said}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -241,3 +241,33 @@ fn event_types_addresses_and_streams_of_sagas() {
         ],
     );
 }
+
+#[test]
+fn lengths_of_time_of_sagas() {
+    check_saga(
+        "timeout: 15m",
+        "timeout: 0s",
+        &["saga.yaml:8:12: spec.timeout: nothing is done in no time; give a length of time, such as 15m"],
+    );
+    check_saga(
+        "timeout: 10s",
+        "timeout: 0s",
+        &[
+            "saga.yaml:21:14: spec.steps[0].timeout: nobody answers in no time; give a length of time, such as 10s",
+        ],
+    );
+    check_saga(
+        "retry: {maxAttempts: 5}",
+        "retry: {maxBackoff: 0s}",
+        &[
+            "saga.yaml:22:25: spec.steps[0].retry.maxBackoff: attempts without a pause are many, and each is kept for good; give at least 1ms",
+        ],
+    );
+    check_saga(
+        "retry: {maxAttempts: 5}",
+        "retry: {initialBackoff: 10s, maxBackoff: 1s}",
+        &[
+            "saga.yaml:22:29: spec.steps[0].retry.initialBackoff: it is longer than maxBackoff; exchange them, or raise maxBackoff",
+        ],
+    );
+}
