@@ -294,8 +294,7 @@ async fn what_does_not_fit_is_refused_before_anything_is_changed() -> Result<()>
         "no EventStream \"orders\"; they declare \"counters\"",
     )
     .await?;
-    refused(&["--listen", "0.0.0.0:50051", "--data-dir", &data], "without authentication")
-        .await?;
+    refused(&["--listen", "0.0.0.0:50051", "--data-dir", &data], "without authentication").await?;
     refused(&["--database", "mysql://h/d"], "it does not begin with postgres://").await?;
     refused(&["--database", "postgres://h/d", "--data-dir", &data], "cannot be used with").await?;
     refused(
