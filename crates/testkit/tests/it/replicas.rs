@@ -24,6 +24,10 @@ const WRITERS: usize = 12;
 const PARTITIONS: usize = 3;
 /// A lease, and a little more: so long a store is stopped that is to lose its partitions.
 const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
+/// Alone on this machine it takes less than 2 s; here other tests run beside it.
+const HAND_OVER: Duration = Duration::from_secs(4);
+/// The same of 4 s of a lease and half a second to notice.
+const LEASES_RUN_OUT: Duration = Duration::from_secs(9);
 /// Streams that fall into all three partitions.
 const STREAMS: usize = 24;
 
@@ -190,12 +194,12 @@ async fn partitions_move_when_a_store_leaves_or_is_gone() -> Result<()> {
     let (took, ended) = tokio::join!(cluster.all_take_events(0), leaving.into_process().terminate());
     assert!(ended?.success());
     let took = took?;
-    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    assert!(took < HAND_OVER, "it took {took:?}");
     // Gone without a word, its leases run out.
     let gone = cluster.remove(0);
     gone.into_process().kill().await?;
     let took = cluster.all_take_events(0).await?;
-    assert!(took < Duration::from_secs(6), "it took {took:?}");
+    assert!(took < LEASES_RUN_OUT, "it took {took:?}");
     cluster.add().await?;
     cluster.add().await?;
     cluster.spread().await?;
