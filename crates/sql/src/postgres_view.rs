@@ -80,8 +80,7 @@ impl PostgresView {
     /// database cannot be reached.
     pub async fn open(database: &Database, name: &str) -> Result<Self> {
         let pool = database.connect().await?;
-        // The name has been checked to be an identifier.
-        schema::run(&pool, &format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema)).await?;
+        schema::ensure(&pool, database).await?;
         let holds_a_log: bool = pool
             .read("describe", || async {
                 sqlx::query_scalar("SELECT to_regclass('partition_head') IS NOT NULL")

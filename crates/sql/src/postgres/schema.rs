@@ -31,9 +31,7 @@ pub(super) async fn describe(
         }
         return Ok(descriptor);
     }
-    let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema);
-    // The name has been checked to be an identifier.
-    run(pool, &schema).await?;
+    ensure(pool, database).await?;
     for tables in FORMATS {
         run(pool, tables).await?;
     }
@@ -118,6 +116,24 @@ async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
     .map_err(|error| pool.explain("upgrading", &error))?;
     tracing::info!(from, to = FORMAT, place = pool.place, "the log's tables have been brought up to date");
     Ok(())
+}
+
+/// Makes the schema, unless it is there: who may not make one may own one.
+pub(crate) async fn ensure(pool: &Pool, database: &Database) -> Result<()> {
+    let there: bool = pool
+        .read("find the schema", || async {
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)")
+                .bind(&database.schema)
+                .fetch_one(&pool.connections)
+                .await
+        })
+        .await
+        .map_err(|error| pool.explain("opening", &error))?;
+    if there {
+        return Ok(());
+    }
+    // The name has been checked to be an identifier.
+    run(pool, &format!("CREATE SCHEMA IF NOT EXISTS {}", database.schema)).await
 }
 
 /// One statement after the other, each a transaction of its own, as CockroachDB wants it; several processes may do so at once.

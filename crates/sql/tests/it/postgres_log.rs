@@ -52,7 +52,7 @@ use headwater_core::{
 };
 use headwater_log::conformance::Fixture;
 use headwater_log::{Clock, Filter, LogReader, LogWriter, ReadPartition, Sequencer, SequencerOptions};
-use headwater_sql::{Database, PostgresLog};
+use headwater_sql::{Database, PostgresLog, PostgresView};
 use headwater_testkit::postgres::Postgres;
 use uuid::Uuid;
 
@@ -122,6 +122,28 @@ async fn what_is_missing_is_said_with_the_remedy() {
         matches!(&error, Error::Unavailable { message, .. } if message.contains("can be reached")),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_may_make_no_schema_uses_one_of_its_own() {
+    let server = Postgres::shared().unwrap();
+    let role = format!("limited_{}", Uuid::new_v4().simple());
+    let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
+    let run = async |sql: String| sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    run(format!("CREATE ROLE {role} LOGIN")).await;
+    let url = server.url().replace("headwater@", &format!("{role}@"));
+    let (log, view) = (Postgres::schema(), Postgres::schema());
+    let database = |schema: &str| Database { url: url.clone(), schema: schema.into(), max_connections: 2 };
+    let refused = PostgresLog::open(&database(&log), "orders", PartitionCount::ONE).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::FailedPrecondition { message } if message.contains("let the user own it")),
+        "{refused}"
+    );
+    for schema in [&log, &view] {
+        run(format!("CREATE SCHEMA {schema} AUTHORIZATION {role}")).await;
+    }
+    PostgresLog::open(&database(&log), "orders", PartitionCount::ONE).await.unwrap();
+    PostgresView::open(&database(&view), "orders").await.unwrap();
 }
 
 /// Appends one event after the other to a stream id of its own, each until it is acknowledged.
