@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use crate::outcomes::TWO;
 use crate::shop::{Does, Killer, World, ended};
 
-/// Reads nothing while it is broken.
+/// Reads nothing while it is broken, and has lost all events once it is restored.
 struct Breaking {
     store: Arc<MemoryStore>,
     broken: AtomicBool,
+    restored: AtomicBool,
     failures: AtomicUsize,
 }
 
@@ -42,7 +43,13 @@ impl LogReader for Breaking {
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {
-        self.store.heads().await
+        let mut heads = self.store.heads().await?;
+        if self.restored.load(Ordering::SeqCst) {
+            for head in &mut heads {
+                head.position = Position::ZERO;
+            }
+        }
+        Ok(heads)
     }
 
     async fn position_before(&self, partition: Partition, time: Timestamp) -> Result<Position> {
@@ -83,6 +90,7 @@ async fn what_was_wrong_is_said_until_it_has_passed_and_the_next_outage_begins_a
     let events = Arc::new(Breaking {
         store: Arc::clone(&world.events),
         broken: AtomicBool::new(false),
+        restored: AtomicBool::new(false),
         failures: AtomicUsize::new(0),
     });
     let reader = Arc::clone(&events) as Arc<dyn LogReader>;
@@ -92,4 +100,25 @@ async fn what_was_wrong_is_said_until_it_has_passed_and_the_next_outage_begins_a
     let short = outage(&world, &events, &service, "2", 1).await;
     assert!(short < Duration::from_millis(200), "{short:?}");
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_saga_does_not_follow_an_older_backup_of_its_log() {
+    let world = World::new(TWO, |_, _, _| Does::Answer);
+    let events = Arc::new(Breaking {
+        store: Arc::clone(&world.events),
+        broken: AtomicBool::new(false),
+        restored: AtomicBool::new(false),
+        failures: AtomicUsize::new(0),
+    });
+    let reader = || Arc::clone(&events) as Arc<dyn LogReader>;
+    let service = world.coordinator_over(reader(), &Killer::never(), world.spec()).await;
+    world.place("1").await;
+    ended(&service, "1").await;
+    service.stop().await;
+    events.restored.store(true, Ordering::SeqCst);
+    match world.try_coordinator("default", reader(), &Killer::never(), world.spec()).await {
+        Err(Error::FailedPrecondition { message }) => assert!(message.contains("older backup"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }
