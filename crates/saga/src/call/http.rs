@@ -275,7 +275,7 @@ impl Secrets {
     }
 }
 
-/// The UTF-16 that `uXXXX\uXXXX…` spells, and what follows it: two units may be one character.
+/// The UTF-16 that escapes such as `ud83d\ude00` spell, and what follows them: two units may be one character.
 fn code_units(mut escaped: &str) -> (Vec<u16>, &str) {
     let (mut units, mut after) = (Vec::new(), escaped);
     while let Some(digits) = escaped.strip_prefix('u').and_then(|it| it.get(..4))
