@@ -6,6 +6,7 @@ mod postgres_view;
 mod sqlite;
 mod sqlite_view;
 mod stamps;
+mod view_sql;
 
 pub use postgres::{Database, PostgresLog};
 pub use postgres_view::PostgresView;

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use headwater_core::{Error, Positions};
-use headwater_view::{Answer, Cell, Key, Query, QueryError, Revision};
+use headwater_view::{Answer, Cell, Query, QueryError, Revision};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use super::table::TableSql;
 use super::{PostgresView, Stop, batch, cells, other};
+use crate::view_sql::normal;
 
 /// A statement and the cells of its parameters.
 struct Select {
@@ -100,11 +101,6 @@ fn select(table: &TableSql, query: &Query) -> Select {
     // One more than asked for tells whether there is more.
     let _ = write!(select.sql, " LIMIT {}", query.limit.saturating_add(1).min(i64::MAX as usize));
     select
-}
-
-/// The cell as a key has it.
-fn normal(cell: &Cell) -> Cell {
-    Key::new(vec![cell.clone()]).cells()[0].clone()
 }
 
 /// Rows beyond the cursor: beyond it in the first column, or equal there and beyond it in the second, and so on. Nulls come first.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use headwater_view::{ColumnType, Revision, TableSchema, Writers};
 
 use super::cells::sql_type;
+use crate::view_sql::{join, quote};
 
 /// A table's statements, by name of what they do. Parameters are arrays, one element a row.
 pub(super) struct TableSql {
@@ -22,15 +23,6 @@ pub(super) struct TableSql {
     /// `SELECT` of the columns of the rows that people see, to be continued with ` AND …`.
     pub(super) rows: String,
     physical: String,
-}
-
-/// A quoted identifier. Names are checked when a revision is created; quoting makes `order` and `select` names like others.
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn join<T>(items: impl IntoIterator<Item = T>, separator: &str, mut item: impl FnMut(T) -> String) -> String {
-    items.into_iter().map(&mut item).collect::<Vec<_>>().join(separator)
 }
 
 impl TableSql {

@@ -7,6 +7,7 @@ use headwater_view::{ColumnType, Revision, TableSchema, Writers};
 use rusqlite::Connection;
 
 use crate::stamps::decimal;
+use crate::view_sql::{join, quote};
 
 /// Orders decimals by value; named in our own statements and indexes alone, so that other programs can read the tables without it.
 const DECIMAL: &str = "headwater_decimal";
@@ -35,15 +36,6 @@ pub(super) struct TableSql {
     /// `SELECT` of the columns of the rows that people see, to be continued with ` AND …`.
     pub(super) rows: String,
     physical: String,
-}
-
-/// A quoted identifier. Names are checked when a revision is created; quoting makes `order` and `select` names like others.
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn join<T>(items: impl IntoIterator<Item = T>, separator: &str, mut item: impl FnMut(T) -> String) -> String {
-    items.into_iter().map(&mut item).collect::<Vec<_>>().join(separator)
 }
 
 impl TableSql {
