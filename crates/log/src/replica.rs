@@ -44,6 +44,9 @@ impl Default for LeaseTimes {
     }
 }
 
+/// How soon a look that is asked for is taken.
+const SOON: Duration = Duration::from_millis(20);
+
 /// Who writes a partition now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
@@ -149,10 +152,10 @@ impl Replica {
         self.shared.view.borrow().fault.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits until [`check`](Self::check) may say something else.
-    pub async fn checked(&self) {
+    /// Waits until [`check`](Self::check) is a success, or none.
+    pub async fn checked(&self, is_ok: bool) {
         // The sender is ours.
-        let _ = self.shared.view.subscribe().changed().await;
+        let _ = self.shared.view.subscribe().wait_for(|view| view.fault.is_none() == is_ok).await;
     }
 
     fn take(&self) -> Option<JoinHandle<()>> {
@@ -213,7 +216,8 @@ impl Shared {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(self.times.look) => {}
-                () = self.nudge.notified() => {}
+                // Many may ask at once, and one look answers them all.
+                () = self.nudge.notified() => tokio::time::sleep(SOON).await,
             }
             // A look that has begun is finished: what it claims must be known.
             if let Err(error) = self.look().await {

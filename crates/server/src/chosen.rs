@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_api::{Client, RemoteLog};
 use headwater_core::{Error, Result};
-use headwater_log::LogReader as _;
+use headwater_log::{Backoff, LogReader as _};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_resources::shared::SecretKeyRef;
@@ -69,6 +70,23 @@ pub(crate) async fn follow(client: Client, name: &str, spec: &EventStreamSpec) -
         )));
     }
     Ok(log)
+}
+
+/// What `begin` gives, tried again while that may help; `what` begins goes into the log.
+///
+/// # Errors
+/// What does not pass.
+pub(crate) async fn until_it_begins<T>(what: &str, begin: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match begin().await {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(name = what, %error, "cannot begin yet, and tries again");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The URL in the Secret that the manifest of the EventStream `name` names.

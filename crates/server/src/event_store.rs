@@ -10,12 +10,10 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use axum::response::IntoResponse;
 use headwater_api::Problem;
 use headwater_core::{Error, Result};
-use headwater_log::Backoff;
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_runtime::{Metrics, Readiness, health};
@@ -23,7 +21,7 @@ use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, database_url};
+use crate::chosen::{choose, database_url, until_it_begins};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -166,17 +164,11 @@ impl EventStoreProcess {
             CancellationToken::new(),
             CancellationToken::new(),
         )?;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let opened = loop {
+        let opened = until_it_begins(&self.name, async || {
             let (spec, place) = (self.spec.clone(), self.place.clone());
-            match RunningStream::start(&self.name, spec, place, self.listener()?, ended.clone()).await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(event_stream = self.name, %error, "cannot begin yet, and tries again");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-                result => break result,
-            }
-        };
+            RunningStream::start(&self.name, spec, place, self.listener()?, ended.clone()).await
+        });
+        let opened = opened.await;
         waiting.stop().await?;
         opened
     }

@@ -5,11 +5,9 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use headwater_api::Client;
 use headwater_core::{Error, Result};
-use headwater_log::Backoff;
 use headwater_projection::{Catalog, TravelOptions, admin_router, query_router};
 use headwater_resources::manifest::specs;
 use headwater_resources::projection::SinkType;
@@ -18,7 +16,7 @@ use headwater_runtime::{Gate, Metrics, Readiness, health};
 use headwater_sql::SqliteView;
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, database_url, follow, stream, url_in};
+use crate::chosen::{choose, database_url, follow, stream, until_it_begins, url_in};
 use crate::data_dir::DataDir;
 use crate::event_store::Keep;
 use crate::http_server::HttpServer;
@@ -125,7 +123,7 @@ impl QueryWorker {
         let mut running = None;
         let begun = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            begun = self.begin() => begun.map(|projection| running = Some(projection)),
+            begun = until_it_begins(&self.name, || self.begin()) => begun.map(|projection| running = Some(projection)),
         };
         if let Some(projection) = &running {
             self.catalog.add(projection.service.clone());
@@ -150,26 +148,10 @@ impl QueryWorker {
         begun.and(self.server.stop().await)
     }
 
-    /// Starts the projection, as soon as its event store answers.
+    /// Starts the projection.
     async fn begin(&self) -> Result<RunningProjection> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        loop {
-            let stream_name = &self.spec.stream_ref.name;
-            let begun = match follow(self.client.clone(), stream_name, &self.stream).await {
-                Ok(log) => {
-                    let spec = self.spec.clone();
-                    RunningProjection::start(&self.name, spec, &self.stream, log, self.place.clone()).await
-                }
-                Err(error) => Err(error),
-            };
-            match begun {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(projection = self.name, %error, "cannot begin yet, and tries again");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-                result => return result,
-            }
-        }
+        let log = follow(self.client.clone(), &self.spec.stream_ref.name, &self.stream).await?;
+        RunningProjection::start(&self.name, self.spec.clone(), &self.stream, log, self.place.clone()).await
     }
 }
 

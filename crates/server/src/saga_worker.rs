@@ -10,18 +10,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use headwater_api::{Client, RemoteLog};
 use headwater_core::{Error, Result};
-use headwater_log::{Backoff, LogWriter};
+use headwater_log::LogWriter;
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::{Gate, Metrics, Readiness};
 use headwater_saga::{Calls, SagaCatalog, SagaMetrics};
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, follow, stream};
+use crate::chosen::{choose, follow, stream, until_it_begins};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -120,7 +119,7 @@ impl SagaWorker {
         let mut running = None;
         let begun = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            begun = self.begin() => begun.map(|saga| running = Some(saga)),
+            begun = until_it_begins(&self.name, || self.begin()) => begun.map(|saga| running = Some(saga)),
         };
         if let Some(saga) = &running {
             self.catalog.add(saga.service.clone());
@@ -140,21 +139,8 @@ impl SagaWorker {
         begun.and(stopped).and(self.server.stop().await)
     }
 
-    /// Starts the saga, as soon as its event stores answer.
+    /// Starts the saga.
     async fn begin(&self) -> Result<RunningSaga> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        loop {
-            match self.try_begin().await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(saga = self.name, %error, "cannot begin yet, and tries again");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn try_begin(&self) -> Result<RunningSaga> {
         let stream_name = &self.spec.stream_ref.name;
         let mut logs: BTreeMap<String, Arc<RemoteLog>> = BTreeMap::new();
         for (name, client) in &self.clients {

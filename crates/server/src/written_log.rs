@@ -170,13 +170,15 @@ async fn follow(
 /// Ready for as long as it is known who writes what.
 async fn follow_leases(replica: Arc<Replica>, gate: Gate, stop: CancellationToken) {
     loop {
-        match replica.check() {
-            Ok(()) => gate.open(),
-            Err(_) => gate.close(),
+        let is_ok = replica.check().is_ok();
+        if is_ok {
+            gate.open();
+        } else {
+            gate.close();
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = replica.checked() => {}
+            () = replica.checked(!is_ok) => {}
         }
     }
 }

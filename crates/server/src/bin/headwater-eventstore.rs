@@ -4,10 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use clap::Parser;
-use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, LoadError, load};
+use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, ProcessArguments};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,10 +26,6 @@ Examples:
   headwater-eventstore examples/banku --data-dir /var/lib/headwater"
 )]
 struct Arguments {
-    /// Where the manifests are.
-    #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
-    directories: Vec<PathBuf>,
-
     /// Which EventStream [default: the only one in DIR].
     #[arg(long, value_name = "NAME", env = "HEADWATER_STREAM")]
     stream: Option<String>,
@@ -58,39 +52,23 @@ struct Arguments {
     #[arg(long, value_name = "URL", env = "HEADWATER_ADVERTISE")]
     advertise: Option<String>,
 
-    /// Log one JSON object a line.
-    #[arg(long, env = "HEADWATER_LOG_JSON")]
-    log_json: bool,
-
-    /// What to log.
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    process: ProcessArguments,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    match Box::pin(run(Arguments::parse())).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: Arguments) -> Result<()> {
-    let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
-    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
-    let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
-    let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
-    let options = EventStoreOptions {
-        stream: arguments.stream,
-        keep: Keep::of(arguments.database, arguments.data_dir),
-        listen: Listen { address: arguments.listen, flag: "--listen" },
-        advertise: arguments.advertise,
-    };
-    let store = EventStoreProcess::start(options, &loaded).await?;
-    println!("event stream {}: listening on {}", store.name(), store.url());
-    store.run(shutdown).await?;
-    Ok(())
+    let arguments = Arguments::parse();
+    let run = arguments.process.run(async |loaded, shutdown| {
+        let options = EventStoreOptions {
+            stream: arguments.stream,
+            keep: Keep::of(arguments.database, arguments.data_dir),
+            listen: Listen { address: arguments.listen, flag: "--listen" },
+            advertise: arguments.advertise,
+        };
+        let store = EventStoreProcess::start(options, loaded).await?;
+        println!("event stream {}: listening on {}", store.name(), store.url());
+        Ok(store.run(shutdown).await?)
+    });
+    run.await
 }

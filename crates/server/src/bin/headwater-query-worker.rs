@@ -4,10 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use clap::Parser;
-use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{Keep, Listen, LoadError, QueryWorker, QueryWorkerOptions, load};
+use headwater_server::{Keep, Listen, ProcessArguments, QueryWorker, QueryWorkerOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,10 +26,6 @@ Examples:
   headwater query accounts/accounts --query-server 127.0.0.1:8082"
 )]
 struct Arguments {
-    /// Where the manifests are.
-    #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
-    directories: Vec<PathBuf>,
-
     /// Which Projection [default: the only one in DIR].
     #[arg(long, value_name = "NAME", env = "HEADWATER_PROJECTION")]
     projection: Option<String>,
@@ -58,39 +52,23 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", env = "HEADWATER_LISTEN")]
     listen: SocketAddr,
 
-    /// Log one JSON object a line.
-    #[arg(long, env = "HEADWATER_LOG_JSON")]
-    log_json: bool,
-
-    /// What to log.
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    process: ProcessArguments,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    match Box::pin(run(Arguments::parse())).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: Arguments) -> Result<()> {
-    let format = if arguments.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
-    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log })?;
-    let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
-    let loaded = load(&arguments.directories).inspect_err(LoadError::print)?;
-    let options = QueryWorkerOptions {
-        projection: arguments.projection,
-        event_store: arguments.event_store,
-        keep: Keep::of(arguments.database, arguments.data_dir),
-        listen: Listen { address: arguments.listen, flag: "--listen" },
-    };
-    let worker = QueryWorker::start(options, &loaded).await?;
-    println!("projection {}: listening on {}", worker.name(), worker.url());
-    worker.run(shutdown).await?;
-    Ok(())
+    let arguments = Arguments::parse();
+    let run = arguments.process.run(async |loaded, shutdown| {
+        let options = QueryWorkerOptions {
+            projection: arguments.projection,
+            event_store: arguments.event_store,
+            keep: Keep::of(arguments.database, arguments.data_dir),
+            listen: Listen { address: arguments.listen, flag: "--listen" },
+        };
+        let worker = QueryWorker::start(options, loaded).await?;
+        println!("projection {}: listening on {}", worker.name(), worker.url());
+        Ok(worker.run(shutdown).await?)
+    });
+    run.await
 }
