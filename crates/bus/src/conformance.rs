@@ -1,7 +1,7 @@
 //! What every bus must do, and what the relay and the feed make of one that fails: run against each implementation by one line.
 //!
 //! ```text
-//! headwater_bus::bus_conformance!(make)     make: async fn(PartitionCount) -> Fixture
+//! headwater_bus::bus_conformance!(make)     make: async fn(LogDescriptor) -> Fixture
 //! ```
 //!
 //! The functions panic where the contract is broken, as tests do; they are for tests alone.
@@ -18,7 +18,9 @@ use std::sync::Arc;
 use headwater_core::{
     Append, EventType, Expected, NewEvent, Partition, PartitionCount, Position, RecordedEvent, StreamId,
 };
-use headwater_log::{Epoch, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions};
+use headwater_log::{
+    Epoch, LogDescriptor, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions,
+};
 
 use crate::{Bus, Checkpoint, Consumer, Reached, RelayState};
 
@@ -38,7 +40,7 @@ impl Fixture {
     }
 }
 
-/// A test for each thing that a [`Bus`] must do; `$make` is an `async fn(PartitionCount) -> Fixture`.
+/// A test for each thing that a [`Bus`] must do; `$make` is an `async fn(LogDescriptor) -> Fixture`.
 #[macro_export]
 macro_rules! bus_conformance {
     ($make:ident) => {
@@ -80,6 +82,10 @@ impl Log {
         let store = Arc::new(MemoryStore::new(count(partitions)));
         let writer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, SequencerOptions::default());
         Self { store, writer }
+    }
+
+    fn descriptor(&self) -> LogDescriptor {
+        self.store.descriptor()
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

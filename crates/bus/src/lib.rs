@@ -13,12 +13,14 @@
 //! `headwater dev` has its workers subscribe to the log ([`headwater_log::Subscription`]); [`InProcessBus`] is the plainest reading of the port,
 //! and what the relay and the feed are tested with. Brokers come as adapters, in crates of their own.
 
+mod cloud_events;
 pub mod conformance;
 mod feed;
 mod in_process;
 mod port;
 mod relay;
 
+pub use cloud_events::{CloudEvents, Place};
 pub use feed::{Feed, FeedBatch, FeedOptions, FeedStats};
 pub use in_process::InProcessBus;
 pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Reached, RelayState};

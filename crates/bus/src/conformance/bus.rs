@@ -6,10 +6,10 @@ use headwater_core::Error;
 const ZERO: Partition = Partition::ZERO;
 
 pub async fn what_is_published_is_delivered_as_it_was_and_in_order(
-    make: impl AsyncFn(PartitionCount) -> Fixture,
+    make: impl AsyncFn(LogDescriptor) -> Fixture,
 ) {
-    let fixture = make(count(1)).await;
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(100).await;
     let events = log.events(ZERO).await;
     let mut early = fixture.bus.consume(ZERO, Position::ZERO).await.unwrap();
@@ -25,9 +25,9 @@ pub async fn what_is_published_is_delivered_as_it_was_and_in_order(
     assert_eq!(consume_to(&mut *early, Position::new(100), Position::new(105)).await, more);
 }
 
-pub async fn partitions_are_apart(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(3)).await;
+pub async fn partitions_are_apart(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(3);
+    let fixture = make(log.descriptor()).await;
     log.grow(60).await;
     let mut consumers = Vec::new();
     for partition in count(3).partitions() {
@@ -43,9 +43,9 @@ pub async fn partitions_are_apart(make: impl AsyncFn(PartitionCount) -> Fixture)
     assert!(matches!(none.err(), Some(Error::Invalid { .. })), "a partition that is not there");
 }
 
-pub async fn every_consumer_gets_everything(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn every_consumer_gets_everything(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(50).await;
     let events = log.events(ZERO).await;
     let mut consumers = Vec::new();
@@ -61,9 +61,9 @@ pub async fn every_consumer_gets_everything(make: impl AsyncFn(PartitionCount) -
     }
 }
 
-pub async fn a_consumer_starts_after_its_position(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_consumer_starts_after_its_position(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(40).await;
     let events = log.events(ZERO).await;
     fixture.bus.publish(&events[..30]).await.unwrap();
@@ -80,9 +80,9 @@ pub async fn a_consumer_starts_after_its_position(make: impl AsyncFn(PartitionCo
     assert_eq!(consume_to(&mut *at_end, Position::new(30), Position::new(40)).await, events[30..]);
 }
 
-pub async fn a_dropped_wait_loses_nothing(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_dropped_wait_loses_nothing(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(40).await;
     let events = log.events(ZERO).await;
     let mut consumer = fixture.bus.consume(ZERO, Position::ZERO).await.unwrap();
@@ -111,9 +111,9 @@ pub async fn a_dropped_wait_loses_nothing(make: impl AsyncFn(PartitionCount) -> 
     publishing.await.unwrap();
 }
 
-pub async fn what_the_broker_holds_is_known(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(2)).await;
+pub async fn what_the_broker_holds_is_known(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(2);
+    let fixture = make(log.descriptor()).await;
     log.grow(30).await;
     let nothing = Checkpoint::default();
     let reached = fixture.bus.reached(ZERO, &nothing).await.unwrap();

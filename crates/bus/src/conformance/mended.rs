@@ -73,9 +73,9 @@ async fn pull(feed: &mut Feed, last: u64) -> Vec<RecordedEvent> {
     all
 }
 
-pub async fn a_relay_carries_the_log_in_order(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_relay_carries_the_log_in_order(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(95).await;
     let mut consumer = fixture.bus.consume(ZERO, Position::ZERO).await.unwrap();
     let running = Running::start(relay(&log, &fixture.bus, &Arc::default()), ZERO, 1);
@@ -87,9 +87,9 @@ pub async fn a_relay_carries_the_log_in_order(make: impl AsyncFn(PartitionCount)
     running.stop().await;
 }
 
-pub async fn a_relay_goes_on_after_its_checkpoint(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_relay_goes_on_after_its_checkpoint(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(20).await;
     let state = Arc::default();
     let running = Running::start(relay(&log, &fixture.bus, &state), ZERO, 1);
@@ -109,9 +109,9 @@ pub async fn a_relay_goes_on_after_its_checkpoint(make: impl AsyncFn(PartitionCo
     assert_eq!(given, log.events(ZERO).await);
 }
 
-pub async fn a_relay_that_was_superseded_moves_no_checkpoint(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_relay_that_was_superseded_moves_no_checkpoint(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     let state = Arc::default();
     let old = Running::start(relay(&log, &fixture.bus, &state), ZERO, 1);
     log.grow(5).await;
@@ -123,16 +123,16 @@ pub async fn a_relay_that_was_superseded_moves_no_checkpoint(make: impl AsyncFn(
     assert_eq!(state.load(ZERO, Epoch(2)).await.unwrap(), before);
 }
 
-pub async fn a_relay_fills_in_what_the_broker_has_lost(make: impl AsyncFn(PartitionCount) -> Fixture) {
+pub async fn a_relay_fills_in_what_the_broker_has_lost(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
     log.grow(40).await;
     let state = Arc::default();
-    let lost = make(count(1)).await;
+    let lost = make(log.descriptor()).await;
     let running = Running::start(relay(&log, &lost.bus, &state), ZERO, 1);
     running.reaches(ZERO, 40).await;
     running.stop().await;
     // The broker comes back without its newest messages.
-    let fixture = make(count(1)).await;
+    let fixture = make(log.descriptor()).await;
     fixture.bus.publish(&log.events(ZERO).await[..25]).await.unwrap();
     let running = Running::start(relay(&log, &fixture.bus, &state), ZERO, 2);
     log.grow(5).await;
@@ -143,9 +143,9 @@ pub async fn a_relay_fills_in_what_the_broker_has_lost(make: impl AsyncFn(Partit
     running.stop().await;
 }
 
-pub async fn a_feed_gives_each_position_once_and_in_order(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_feed_gives_each_position_once_and_in_order(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(300).await;
     let running = Running::start(relay(&log, &fixture.bus, &Arc::default()), ZERO, 1);
     let mut feeds = Vec::new();
@@ -168,11 +168,11 @@ pub async fn a_feed_gives_each_position_once_and_in_order(make: impl AsyncFn(Par
     running.stop().await;
 }
 
-pub async fn faults_of_the_bus_are_mended_from_the_log(make: impl AsyncFn(PartitionCount) -> Fixture) {
+pub async fn faults_of_the_bus_are_mended_from_the_log(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let mut met = FeedStats::default();
     for (seed, percent) in [(1, 5), (2, 30), (3, 60)] {
-        let fixture = make(count(1)).await;
         let log = Log::new(1);
+        let fixture = make(log.descriptor()).await;
         let bus: Arc<dyn Bus> = Arc::new(FaultyBus::new(Arc::clone(&fixture.bus), seed, percent));
         let running = Running::start(relay(&log, &bus, &Arc::default()), ZERO, 1);
         log.grow(100).await;
@@ -200,9 +200,9 @@ pub async fn faults_of_the_bus_are_mended_from_the_log(make: impl AsyncFn(Partit
     assert!(met.from_bus > 0 && met.repeats > 0 && met.holes > 0 && met.failures > 0, "{met:?}");
 }
 
-pub async fn a_bus_that_is_down_stops_nothing(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn a_bus_that_is_down_stops_nothing(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     let faulty = Arc::new(FaultyBus::new(Arc::clone(&fixture.bus), 1, 0));
     let bus = Arc::clone(&faulty) as Arc<dyn Bus>;
     let running = Running::start(relay(&log, &bus, &Arc::default()), ZERO, 1);
@@ -223,9 +223,9 @@ pub async fn a_bus_that_is_down_stops_nothing(make: impl AsyncFn(PartitionCount)
     running.stop().await;
 }
 
-pub async fn what_the_bus_drops_last_is_noticed(make: impl AsyncFn(PartitionCount) -> Fixture) {
-    let fixture = make(count(1)).await;
+pub async fn what_the_bus_drops_last_is_noticed(make: impl AsyncFn(LogDescriptor) -> Fixture) {
     let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
     log.grow(10).await;
     fixture.bus.publish(&log.events(ZERO).await).await.unwrap();
     let mut feed = feed(&log, &fixture.bus, ZERO, 0);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use headwater_bus::conformance::Fixture;
 use headwater_bus::{Bus, InProcessBus};
 use headwater_core::{Partition, PartitionCount, Position};
+use headwater_log::LogDescriptor;
 
-async fn make(partitions: PartitionCount) -> Fixture {
-    Fixture::new(InProcessBus::new(partitions, 4_096))
+async fn make(log: LogDescriptor) -> Fixture {
+    Fixture::new(InProcessBus::new(log.partitions, 4_096))
 }
 
 headwater_bus::bus_conformance!(make);
