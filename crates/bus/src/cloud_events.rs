@@ -33,6 +33,7 @@ const WELL_KNOWN: [(&str, &str); 3] =
 /// | `logid` | the log's identity: what has another one is not of this log, whatever its source says |
 /// | `correlationid`, `causationid`, `traceparent` | from the metadata, where they are text |
 /// | `metadata` | the whole metadata as it was written, where there is any |
+/// | `omitted` | which of the optional ones were left out, because the broker takes no more: the log has them |
 #[derive(Debug, Clone)]
 pub struct CloudEvents {
     log_id: LogId,
@@ -40,6 +41,9 @@ pub struct CloudEvents {
     source: String,
     schemas: String,
 }
+
+/// Names the attributes that a message should have and does not.
+pub const OMITTED: &str = "omitted";
 
 /// Where a message belongs in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +116,11 @@ impl CloudEvents {
         attributes
     }
 
+    /// Whether an adapter may leave the attribute `name` out where its broker takes no more, and say so in [`OMITTED`].
+    pub fn is_optional(name: &str) -> bool {
+        name == "metadata" || WELL_KNOWN.iter().any(|(_, known)| *known == name)
+    }
+
     /// Where a message belongs, which has these attributes. `None`: it is not of this log.
     ///
     /// # Errors
@@ -126,7 +135,8 @@ impl CloudEvents {
         }))
     }
 
-    /// The event that a message carries, which has these attributes. `None`: it is not of this log.
+    /// The event that a message carries, which has these attributes. `None`: it is not of this log, or it is not whole and has to be read
+    /// from the log.
     ///
     /// # Errors
     /// `Corrupt` when it says that it is, and an attribute is missing or has no meaning.
@@ -136,6 +146,9 @@ impl CloudEvents {
         data: Bytes,
     ) -> Result<Option<RecordedEvent>> {
         let Some(Place { partition, position }) = self.place(&attribute)? else { return Ok(None) };
+        if attribute(OMITTED).is_some() {
+            return Ok(None);
+        }
         let schema = text(&attribute, "dataschema")?;
         let schema_version = schema.rsplit(':').next().unwrap_or_default();
         let metadata = match attribute("metadata") {
@@ -262,6 +275,19 @@ mod tests {
         assert_eq!(read(&headers, Bytes::new()).unwrap(), None);
         headers.remove("logid");
         assert_eq!(read(&headers, Bytes::new()).unwrap(), None, "a message of somebody else");
+    }
+
+    #[test]
+    fn a_message_that_is_not_whole_has_a_place_and_gives_no_event() {
+        let mut headers = headers(&event("{\"a\":1}"));
+        headers.remove("metadata");
+        headers.insert(OMITTED, "metadata".to_owned());
+        assert_eq!(read(&headers, Bytes::new()).unwrap(), None);
+        let place =
+            wire().place(|name| headers.get(name).map(|value| Cow::Borrowed(value.as_str()))).unwrap();
+        assert_eq!(place.unwrap().partition, Partition::new(2));
+        assert!(CloudEvents::is_optional("metadata") && CloudEvents::is_optional("traceparent"));
+        assert!(!CloudEvents::is_optional("subject"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod in_process;
 mod port;
 mod relay;
 
-pub use cloud_events::{CloudEvents, Place};
+pub use cloud_events::{CloudEvents, OMITTED, Place};
 pub use feed::{Feed, FeedBatch, FeedOptions, FeedStats};
 pub use in_process::InProcessBus;
 pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Reached, RelayState};

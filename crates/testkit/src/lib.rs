@@ -5,5 +5,8 @@ pub mod dev;
 pub mod event_store;
 pub mod history;
 pub mod http;
+pub mod nats;
 pub mod postgres;
 pub mod process;
+mod server_process;
+pub mod tools;

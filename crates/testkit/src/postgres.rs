@@ -5,16 +5,17 @@
 //!      ──schema()──▶ a URL, and a name that nobody else has
 //! ```
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use crate::server_process::{ServerProcess, dies_with_us, free_port};
 
 /// The user and the database of the server.
 const USER: &str = "headwater";
@@ -26,13 +27,7 @@ pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
     port: u16,
-    server: Mutex<Option<Server>>,
-}
-
-/// A running `postgres`, which a thread of its own started: a death signal is bound to the thread that asked for it.
-struct Server {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<Result<()>>,
+    server: Mutex<Option<ServerProcess>>,
 }
 
 static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
@@ -63,7 +58,7 @@ impl Postgres {
             run(Command::new("chown").arg("postgres").arg(folder.path()))?;
         }
         let data = folder.path().join("data");
-        let mut initdb = as_postgres(&programs.join("initdb"), &[]);
+        let mut initdb = as_postgres(&programs.join("initdb"));
         initdb.args([
             "--auth",
             "trust",
@@ -76,7 +71,7 @@ impl Postgres {
             "--pgdata",
         ]);
         run(initdb.arg(&data).current_dir(folder.path()))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let server = Self { folder, programs, port, server: Mutex::new(None) };
         server.resume()?;
         Ok(server)
@@ -120,9 +115,7 @@ impl Postgres {
     /// When it cannot be stopped.
     pub fn kill(&self) -> Result<()> {
         let running = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Server { stop, thread }) = running else { return Ok(()) };
-        drop(stop);
-        thread.join().map_err(|_| anyhow::anyhow!("the thread of the server panicked"))?
+        running.map_or(Ok(()), ServerProcess::end)
     }
 
     /// Starts it again, over the same data.
@@ -131,7 +124,7 @@ impl Postgres {
     /// When it does not answer in time.
     pub fn resume(&self) -> Result<()> {
         let log = self.folder.path().join("postgres.log");
-        let mut command = as_postgres(&self.programs.join("postgres"), &["--pdeathsig", "QUIT"]);
+        let mut command = as_postgres(&self.programs.join("postgres"));
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
         command
             .arg("-D")
@@ -146,25 +139,11 @@ impl Postgres {
             ])
             .args(["-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "synchronous_commit=on"])
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file);
-        let (stop, stopped) = mpsc::channel::<()>();
-        let (tell, started) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn(move || {
-            let child = command.spawn();
-            let failed = child.as_ref().err().map(std::io::Error::kind);
-            // Nobody waits for it any more only when the test is gone.
-            let _ = tell.send(failed);
-            let child = child.context("starting postgres")?;
-            // Nothing is ever sent: an error means that the last handle is gone.
-            let _ = stopped.recv();
-            quit(child)
-        })?;
-        if let Some(kind) = started.recv().context("the thread of the server")? {
-            bail!("postgres could not be started: {kind}");
-        }
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Server { stop, thread });
+        // SIGQUIT is an immediate end: no checkpoint, as after a crash.
+        let server = ServerProcess::start("postgres", command, Signal::QUIT)?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         let began = Instant::now();
         let ready = self.programs.join("pg_isready");
         loop {
@@ -199,23 +178,10 @@ impl Drop for Postgres {
     }
 }
 
-/// SIGQUIT is an immediate end: no checkpoint, as after a crash.
-fn quit(mut child: Child) -> Result<()> {
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::QUIT).context("stopping postgres")?;
-    child.wait().context("waiting for postgres")?;
-    Ok(())
-}
-
 /// `program`, as the user postgres where we are root: it refuses to be root.
-fn as_postgres(program: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(more);
-    if rustix::process::geteuid().is_root() {
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-    }
-    command.arg("--").arg(program);
-    command
+fn as_postgres(program: &Path) -> Command {
+    let user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"];
+    dies_with_us(program, "QUIT", if rustix::process::geteuid().is_root() { &user } else { &[] })
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -1,0 +1,81 @@
+//! A server of somebody else's, as a process that does not outlive the test.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running server. It ends with this handle, and with this process.
+pub(crate) struct ServerProcess {
+    stop: mpsc::Sender<()>,
+    /// The thread that started it: a death signal is bound to the thread that asked for it.
+    thread: JoinHandle<Result<()>>,
+    pid: Pid,
+}
+
+impl ServerProcess {
+    /// Starts `command`, which [`dies_with_us`] made. It ends by `signal`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(name: &str, mut command: Command, signal: Signal) -> Result<Self> {
+        command.stdin(Stdio::null());
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (tell, started) = mpsc::channel();
+        let what = name.to_owned();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let child = command.spawn();
+            let pid = child.as_ref().map(Pid::from_child).map_err(std::io::Error::kind);
+            // Nobody waits for it any more only when the test is gone.
+            let _ = tell.send(pid);
+            let child = child.with_context(|| format!("starting {what}"))?;
+            // Nothing is ever sent: an error means that the last handle is gone.
+            let _ = stopped.recv();
+            end(child, signal, &what)
+        })?;
+        match started.recv().with_context(|| format!("the thread of {name}"))? {
+            Ok(pid) => Ok(Self { stop, thread, pid }),
+            Err(kind) => bail!("{name} could not be started: {kind}"),
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Ends it, and waits until it has.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub(crate) fn end(self) -> Result<()> {
+        drop(self.stop);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the thread of the server panicked"))?
+    }
+}
+
+fn end(mut child: Child, signal: Signal, what: &str) -> Result<()> {
+    // It may have ended by itself.
+    if child.try_wait().with_context(|| format!("looking at {what}"))?.is_none() {
+        kill_process(Pid::from_child(&child), signal).with_context(|| format!("stopping {what}"))?;
+        child.wait().with_context(|| format!("waiting for {what}"))?;
+    }
+    Ok(())
+}
+
+/// A command for `program` that ends by the signal of this name when the thread does that starts it; `more` is said to `setpriv`.
+pub(crate) fn dies_with_us(program: &std::path::Path, signal: &str, more: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", signal]).args(more).arg("--").arg(program);
+    command
+}
+
+/// A port that nobody uses now.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

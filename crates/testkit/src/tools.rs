@@ -1,0 +1,39 @@
+//! Where `cargo xtask test` puts the programs that it builds or downloads, by version, and where the tests find them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// The module that pins the NATS server.
+const NATS_MODULE: &str = include_str!("../../../tools/nats/go.mod");
+
+/// The Go package of the NATS server.
+pub const NATS_PACKAGE: &str = "github.com/nats-io/nats-server/v2";
+
+/// The folder of all of them: HEADWATER_TOOLS, or `headwater` among the user's caches.
+///
+/// # Errors
+/// When the user has no home.
+pub fn folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("HEADWATER_TOOLS") {
+        return Ok(folder.into());
+    }
+    let caches = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .context("neither HEADWATER_TOOLS nor HOME says where programs for the tests are kept")?;
+    Ok(caches.join("headwater"))
+}
+
+/// The NATS server.
+///
+/// # Errors
+/// As [`folder`].
+pub fn nats_server() -> Result<PathBuf> {
+    let version = NATS_MODULE
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(NATS_PACKAGE)?.split_whitespace().next())
+        .next()
+        .context("tools/nats/go.mod names no version of the NATS server")?;
+    Ok(folder()?.join(format!("nats-server-{version}")).join("nats-server"))
+}
