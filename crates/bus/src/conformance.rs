@@ -11,6 +11,7 @@
 mod bus;
 mod faults;
 mod mended;
+mod state;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::{Bus, Checkpoint, Consumer, Reached, RelayState};
 pub use bus::*;
 pub use faults::FaultyBus;
 pub use mended::*;
+pub use state::*;
 
 /// A bus to be tested, empty, and what must live as long as it does.
 pub struct Fixture {

@@ -24,4 +24,4 @@ pub use cloud_events::{CloudEvents, OMITTED, Place};
 pub use feed::{Feed, FeedBatch, FeedOptions, FeedStats};
 pub use in_process::InProcessBus;
 pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Reached, RelayState};
-pub use relay::{MemoryRelayState, Relay, RelayOptions, RelayStats};
+pub use relay::{MemoryRelayState, Relay, RelayOptions, RelayStats, superseded};

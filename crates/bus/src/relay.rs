@@ -122,6 +122,19 @@ impl Relay {
         }
     }
 
+    /// A log that was restored from an older backup writes other events at positions that the bus has already carried.
+    async fn check_head(&self, partition: Partition, relayed: Position) -> Result<()> {
+        let heads = self.reader.heads().await?;
+        let head = heads.get(partition.index()).map(|head| head.position).unwrap_or_default();
+        if relayed > head {
+            return Err(Error::failed_precondition(format!(
+                "the bus has events of partition {partition} up to position {relayed}, and the log ends at {head}: it was restored from an older \
+                 backup; give the event stream a topic or stream of another name on the bus, so that consumers see where it parts"
+            )));
+        }
+        Ok(())
+    }
+
     /// From the checkpoint on, until something fails.
     async fn session(&self, partition: Partition, epoch: Epoch) -> Result<std::convert::Infallible> {
         let mut checkpoint = self.state.load(partition, epoch).await?;
@@ -136,6 +149,7 @@ impl Relay {
                 checkpoint.position = position;
             }
         }
+        self.check_head(partition, checkpoint.position).await?;
         let relayed = &self.relayed[partition.index()];
         loop {
             relayed.send_replace(checkpoint.position);
@@ -162,6 +176,14 @@ impl Relay {
     }
 }
 
+/// What a relay is told that another has taken over from.
+pub fn superseded(partition: Partition, epoch: Epoch) -> Error {
+    Error::failed_precondition(format!(
+        "the relay of partition {partition} runs under epoch {}, and a newer one has taken over; stop this one",
+        epoch.0
+    ))
+}
+
 /// Checkpoints in memory: for a bus that lives no longer than the process, and for tests.
 #[derive(Debug, Default)]
 pub struct MemoryRelayState(Mutex<HashMap<Partition, (Epoch, Checkpoint)>>);
@@ -176,10 +198,7 @@ impl MemoryRelayState {
         let mut checkpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (newest, checkpoint) = checkpoints.entry(partition).or_default();
         if epoch < *newest {
-            return Err(Error::failed_precondition(format!(
-                "the relay of partition {partition} runs under epoch {}, and epoch {} has taken over; stop this one",
-                epoch.0, newest.0
-            )));
+            return Err(superseded(partition, epoch));
         }
         *newest = epoch;
         Ok(with(checkpoint))

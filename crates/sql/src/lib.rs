@@ -1,4 +1,4 @@
-//! The log on SQLite, and on PostgreSQL and CockroachDB; the view on SQLite and PostgreSQL.
+//! The log and a relay's checkpoints on SQLite, and on PostgreSQL and CockroachDB; the view on SQLite and PostgreSQL.
 
 mod connection;
 mod postgres;
@@ -10,5 +10,5 @@ mod view_sql;
 
 pub use postgres::{Database, PostgresLog};
 pub use postgres_view::PostgresView;
-pub use sqlite::{DataLock, OpenLog, SqliteLog};
+pub use sqlite::{DataLock, OpenLog, SqliteLog, SqliteRelayState};
 pub use sqlite_view::SqliteView;

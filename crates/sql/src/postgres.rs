@@ -3,6 +3,7 @@
 pub(crate) mod database;
 mod lease;
 mod log;
+mod relay;
 mod rows;
 pub(crate) mod schema;
 

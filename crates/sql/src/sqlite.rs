@@ -13,8 +13,10 @@
 mod lock;
 mod log;
 mod readers;
+mod relay;
 mod rows;
 mod writer;
 
 pub use lock::DataLock;
 pub use log::{OpenLog, SqliteLog};
+pub use relay::SqliteRelayState;

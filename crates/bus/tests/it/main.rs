@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use headwater_bus::conformance::Fixture;
-use headwater_bus::{Bus, InProcessBus};
+use headwater_bus::conformance::{Fixture, checkpoints_are_moved_by_the_newest_relay_alone};
+use headwater_bus::{Bus, InProcessBus, MemoryRelayState, RelayState};
 use headwater_core::{Partition, PartitionCount, Position};
 use headwater_log::LogDescriptor;
 
@@ -12,6 +12,12 @@ async fn make(log: LogDescriptor) -> Fixture {
 }
 
 headwater_bus::bus_conformance!(make);
+
+#[tokio::test]
+async fn a_relays_checkpoints_in_memory() {
+    let state: Arc<dyn RelayState> = Arc::new(MemoryRelayState::default());
+    checkpoints_are_moved_by_the_newest_relay_alone(async || Arc::clone(&state)).await;
+}
 
 mod ring {
     use super::*;

@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, Row};
 use super::database::{Database, Pool, code};
 
 /// The number of the tables' form. A newer one gets another.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// What makes each format of the one before, from the first on.
-const FORMATS: [&str; FORMAT as usize] = [include_str!("log/0001.sql"), include_str!("log/0002.sql")];
+const FORMATS: [&str; FORMAT as usize] =
+    [include_str!("log/0001.sql"), include_str!("log/0002.sql"), include_str!("log/0003.sql")];
 
 /// The log that the schema holds, which must be the one that is asked for; makes it when there is none.
 ///

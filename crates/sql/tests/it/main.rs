@@ -4,4 +4,5 @@ mod log;
 mod log_files;
 mod postgres_log;
 mod postgres_view;
+mod relay_states;
 mod view;

@@ -16,7 +16,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("bus", &["core", "log"]),
     ("view", &["core"]),
     // Adapters.
-    ("sql", &["core", "log", "view"]),
+    ("sql", &["core", "log", "bus", "view"]),
+    ("nats", &["core", "bus"]),
     // Wire.
     ("api", &["core", "log"]),
     // Services.
@@ -34,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "bus",
             "view",
             "sql",
+            "nats",
             "expr",
             "resources",
             "runtime",
