@@ -10,6 +10,7 @@
 
 mod bus;
 mod faults;
+mod live;
 mod mended;
 mod state;
 
@@ -27,6 +28,7 @@ use crate::{Bus, Checkpoint, Consumer, Reached, RelayState};
 
 pub use bus::*;
 pub use faults::FaultyBus;
+pub use live::*;
 pub use mended::*;
 pub use state::*;
 
@@ -61,6 +63,8 @@ macro_rules! bus_conformance {
             faults_of_the_bus_are_mended_from_the_log
             a_bus_that_is_down_stops_nothing
             what_the_bus_drops_last_is_noticed
+            those_who_follow_the_log_get_what_comes_from_the_bus
+            those_who_follow_the_log_see_no_hole_over_a_bus_that_fails
         );
     };
     ($make:ident; $($name:ident)+) => {

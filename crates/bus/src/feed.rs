@@ -103,6 +103,11 @@ impl Feed {
         self.position
     }
 
+    /// The log has at least this.
+    pub const fn head(&self) -> Position {
+        self.head
+    }
+
     /// What has been done so far.
     pub const fn stats(&self) -> FeedStats {
         self.stats

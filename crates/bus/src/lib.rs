@@ -8,6 +8,7 @@
 //!    │        RelayState                              │
 //!    └────────────────────────────────────────────────┘
 //! ```
+//! [`LiveReader`] puts a feed behind a [`LogReader`](headwater_log::LogReader), so that whoever follows a log follows the bus.
 //!
 //! Within one process a bus brings nothing that [`LogReader::wait_beyond`](headwater_log::LogReader::wait_beyond) does not, so
 //! `headwater dev` has its workers subscribe to the log ([`headwater_log::Subscription`]); [`InProcessBus`] is the plainest reading of the port,
@@ -17,11 +18,13 @@ mod cloud_events;
 pub mod conformance;
 mod feed;
 mod in_process;
+mod live;
 mod port;
 mod relay;
 
 pub use cloud_events::{CloudEvents, OMITTED, Place};
 pub use feed::{Feed, FeedBatch, FeedOptions, FeedStats};
 pub use in_process::InProcessBus;
+pub use live::LiveReader;
 pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Reached, RelayState};
 pub use relay::{MemoryRelayState, Relay, RelayOptions, RelayStats, superseded};

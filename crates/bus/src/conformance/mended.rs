@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const ZERO: Partition = Partition::ZERO;
 const MUCH: usize = 1 << 20;
 
-fn relay(log: &Log, bus: &Arc<dyn Bus>, state: &Arc<MemoryRelayState>) -> Arc<Relay> {
+pub(super) fn relay(log: &Log, bus: &Arc<dyn Bus>, state: &Arc<MemoryRelayState>) -> Arc<Relay> {
     let options = RelayOptions {
         batch_events: 10,
         pause: (Duration::from_micros(100), Duration::from_millis(1)),
@@ -29,14 +29,14 @@ fn feed(log: &Log, bus: &Arc<dyn Bus>, partition: Partition, after: u64) -> Feed
 }
 
 /// A relay that runs until it is stopped.
-struct Running {
+pub(super) struct Running {
     relay: Arc<Relay>,
     stop: CancellationToken,
     task: JoinHandle<headwater_core::Result<()>>,
 }
 
 impl Running {
-    fn start(relay: Arc<Relay>, partition: Partition, epoch: u64) -> Self {
+    pub(super) fn start(relay: Arc<Relay>, partition: Partition, epoch: u64) -> Self {
         let stop = CancellationToken::new();
         let task = {
             let (relay, stop) = (Arc::clone(&relay), stop.clone());
@@ -45,12 +45,12 @@ impl Running {
         Self { relay, stop, task }
     }
 
-    async fn reaches(&self, partition: Partition, position: u64) {
+    pub(super) async fn reaches(&self, partition: Partition, position: u64) {
         let mut relayed = self.relay.relayed(partition);
         relayed.wait_for(|relayed| relayed.get() >= position).await.unwrap();
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
