@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_api::{Client, RemoteLog};
+use headwater_bus::{FeedOptions, LiveReader};
 use headwater_core::{Error, Result};
-use headwater_log::{Backoff, LogReader as _};
+use headwater_log::{Backoff, LogReader};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_resources::shared::SecretKeyRef;
 
+use crate::bus::BusPlace;
 use crate::load::Loaded;
 
 /// The resource of `kind` that is meant: the one called `wanted`, or the only one. `flag` says which, without its dashes.
@@ -72,6 +74,22 @@ pub(crate) async fn follow(client: Client, name: &str, spec: &EventStreamSpec) -
     Ok(log)
 }
 
+/// The log, by way of its bus if it has one.
+///
+/// # Errors
+/// As [`BusPlace::open`].
+pub(crate) fn live(
+    log: Arc<RemoteLog>,
+    bus: Option<&BusPlace>,
+    namespace: &str,
+    name: &str,
+) -> Result<Arc<dyn LogReader>> {
+    let Some(bus) = bus else { return Ok(log) };
+    tracing::info!(event_stream = name, bus = bus.describe(), "what comes is brought by the bus");
+    let bus = bus.open(namespace, name, log.descriptor())?;
+    Ok(Arc::new(LiveReader::new(log, bus, FeedOptions::default())))
+}
+
 /// What `begin` gives, tried again while that may help; `what` begins goes into the log.
 ///
 /// # Errors
@@ -114,13 +132,20 @@ pub(crate) fn database_url(name: &str, spec: &EventStreamSpec, loaded: &Loaded) 
 /// # Errors
 /// `Invalid` when there is no such Secret, or it holds no text.
 pub(crate) fn url_in(key: &SecretKeyRef, field: &str, loaded: &Loaded) -> Result<String> {
+    Ok(text_in(key, field, loaded, "--database URL")?.trim().to_owned())
+}
+
+/// The text in the Secret `key`, which stands at `field`; `flag` would do as well.
+///
+/// # Errors
+/// `Invalid` when there is no such Secret, or it holds no text.
+pub(crate) fn text_in(key: &SecretKeyRef, field: &str, loaded: &Loaded, flag: &str) -> Result<String> {
     let value = loaded.manifests.secrets.get(&key.name, &key.key);
-    let value =
-        value.map_err(|missing| Error::invalid(field, format!("{missing}; or give --database URL")))?;
-    let url = std::str::from_utf8(value).map_err(|_| {
+    let value = value.map_err(|missing| Error::invalid(field, format!("{missing}; or give {flag}")))?;
+    let text = std::str::from_utf8(value).map_err(|_| {
         Error::invalid(field, format!("key \"{}\" of Secret \"{}\" is no UTF-8", key.key, key.name))
     })?;
-    Ok(url.trim().to_owned())
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::{BusFlag, BusPlace};
 use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::load::{LoadError, Loaded, load};
@@ -23,7 +24,7 @@ use crate::notice::{Notice, ProjectionAt, Ready, SagaAt, StreamAt};
 use crate::projection::{RunningProjection, ViewPlace};
 use crate::queries::Queries;
 use crate::saga::{Around, FileSurroundings, RunningSaga};
-use crate::stream::RunningStream;
+use crate::stream::{RelayTo, RunningStream};
 use crate::tell;
 use crate::watch::Watch;
 use crate::written_log::Place;
@@ -49,6 +50,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The URL of a database that keeps the logs of event streams and sagas, and read models, instead.
     pub database: Option<String>,
+    /// Where event streams are relayed to that declare a bus of its kind.
+    pub bus: Option<BusFlag>,
     /// The first event store.
     pub listen: Listen,
     /// The query API.
@@ -92,6 +95,9 @@ impl Dev {
     pub async fn start(options: Options, loaded: Loaded, notices: mpsc::Sender<Notice>) -> Result<Self> {
         options.listen.check()?;
         options.query_listen.check()?;
+        if let Some(flag) = &options.bus {
+            flag.kind()?;
+        }
         let streams = specs(&loaded.manifests.event_streams);
         let surroundings = Arc::<FileSurroundings>::default();
         let calls = Arc::new(Calls::new(surroundings.clone())?);
@@ -136,7 +142,8 @@ impl Dev {
         loaded: &Loaded,
     ) -> Result<()> {
         for ((name, spec), listener) in streams.into_iter().zip(listeners) {
-            self.start_stream(&name, spec, listener).await?;
+            let relay = self.relay(&name, &spec, loaded)?;
+            self.start_stream(&name, spec, relay, listener).await?;
         }
         for (name, spec) in specs(&loaded.manifests.projections) {
             self.start_projection(&name, spec).await?;
@@ -158,10 +165,26 @@ impl Dev {
         Ok(())
     }
 
-    async fn start_stream(&mut self, name: &str, spec: EventStreamSpec, listener: TcpListener) -> Result<()> {
+    /// Where the event stream is relayed to: nowhere, unless its bus is of the kind that the flag says where to find.
+    fn relay(&self, name: &str, spec: &EventStreamSpec, loaded: &Loaded) -> Result<Option<RelayTo>> {
+        let Some(flag) = &self.options.bus else { return Ok(None) };
+        if flag.kind()? != Some(spec.bus.r#type) {
+            return Ok(None);
+        }
+        let bus = BusPlace::choose(name, spec, loaded, flag)?;
+        Ok(bus.map(|bus| RelayTo { bus, namespace: NAMESPACE.to_owned() }))
+    }
+
+    async fn start_stream(
+        &mut self,
+        name: &str,
+        spec: EventStreamSpec,
+        relay: Option<RelayTo>,
+        listener: TcpListener,
+    ) -> Result<()> {
         let schema = spec.database.as_ref().and_then(|database| database.schema.clone());
         let place = self.place(name, schema, self.data.stream(name));
-        let stream = RunningStream::start(name, spec, place, listener, self.ended.clone()).await?;
+        let stream = RunningStream::start(name, spec, place, relay, listener, self.ended.clone()).await?;
         if self.options.tell_changes {
             let subscription =
                 Subscription::open(stream.reader(), &StartFrom::End, Filter::default()).await?;
@@ -244,11 +267,16 @@ impl Dev {
 
     /// What a newcomer should know, once.
     async fn introduce(&self, loaded: &Loaded) {
-        self.note(match &self.options.database {
-            None => "dev keeps everything in SQLite and carries events within the process, whatever database, bus and sink say",
-            Some(_) => "dev keeps everything in the database of --database and carries events within the process, whatever database, bus and sink say",
-        })
-        .await;
+        let kept = match &self.options.database {
+            None => "in SQLite",
+            Some(_) => "in the database of --database",
+        };
+        let carried = match &self.options.bus {
+            None => "carries events within the process",
+            Some(_) => "relays events to the bus of --bus, where a manifest declares one of its kind",
+        };
+        self.note(format!("dev keeps everything {kept} and {carried}, whatever database, bus and sink say"))
+            .await;
         for ignored in &loaded.manifests.ignored {
             self.tell(ignored.into()).await;
         }

@@ -21,12 +21,13 @@ use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::{BusFlag, BusPlace};
 use crate::chosen::{choose, database_url, until_it_begins};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
 use crate::load::Loaded;
-use crate::stream::{RunningStream, local_address};
+use crate::stream::{RelayTo, RunningStream, local_address};
 use crate::written_log::Place;
 
 /// How to run the event store of one event stream by itself.
@@ -40,6 +41,10 @@ pub struct EventStoreOptions {
     pub listen: Listen,
     /// Where the other event stores of the stream reach it. `None`: where it listens.
     pub advertise: Option<String>,
+    /// Where events are relayed to.
+    pub bus: BusFlag,
+    /// The namespace of the EventStream, which its events name as their source.
+    pub namespace: String,
 }
 
 /// Where an event store keeps its log, or a query worker its read model.
@@ -69,6 +74,8 @@ pub struct EventStoreProcess {
     name: String,
     spec: EventStreamSpec,
     place: Place,
+    bus: Option<BusPlace>,
+    namespace: String,
     listener: TcpListener,
     address: SocketAddr,
     /// Held for as long as the log is open.
@@ -89,6 +96,7 @@ impl EventStoreProcess {
             Keep::Database(url) => Some(url.clone()),
             Keep::Directory(_) => None,
         };
+        let bus = BusPlace::choose(&name, &spec, loaded, &options.bus)?;
         let mut data = match &options.keep {
             Keep::Directory(path) => Some(DataDir::claim(path)?),
             Keep::Manifest | Keep::Database(_) => None,
@@ -118,7 +126,7 @@ impl EventStoreProcess {
             (None, Some(data)) => Place::File(data.stream(&name)),
             (None, None) => return Err(Error::internal("an event store without a place for its log")),
         };
-        Ok(Self { name, spec, place, listener, address, _data: data })
+        Ok(Self { name, spec, place, bus, namespace: options.namespace, listener, address, _data: data })
     }
 
     /// The event stream that it serves.
@@ -166,7 +174,8 @@ impl EventStoreProcess {
         )?;
         let opened = until_it_begins(&self.name, async || {
             let (spec, place) = (self.spec.clone(), self.place.clone());
-            RunningStream::start(&self.name, spec, place, self.listener()?, ended.clone()).await
+            let relay = self.bus.clone().map(|bus| RelayTo { bus, namespace: self.namespace.clone() });
+            RunningStream::start(&self.name, spec, place, relay, self.listener()?, ended.clone()).await
         });
         let opened = opened.await;
         waiting.stop().await?;

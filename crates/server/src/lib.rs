@@ -14,6 +14,7 @@
 //! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`], [`QueryWorker`] and [`SagaWorker`] are one
 //! event stream, one projection and one saga in a process of its own.
 
+mod bus;
 mod chosen;
 mod data_dir;
 mod dev;
@@ -26,6 +27,7 @@ mod process;
 mod projection;
 mod queries;
 mod query_worker;
+mod relaying;
 mod saga;
 mod saga_api;
 mod saga_worker;
@@ -34,6 +36,7 @@ mod tell;
 mod watch;
 mod written_log;
 
+pub use bus::BusFlag;
 pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
 pub use event_store::{EventStoreOptions, EventStoreProcess, Keep};

@@ -8,6 +8,7 @@ use clap::Args;
 use headwater_runtime::{shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::BusFlag;
 use crate::load::{LoadError, Loaded, load};
 
 /// What every one of them is told.
@@ -16,6 +17,14 @@ pub struct ProcessArguments {
     /// Where the manifests are.
     #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
     directories: Vec<PathBuf>,
+
+    /// Where the event stream's bus is, whatever the manifest says; or "none", to do without [default: as the manifest says].
+    #[arg(long, value_name = "URL", env = "HEADWATER_BUS", hide_env_values = true)]
+    bus: Option<BusFlag>,
+
+    /// The namespace of the resource.
+    #[arg(long, value_name = "NAME", default_value = "default", env = "HEADWATER_NAMESPACE")]
+    namespace: String,
 
     /// Log one JSON object a line.
     #[arg(long, env = "HEADWATER_LOG_JSON")]
@@ -27,6 +36,16 @@ pub struct ProcessArguments {
 }
 
 impl ProcessArguments {
+    /// What it is told about the bus.
+    pub fn bus(&self) -> BusFlag {
+        self.bus.clone().unwrap_or_default()
+    }
+
+    /// The namespace of the resource that it runs.
+    pub fn namespace(&self) -> String {
+        self.namespace.clone()
+    }
+
     /// Does `work` with the manifests until it ends, which it does soon after the token is cancelled; says on standard error why it failed.
     pub async fn run(self, work: impl AsyncFnOnce(&Loaded, CancellationToken) -> Result<()>) -> ExitCode {
         match Box::pin(self.try_run(work)).await {

@@ -16,7 +16,8 @@ use headwater_runtime::{Gate, Metrics, Readiness, health};
 use headwater_sql::SqliteView;
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, database_url, follow, stream, until_it_begins, url_in};
+use crate::bus::{BusFlag, BusPlace};
+use crate::chosen::{choose, database_url, follow, live, stream, until_it_begins, url_in};
 use crate::data_dir::DataDir;
 use crate::event_store::Keep;
 use crate::http_server::HttpServer;
@@ -33,6 +34,10 @@ pub struct QueryWorkerOptions {
     pub event_store: String,
     /// Where its read model is kept.
     pub keep: Keep,
+    /// What brings it what comes.
+    pub bus: BusFlag,
+    /// The namespace of its resource.
+    pub namespace: String,
     /// Where it answers queries.
     pub listen: Listen,
 }
@@ -43,6 +48,8 @@ pub struct QueryWorker {
     spec: ProjectionSpec,
     stream: EventStreamSpec,
     client: Client,
+    bus: Option<BusPlace>,
+    namespace: String,
     place: ViewPlace,
     /// Held for as long as the read model is open.
     _data: Option<DataDir>,
@@ -68,6 +75,7 @@ impl QueryWorker {
         let stream_name = &spec.stream_ref.name;
         let stream = stream(loaded, stream_name, &format!("projection \"{name}\""))?;
         let client = Client::new(&options.event_store)?;
+        let bus = BusPlace::choose(stream_name, &stream, loaded, &options.bus)?;
         let url = match &options.keep {
             Keep::Manifest => Some(sink_url(&name, &spec, &stream, loaded)?),
             Keep::Database(url) => Some(url.clone()),
@@ -102,7 +110,22 @@ impl QueryWorker {
             .merge(health::router(readiness, metrics));
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let server = HttpServer::serve("the query API", listener, routes, stop, ended.clone())?;
-        Ok(Self { name, spec, stream, client, place, _data: data, catalog, server, following, built, ended })
+        let namespace = options.namespace;
+        Ok(Self {
+            name,
+            spec,
+            stream,
+            client,
+            bus,
+            namespace,
+            place,
+            _data: data,
+            catalog,
+            server,
+            following,
+            built,
+            ended,
+        })
     }
 
     /// The projection that it runs.
@@ -150,7 +173,9 @@ impl QueryWorker {
 
     /// Starts the projection.
     async fn begin(&self) -> Result<RunningProjection> {
-        let log = follow(self.client.clone(), &self.spec.stream_ref.name, &self.stream).await?;
+        let stream_name = &self.spec.stream_ref.name;
+        let log = follow(self.client.clone(), stream_name, &self.stream).await?;
+        let log = live(log, self.bus.as_ref(), &self.namespace, stream_name)?;
         RunningProjection::start(&self.name, self.spec.clone(), &self.stream, log, self.place.clone()).await
     }
 }

@@ -20,7 +20,8 @@ use headwater_runtime::{Gate, Metrics, Readiness};
 use headwater_saga::{Calls, SagaCatalog, SagaMetrics};
 use tokio_util::sync::CancellationToken;
 
-use crate::chosen::{choose, follow, stream, until_it_begins};
+use crate::bus::{BusFlag, BusPlace};
+use crate::chosen::{choose, follow, live, stream, until_it_begins};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
@@ -36,6 +37,8 @@ pub struct SagaWorkerOptions {
     pub saga: Option<String>,
     /// The namespace of its resource.
     pub namespace: String,
+    /// What brings it what comes.
+    pub bus: BusFlag,
     /// Where the event stores of event streams are, by the stream's name.
     pub event_stores: BTreeMap<String, String>,
     /// Where its log is kept.
@@ -50,6 +53,7 @@ pub struct SagaWorker {
     spec: SagaSpec,
     stream: EventStreamSpec,
     namespace: String,
+    bus: Option<BusPlace>,
     clients: BTreeMap<String, Client>,
     data: DataDir,
     surroundings: Arc<FileSurroundings>,
@@ -72,6 +76,7 @@ impl SagaWorker {
         let (name, spec) = choose("Saga", "saga", specs(&loaded.manifests.sagas), options.saga)?;
         let stream_name = spec.stream_ref.name.clone();
         let stream = stream(loaded, &stream_name, &format!("saga \"{name}\""))?;
+        let bus = BusPlace::choose(&stream_name, &stream, loaded, &options.bus)?;
         let clients = connect(&name, &spec, &options.event_stores)?;
         let mut data = DataDir::claim(&options.data_dir)?;
         let listener = options.listen.bind("the API of sagas").await?;
@@ -90,6 +95,7 @@ impl SagaWorker {
             spec,
             stream,
             namespace: options.namespace,
+            bus,
             clients,
             data,
             surroundings,
@@ -151,7 +157,7 @@ impl SagaWorker {
             };
             logs.insert(name.clone(), log);
         }
-        let events = Arc::clone(&logs[stream_name]);
+        let events = live(Arc::clone(&logs[stream_name]), self.bus.as_ref(), &self.namespace, stream_name)?;
         self.surroundings.set_streams(
             logs.iter().map(|(name, log)| (name.clone(), Arc::clone(log) as Arc<dyn LogWriter>)),
         );

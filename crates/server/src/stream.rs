@@ -14,10 +14,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::BusPlace;
+use crate::relaying::Relaying;
 use crate::written_log::{Place, WrittenLog, panicked};
 
 /// What is under way at a stop has so long before others may write the partitions.
 const LEAVE_AFTER: Duration = Duration::from_millis(500);
+
+/// Where a log is relayed to, and the namespace that its events are said to come from.
+pub(crate) struct RelayTo {
+    pub(crate) bus: BusPlace,
+    pub(crate) namespace: String,
+}
 
 /// The log of an EventStream, and the event store that serves it.
 pub(crate) struct RunningStream {
@@ -27,10 +35,11 @@ pub(crate) struct RunningStream {
     store: EventStore,
     stop: CancellationToken,
     served: JoinHandle<Result<()>>,
+    relaying: Option<Relaying>,
 }
 
 impl RunningStream {
-    /// Opens the log and serves it on `listener`. When it ends without being stopped, `ended` is cancelled.
+    /// Opens the log, serves it on `listener`, and relays it to the bus if there is one. When it ends without being stopped, `ended` is cancelled.
     ///
     /// # Errors
     /// As [`SqliteLog::open`].
@@ -38,6 +47,7 @@ impl RunningStream {
         name: &str,
         spec: EventStreamSpec,
         place: Place,
+        relay: Option<RelayTo>,
         listener: TcpListener,
         ended: CancellationToken,
     ) -> Result<Self> {
@@ -45,6 +55,7 @@ impl RunningStream {
         let partitions = PartitionCount::new(spec.partitions)?;
         let url = format!("http://{}", local_address(&listener)?);
         let (counted, readiness) = (Metrics::default(), Readiness::default());
+        let metrics = counted.clone();
         let log = WrittenLog::open(place, name, partitions, &readiness, ended.clone()).await?;
         metrics::register(&counted, log.sequencer().clone());
         let sequencer = log.sequencer().clone();
@@ -57,6 +68,16 @@ impl RunningStream {
             }
         };
         store.set_event_types(types);
+        let relaying = match relay {
+            None => None,
+            Some(RelayTo { bus, namespace }) => {
+                tracing::info!(event_stream = name, bus = bus.describe(), "events are relayed");
+                let bus = bus.open(&namespace, name, log.reader().descriptor())?;
+                let replica = log.replica().cloned();
+                let state = log.relay_state().await?;
+                Some(Relaying::start(log.reader(), bus, state, replica, &metrics))
+            }
+        };
         let stop = CancellationToken::new();
         let served = tokio::spawn({
             let (store, stop) = (store.clone(), stop.clone());
@@ -69,7 +90,7 @@ impl RunningStream {
                 served
             }
         });
-        Ok(Self { spec, url, log, store, stop, served })
+        Ok(Self { spec, url, log, store, stop, served, relaying })
     }
 
     /// For reading.
@@ -98,6 +119,10 @@ impl RunningStream {
     /// Why serving, or writing, had ended before.
     pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
+        // The next to write a partition relays it, from where this one got to.
+        if let Some(relaying) = &self.relaying {
+            relaying.stop().await;
+        }
         let mut serving = self.served;
         let served = if let Ok(served) = tokio::time::timeout(LEAVE_AFTER, &mut serving).await {
             served

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use headwater_bus::RelayState;
 use headwater_core::{Error, PartitionCount, Result};
 use headwater_log::{LeaseTimes, LogReader, LogStore, Replica, Sequencer, SequencerOptions};
 use headwater_runtime::{Gate, Readiness};
-use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog};
+use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog, SqliteRelayState};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -23,14 +24,15 @@ pub(crate) enum Place {
 
 #[derive(Clone)]
 enum Store {
-    Sqlite(Arc<SqliteLog>),
+    /// With the file that says how far it was relayed.
+    Sqlite(Arc<SqliteLog>, PathBuf),
     Postgres(Arc<PostgresLog>),
 }
 
 impl Store {
     fn log(&self) -> Arc<dyn LogStore> {
         match self {
-            Self::Sqlite(log) => log.clone(),
+            Self::Sqlite(log, _) => log.clone(),
             Self::Postgres(log) => log.clone(),
         }
     }
@@ -38,14 +40,14 @@ impl Store {
     /// Waits until nothing can be written any more, and says why. A database that is gone may come back.
     async fn ended(&self) -> Result<()> {
         match self {
-            Self::Sqlite(log) => log.ended().await,
+            Self::Sqlite(log, _) => log.ended().await,
             Self::Postgres(_) => std::future::pending().await,
         }
     }
 
     async fn close(&self) {
         match self {
-            Self::Sqlite(log) => log.close().await,
+            Self::Sqlite(log, _) => log.close().await,
             Self::Postgres(log) => log.close().await,
         }
     }
@@ -77,8 +79,9 @@ impl WrittenLog {
     ) -> Result<Self> {
         match place {
             Place::File(path) => {
+                let relayed = path.with_extension("relay.db");
                 let log = SqliteLog::open(path, OpenLog::new(name, partitions)).await?;
-                Ok(Self::start(Store::Sqlite(Arc::new(log)), None, readiness, ended))
+                Ok(Self::start(Store::Sqlite(Arc::new(log), relayed), None, readiness, ended))
             }
             Place::Database(database) => {
                 let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
@@ -123,6 +126,17 @@ impl WrittenLog {
         {
             tracing::warn!(%error, "the partitions could not be given up: others take them when the leases run out");
         }
+    }
+
+    /// Where it is kept how far the log was relayed.
+    ///
+    /// # Errors
+    /// As [`SqliteRelayState::open`].
+    pub(crate) async fn relay_state(&self) -> Result<Arc<dyn RelayState>> {
+        Ok(match &self.store {
+            Store::Sqlite(_, path) => Arc::new(SqliteRelayState::open(path).await?),
+            Store::Postgres(log) => Arc::clone(log) as Arc<dyn RelayState>,
+        })
     }
 
     /// For reading.
@@ -211,7 +225,8 @@ mod tests {
         let options = OpenLog { clock, ..OpenLog::new("orders", PartitionCount::ONE) };
         let (readiness, ended) = (Readiness::default(), CancellationToken::new());
         let path = directory.path().join("log.db");
-        let store = Store::Sqlite(Arc::new(SqliteLog::open(path, options).await.unwrap()));
+        let log = SqliteLog::open(&path, options).await.unwrap();
+        let store = Store::Sqlite(Arc::new(log), path.with_extension("relay.db"));
         let log = WrittenLog::start(store, None, &readiness, ended.clone());
         let append = || Append {
             stream_id: StreamId::new("order-1").unwrap(),

@@ -40,6 +40,16 @@ pub fn write_manifests(directory: &Path) -> Result<()> {
     write_projection(directory, "total")
 }
 
+/// The same with a bus, as `spec.bus` says it.
+///
+/// # Errors
+/// As [`write_manifests`].
+pub fn write_manifests_with_bus(directory: &Path, bus: &str) -> Result<()> {
+    let text = EVENT_STREAM.replacen("  partitions: 3\n", &format!("  partitions: 3\n  bus: {bus}\n"), 1);
+    write(directory, "eventstream.yaml", &text)?;
+    write_projection(directory, "total")
+}
+
 /// Writes the projection with its sum in `column`: another name is another revision.
 ///
 /// # Errors

@@ -21,7 +21,16 @@ impl EventStore {
     /// # Errors
     /// When it does not, with all that it printed.
     pub async fn start(directory: &Path, database: &str) -> Result<Self> {
-        Self::with(directory, ["--database", database, "--listen", "127.0.0.1:0"]).await
+        Self::told(directory, database, &[]).await
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn told(directory: &Path, database: &str, more: &[String]) -> Result<Self> {
+        let words = ["--database", database, "--listen", "127.0.0.1:0"];
+        Self::with(directory, words.into_iter().chain(more.iter().map(String::as_str))).await
     }
 
     /// The same over a file in `data_dir`, on this address.
@@ -33,7 +42,7 @@ impl EventStore {
         Self::with(directory, ["--data-dir", data_dir, "--listen", listen]).await
     }
 
-    async fn with(directory: &Path, more: [&str; 4]) -> Result<Self> {
+    async fn with<'a>(directory: &'a Path, more: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let directory = directory.to_str().context("a path of UTF-8")?;
         let mut process =
             Process::spawn(program("headwater-eventstore")?, [directory].into_iter().chain(more))?;
@@ -100,19 +109,24 @@ impl QueryWorker {
         Self::with(directory, event_store, ["--database".as_ref(), database.as_ref()]).await
     }
 
-    async fn with(directory: &Path, event_store: &str, keep: [&OsStr; 2]) -> Result<Self> {
-        let mut process = Process::spawn(
-            program("headwater-query-worker")?,
-            [
-                directory.as_os_str(),
-                "--event-store".as_ref(),
-                event_store.as_ref(),
-                keep[0],
-                keep[1],
-                "--listen".as_ref(),
-                "127.0.0.1:0".as_ref(),
-            ],
-        )?;
+    /// The same, brought what comes by the bus at this address.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn fed_by(directory: &Path, event_store: &str, database: &str, bus: &str) -> Result<Self> {
+        let words = ["--database".as_ref(), database.as_ref(), "--bus".as_ref(), bus.as_ref()];
+        Self::with(directory, event_store, words).await
+    }
+
+    async fn with<const N: usize>(directory: &Path, event_store: &str, more: [&OsStr; N]) -> Result<Self> {
+        let words = [
+            directory.as_os_str(),
+            "--event-store".as_ref(),
+            event_store.as_ref(),
+            "--listen".as_ref(),
+            "127.0.0.1:0".as_ref(),
+        ];
+        let mut process = Process::spawn(program("headwater-query-worker")?, words.into_iter().chain(more))?;
         let url = process.line("where it listens", listening).await?;
         Ok(Self { process, url })
     }

@@ -12,7 +12,6 @@ pub(crate) struct ServerProcess {
     stop: mpsc::Sender<()>,
     /// The thread that started it: a death signal is bound to the thread that asked for it.
     thread: JoinHandle<Result<()>>,
-    pid: Pid,
 }
 
 impl ServerProcess {
@@ -27,23 +26,18 @@ impl ServerProcess {
         let what = name.to_owned();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let child = command.spawn();
-            let pid = child.as_ref().map(Pid::from_child).map_err(std::io::Error::kind);
+            let is_started = child.as_ref().map(drop).map_err(std::io::Error::kind);
             // Nobody waits for it any more only when the test is gone.
-            let _ = tell.send(pid);
+            let _ = tell.send(is_started);
             let child = child.with_context(|| format!("starting {what}"))?;
             // Nothing is ever sent: an error means that the last handle is gone.
             let _ = stopped.recv();
             end(child, signal, &what)
         })?;
         match started.recv().with_context(|| format!("the thread of {name}"))? {
-            Ok(pid) => Ok(Self { stop, thread, pid }),
+            Ok(()) => Ok(Self { stop, thread }),
             Err(kind) => bail!("{name} could not be started: {kind}"),
         }
-    }
-
-    /// Its process.
-    pub(crate) fn pid(&self) -> Pid {
-        self.pid
     }
 
     /// Ends it, and waits until it has.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use headwater_runtime::{shutdown, telemetry};
-use headwater_server::{Dev, Listen, Options};
+use headwater_server::{BusFlag, Dev, Listen, Options};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,10 @@ pub(crate) struct Arguments {
     /// Keep everything in this PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
     #[arg(long, value_name = "URL", env = "HEADWATER_DATABASE_URL", hide_env_values = true)]
     database: Option<String>,
+
+    /// Relay the event streams whose manifests declare a bus of this kind to this one: nats://HOST:PORT.
+    #[arg(long, value_name = "URL", env = "HEADWATER_BUS_URL", hide_env_values = true)]
+    bus: Option<BusFlag>,
 
     /// Where the first event store listens; the others on the ports after it, in order of name. Port 0: free ones.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
@@ -141,6 +145,7 @@ async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result
         directories: arguments.directories.clone(),
         data_dir: arguments.data_dir.clone().unwrap_or_else(|| arguments.directories[0].join(DATA_DIR)),
         database: arguments.database.clone(),
+        bus: arguments.bus.clone(),
         listen: Listen { address: arguments.listen, flag: "--listen" },
         query_listen: Listen { address: arguments.query_listen, flag: "--query-listen" },
         watch: !arguments.no_watch,

@@ -88,7 +88,12 @@ pub struct Nats {
     pub stream_name: Option<String>,
     /// The subject of an event: `{stream}`, `{partition}` and `{type}` stand for its own.
     #[serde(default = "Nats::default_subject")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(
+            pattern = r"^([^\s.*>{}$]|\{(stream|partition|type)\})([^\s.*>{}]|\{(stream|partition|type)\})*(\.([^\s.*>{}]|\{(stream|partition|type)\})+)*$"
+        )
+    )]
     pub subject: String,
     /// Copies that JetStream keeps.
     #[serde(default = "Nats::default_replicas")]

@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Reads the EventStream and Secrets in DIR. The events are in the database that the manifest names, or that --database does: any number
 /// of these processes share it, each writes a part of the partitions, and a client may talk to any. With --data-dir they are in a file,
-/// and only one process may have it. /healthz, /readyz and /metrics are served on the same port.
+/// and only one process may have it. What is stored is relayed to the bus that the manifest names, or that --bus does. /healthz, /readyz and /metrics are served on the same port.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-eventstore",
@@ -23,7 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 Examples:
   headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50051
   headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50052
-  headwater-eventstore examples/banku --data-dir /var/lib/headwater"
+  headwater-eventstore examples/banku --data-dir /var/lib/headwater --bus none
+  headwater-eventstore examples/orders --data-dir /var/lib/headwater --bus nats://127.0.0.1:4222"
 )]
 struct Arguments {
     /// Which EventStream [default: the only one in DIR].
@@ -59,12 +60,15 @@ struct Arguments {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
     let run = arguments.process.run(async |loaded, shutdown| {
         let options = EventStoreOptions {
             stream: arguments.stream,
             keep: Keep::of(arguments.database, arguments.data_dir),
             listen: Listen { address: arguments.listen, flag: "--listen" },
             advertise: arguments.advertise,
+            bus,
+            namespace,
         };
         let store = EventStoreProcess::start(options, loaded).await?;
         println!("event stream {}: listening on {}", store.name(), store.url());

@@ -59,11 +59,14 @@ struct Arguments {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
     let run = arguments.process.run(async |loaded, shutdown| {
         let options = QueryWorkerOptions {
             projection: arguments.projection,
             event_store: arguments.event_store,
             keep: Keep::of(arguments.database, arguments.data_dir),
+            bus,
+            namespace,
             listen: Listen { address: arguments.listen, flag: "--listen" },
         };
         let worker = QueryWorker::start(options, loaded).await?;

@@ -28,10 +28,6 @@ struct Arguments {
     #[arg(long, value_name = "NAME", env = "HEADWATER_SAGA")]
     saga: Option<String>,
 
-    /// The namespace of the Saga's resource.
-    #[arg(long, value_name = "NAME", default_value = "default", env = "HEADWATER_NAMESPACE")]
-    namespace: String,
-
     /// Where the event store of an EventStream is; once for each that the Saga follows or appends to.
     #[arg(long = "event-store", value_name = "STREAM=URL", value_parser = address, value_delimiter = ',', env = "HEADWATER_EVENT_STORES")]
     event_stores: Vec<(String, String)>,
@@ -60,10 +56,12 @@ fn address(text: &str) -> Result<(String, String), String> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
     let run = arguments.process.run(async |loaded, shutdown| {
         let options = SagaWorkerOptions {
             saga: arguments.saga,
-            namespace: arguments.namespace,
+            namespace,
+            bus,
             event_stores: arguments.event_stores.into_iter().collect(),
             data_dir: arguments.data_dir,
             listen: Listen { address: arguments.listen, flag: "--listen" },

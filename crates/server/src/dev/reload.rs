@@ -30,7 +30,7 @@ impl Dev {
         self.remove_sagas(&sagas).await;
         self.remove_streams(&streams).await;
         for (name, spec) in &streams {
-            self.reload_stream(name, spec).await;
+            self.reload_stream(name, spec, &loaded).await;
         }
         for (name, spec) in projections {
             self.reload_projection(&name, spec).await;
@@ -42,10 +42,10 @@ impl Dev {
         }
     }
 
-    async fn reload_stream(&mut self, name: &str, spec: &EventStreamSpec) {
+    async fn reload_stream(&mut self, name: &str, spec: &EventStreamSpec, loaded: &Loaded) {
         let resource = format!("EventStream {name}");
         let Some(running) = self.streams.get_mut(name) else {
-            let (change, message) = match self.add_stream(name, spec.clone()).await {
+            let (change, message) = match self.add_stream(name, spec.clone(), loaded).await {
                 Ok(url) => (Change::Added, format!("serves at {url}")),
                 Err(error) => (Change::Refused, error.to_string()),
             };
@@ -75,10 +75,11 @@ impl Dev {
         }
     }
 
-    async fn add_stream(&mut self, name: &str, spec: EventStreamSpec) -> Result<String> {
+    async fn add_stream(&mut self, name: &str, spec: EventStreamSpec, loaded: &Loaded) -> Result<String> {
+        let relay = self.relay(name, &spec, loaded)?;
         let listener = self.ports.bind(name).await?;
         let port = listener.local_addr().map(|address| address.port());
-        self.start_stream(name, spec, listener).await?;
+        self.start_stream(name, spec, relay, listener).await?;
         if let Ok(port) = port {
             self.ports.remember(name, port);
         }

@@ -1,5 +1,7 @@
 //! End-to-end tests: the real programs, as users run them, and what holds of the workspace as a whole.
 
+mod buses;
+mod cluster;
 mod concurrency;
 mod guide;
 mod kill;

@@ -8,154 +8,23 @@ use anyhow::{Context, Result, bail, ensure};
 use headwater_testkit::counters;
 use headwater_testkit::event_store::EventStore;
 use headwater_testkit::history::History;
-use headwater_testkit::http::{Http, Outcome};
+use headwater_testkit::http::Outcome;
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::PATIENCE;
-use reqwest::StatusCode;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
-const STORES: usize = 3;
-const WRITERS: usize = 12;
-/// Of the fixture's event stream.
-const PARTITIONS: usize = 3;
+use crate::cluster::{Cluster, STORES, STREAMS, write};
+
 /// A lease, and a little more: so long a store is stopped that is to lose its partitions.
-const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
+pub(crate) const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
 /// Alone on this machine it takes less than 2 s; here other tests run beside it.
 const HAND_OVER: Duration = Duration::from_secs(4);
 /// The same of 4 s of a lease and half a second to notice.
 const LEASES_RUN_OUT: Duration = Duration::from_secs(9);
-/// Streams that fall into all three partitions.
-const STREAMS: usize = 24;
-
-/// Where the stores are now.
-type Addresses = Arc<Mutex<Vec<Http>>>;
-
-fn any(stores: &Addresses) -> Http {
-    let stores = stores.lock().expect("nobody panicked");
-    stores[(Uuid::new_v4().as_u128() % stores.len() as u128) as usize].clone()
-}
-
-/// Sends one event until it is stored, to any store each time, and says as what.
-async fn store(
-    stores: &Addresses,
-    history: &Mutex<History>,
-    counter: &str,
-    expected: &mut Value,
-) -> Result<()> {
-    let id = Uuid::new_v4().to_string();
-    history.lock().expect("nobody panicked").sends(&id);
-    let began = Instant::now();
-    loop {
-        match any(stores).append(counter, expected, &id, "Added", &counters::added(1)).await? {
-            Outcome::Stored(stored) => {
-                if expected.is_number() {
-                    let wanted = expected.as_u64().unwrap_or_default() + 1;
-                    ensure!(
-                        stored.version == wanted,
-                        "{id} expected {expected}, and is at version {}",
-                        stored.version
-                    );
-                }
-                return history.lock().expect("nobody panicked").acknowledges(&id, stored);
-            }
-            // Refused for good: nothing was stored, and the next try is another event.
-            Outcome::Refused { status: StatusCode::CONFLICT, problem } if expected.is_number() => {
-                *expected = problem["current_version"].clone();
-                return Ok(());
-            }
-            Outcome::Unknown => {
-                ensure!(began.elapsed() < PATIENCE, "event {id} has had no answer for {PATIENCE:?}");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            other @ Outcome::Refused { .. } => bail!("{other:?}"),
-        }
-    }
-}
-
-/// Writers, half of which expect versions, until they are told to end.
-fn write(
-    stores: &Addresses,
-    history: &Arc<Mutex<History>>,
-    stop: &watch::Receiver<bool>,
-) -> JoinSet<Result<()>> {
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        let (stores, history, stop) = (Arc::clone(stores), Arc::clone(history), stop.clone());
-        writers.spawn(async move {
-            let mut number = writer;
-            let mut expected = if writer % 2 == 0 { json!("any") } else { json!(0) };
-            while !*stop.borrow() {
-                // Those that expect versions meet on few streams.
-                let counter = if expected.is_number() { writer % 4 } else { number % STREAMS };
-                number += 1;
-                store(&stores, &history, &format!("counter-{counter}"), &mut expected).await?;
-                if let Some(version) = expected.as_u64().filter(|_| number % 7 == 0) {
-                    // Somebody may have been faster, or not.
-                    expected = json!(version + 1);
-                }
-            }
-            Ok(())
-        });
-    }
-    writers
-}
-
-struct Cluster {
-    directory: tempfile::TempDir,
-    database: String,
-    stores: Vec<EventStore>,
-    addresses: Addresses,
-}
-
 impl Cluster {
-    async fn start(server: &Postgres) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        counters::write_manifests(directory.path())?;
-        let mut cluster =
-            Self { directory, database: server.url(), stores: Vec::new(), addresses: Addresses::default() };
-        for _ in 0..STORES {
-            cluster.add().await?;
-        }
-        Ok(cluster)
-    }
-
-    async fn add(&mut self) -> Result<()> {
-        self.stores.push(EventStore::start(self.directory.path(), &self.database).await?);
-        self.publish();
-        Ok(())
-    }
-
-    fn remove(&mut self, number: usize) -> EventStore {
-        let store = self.stores.remove(number);
-        self.publish();
-        store
-    }
-
-    fn publish(&self) {
-        let https = self.stores.iter().map(|store| store.http().within(Duration::from_secs(2))).collect();
-        *self.addresses.lock().expect("nobody panicked") = https;
-    }
-
-    /// Waits until each of the stores writes as many partitions as any other.
-    async fn spread(&self) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            let mut held = Vec::new();
-            for store in &self.stores {
-                held.push(store.metric("headwater_log_partitions_held").await? as usize);
-            }
-            if held.iter().all(|held| *held == PARTITIONS / self.stores.len()) {
-                return Ok(());
-            }
-            ensure!(began.elapsed() < PATIENCE, "the stores write {held:?} partitions");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// How long it takes until each partition takes an event again, at this store.
     async fn all_take_events(&self, number: usize) -> Result<Duration> {
         let http = self.stores[number].http();

@@ -1,0 +1,283 @@
+//! The bus that carries an event stream: chosen by its manifest, and by what the process is told.
+//!
+//! ```text
+//! spec.bus, Secrets ──┐
+//! --bus URL ──────────┴─▶ BusPlace ──open, once the log is known──▶ a Bus
+//! ```
+
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use headwater_bus::{Bus, CloudEvents};
+use headwater_core::{Error, Result};
+use headwater_log::LogDescriptor;
+use headwater_nats::{Credentials, Made, NatsBus, NatsOptions, Provision};
+use headwater_resources::EventStreamSpec;
+use headwater_resources::event_stream::{self as declared, BusType, NatsStorage};
+use headwater_resources::shared::TlsMode;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::chosen::text_in;
+use crate::load::Loaded;
+
+/// What a process is told about the bus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum BusFlag {
+    /// Nothing: it is as the manifest says.
+    #[default]
+    Manifest,
+    /// There is to be none.
+    None,
+    /// The manifest's, but at this address.
+    At(String),
+}
+
+impl FromStr for BusFlag {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "none" { Self::None } else { Self::At(text.to_owned()) })
+    }
+}
+
+impl BusFlag {
+    /// The kind of bus that the address is of, if one is given.
+    ///
+    /// # Errors
+    /// `Invalid` for an address of none.
+    pub(crate) fn kind(&self) -> Result<Option<BusType>> {
+        let Self::At(url) = self else { return Ok(None) };
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("nats" | "tls") => Ok(Some(BusType::Nats)),
+            Some("kafka") => Ok(Some(BusType::Kafka)),
+            _ => Err(Error::invalid(
+                "bus",
+                "it is no address of a bus: give nats://HOST:PORT or kafka://HOST:PORT, or say none",
+            )),
+        }
+    }
+}
+
+/// Where a bus is, and what is to be there.
+#[derive(Debug, Clone)]
+pub(crate) enum BusPlace {
+    Nats(NatsOptions),
+}
+
+impl BusPlace {
+    /// The bus of the event stream `name`, if it has one.
+    ///
+    /// # Errors
+    /// `Invalid` for what makes no sense, or is not in the Secrets.
+    pub(crate) fn choose(
+        name: &str,
+        spec: &EventStreamSpec,
+        loaded: &Loaded,
+        flag: &BusFlag,
+    ) -> Result<Option<Self>> {
+        if *flag == BusFlag::None {
+            return Ok(None);
+        }
+        if let Some(kind) = flag.kind()?
+            && kind != spec.bus.r#type
+        {
+            let told = match kind {
+                BusType::Kafka => "Kafka",
+                _ => "NATS",
+            };
+            return Err(Error::invalid(
+                "bus",
+                format!(
+                    "it is the address of {told}, and the manifest of EventStream \"{name}\" says bus.type: {}; declare it there, or say --bus none",
+                    type_name(spec.bus.r#type)
+                ),
+            ));
+        }
+        let place = match (&spec.bus.r#type, &spec.bus.nats) {
+            (BusType::None, _) => return Ok(None),
+            (BusType::Nats, Some(nats)) => Self::Nats(nats_options(name, spec, nats, loaded, flag)?),
+            (BusType::Nats, None) => {
+                return Err(Error::invalid("bus.nats", "it is needed for type NATS: add it"));
+            }
+            (BusType::Kafka, _) => {
+                return Err(Error::invalid(
+                    "bus.type",
+                    "Kafka is not there yet: say NATS, or give --bus none",
+                ));
+            }
+        };
+        // What is wrong with the options themselves is said now.
+        let nobody = LogDescriptor {
+            log_id: headwater_core::LogId::generate(),
+            partitions: headwater_core::PartitionCount::ONE,
+        };
+        place.open("", name, nobody)?;
+        Ok(Some(place))
+    }
+
+    /// The bus for a log, which is the event stream `name` of `namespace`. It connects when it is first used.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub(crate) fn open(&self, namespace: &str, name: &str, log: LogDescriptor) -> Result<Arc<dyn Bus>> {
+        let events = CloudEvents::new(namespace, name, log.log_id);
+        match self {
+            Self::Nats(options) => Ok(Arc::new(NatsBus::new(options.clone(), events, log.partitions)?)),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Nats(options) => format!("NATS, JetStream stream {}", options.stream_name),
+        }
+    }
+}
+
+pub(crate) fn type_name(kind: BusType) -> &'static str {
+    match kind {
+        BusType::None => "None",
+        BusType::Nats => "NATS",
+        BusType::Kafka => "Kafka",
+    }
+}
+
+fn nats_options(
+    name: &str,
+    spec: &EventStreamSpec,
+    nats: &declared::Nats,
+    loaded: &Loaded,
+    flag: &BusFlag,
+) -> Result<NatsOptions> {
+    let is_moved = matches!(flag, BusFlag::At(_));
+    let retention = spec.bus.retention.clone().unwrap_or_default();
+    let credentials = match &nats.credentials_secret_ref {
+        Some(key) if !is_moved => {
+            Some(Credentials(text_in(key, "bus.nats.credentialsSecretRef", loaded, "--bus URL")?))
+        }
+        _ => None,
+    };
+    if !is_moved && spec.bus.tls.as_ref().is_some_and(|tls| tls.mode != TlsMode::Disable) {
+        return Err(Error::invalid(
+            "bus.tls",
+            "it is not supported here yet: leave it out and write the servers as tls://HOST:PORT, which trusts the system's authorities",
+        ));
+    }
+    Ok(NatsOptions {
+        servers: match flag {
+            BusFlag::At(url) => vec![url.clone()],
+            _ => nats.servers.clone(),
+        },
+        stream_name: nats.stream_name.clone().unwrap_or_else(|| name.to_uppercase()),
+        subject: nats.subject.clone(),
+        event_stream: name.to_owned(),
+        event_types: spec.event_types.iter().map(|known| known.name.clone()).collect(),
+        provision: match spec.bus.provision {
+            declared::Provision::Observe => Provision::Observe,
+            declared::Provision::Create => Provision::Create(Made {
+                // The one server of a laptop keeps one copy.
+                replicas: if is_moved { 1 } else { nats.replicas },
+                in_memory: nats.storage == NatsStorage::Memory,
+                max_age: retention.max_age.map(|age| age.get()),
+                max_bytes: retention.max_bytes.as_ref().map(bytes).transpose()?,
+            }),
+        },
+        credentials,
+        tls: None,
+    })
+}
+
+/// What a quantity of bytes is, such as 10Gi.
+fn bytes(quantity: &Quantity) -> Result<u64> {
+    const UNITS: [(&str, u64); 10] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("Pi", 1 << 50),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("P", 1_000_000_000_000_000),
+    ];
+    let text = quantity.0.as_str();
+    let (digits, unit) =
+        UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes))).unwrap_or((text, 1));
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
+        Error::invalid(
+            "bus.retention.maxBytes",
+            format!("\"{text}\" is no number of bytes that can be kept; write it as 10Gi"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_resources::manifest::{read_texts, specs};
+
+    use super::*;
+
+    fn loaded(bus: &str, more: &str) -> (EventStreamSpec, Loaded) {
+        let text = format!(
+            "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {{name: orders}}\nspec: {{bus: {bus}}}\n{more}"
+        );
+        let manifests = read_texts([("test.yaml", text.as_str())]);
+        let faults: Vec<String> = manifests.errors().map(ToString::to_string).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
+        let spec = specs(&manifests.event_streams).remove("orders").unwrap();
+        (spec, Loaded { manifests, dev_file: headwater_resources::manifest::DevFile::default() })
+    }
+
+    #[track_caller]
+    fn refused(bus: &str, flag: &str, field: &str, part: &str) {
+        let (spec, loaded) = loaded(bus, "");
+        match BusPlace::choose("orders", &spec, &loaded, &flag.parse().unwrap()) {
+            Err(Error::Invalid { field: wrong, message }) => {
+                assert_eq!(wrong, field);
+                assert!(message.contains(part), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_manifest_says_what_is_carried_where() {
+        let (spec, loaded) = loaded(
+            "{type: NATS, nats: {servers: ['nats://nats:4222'], replicas: 3, storage: Memory, credentialsSecretRef: {name: n, key: creds}}, retention: {maxAge: 2h, maxBytes: 10Gi}}",
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: n}\nstringData: {creds: secret}\n",
+        );
+        let BusPlace::Nats(options) =
+            BusPlace::choose("orders", &spec, &loaded, &BusFlag::Manifest).unwrap().unwrap();
+        assert_eq!(options.servers, ["nats://nats:4222"]);
+        assert_eq!(
+            (options.stream_name.as_str(), options.subject.as_str()),
+            ("ORDERS", "hw.{stream}.{partition}.{type}")
+        );
+        let made = Made {
+            replicas: 3,
+            in_memory: true,
+            max_age: Some(std::time::Duration::from_secs(7_200)),
+            max_bytes: Some(10 << 30),
+        };
+        assert_eq!(options.provision, Provision::Create(made.clone()));
+        assert_eq!(options.credentials.map(|it| it.0).as_deref(), Some("secret"));
+
+        let moved = "nats://127.0.0.1:4".parse().unwrap();
+        let BusPlace::Nats(options) = BusPlace::choose("orders", &spec, &loaded, &moved).unwrap().unwrap();
+        assert_eq!(options.servers, ["nats://127.0.0.1:4"]);
+        assert_eq!(options.provision, Provision::Create(Made { replicas: 1, ..made }));
+        assert!(options.credentials.is_none(), "another server's are not shown to it");
+        assert!(BusPlace::choose("orders", &spec, &loaded, &"none".parse().unwrap()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_field() {
+        let nats = "{type: NATS, nats: {servers: ['nats://nats:4222']}}";
+        refused(nats, "http://x", "bus", "nats://HOST:PORT");
+        refused(nats, "kafka://x:1", "bus", "says bus.type: NATS");
+        refused("{type: None}", "nats://x", "bus", "says bus.type: None");
+        refused("{type: NATS, nats: {servers: ['nats://u:pw@[x']}}", "", "bus", "nats://HOST:PORT");
+    }
+}

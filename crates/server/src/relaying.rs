@@ -1,0 +1,199 @@
+//! The relays of an event stream's partitions: each runs where its partition is written.
+//!
+//! ```text
+//! do we write it? ──no──▶ wait
+//!       │ yes
+//!       ▼
+//! relay under the partition's epoch ──▶ until the lease ends, or the process
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use headwater_bus::{Bus, Relay, RelayOptions, RelayState};
+use headwater_core::{Partition, Result};
+use headwater_log::{Backoff, Epoch, Holder, LogReader, Replica};
+use headwater_runtime::Metrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often it is looked how far behind the relays are.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The first pause after a relay has ended, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// The relays that run here. Dropped without [`stop`](Self::stop), they stop soon.
+pub(crate) struct Relaying {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Shared {
+    relay: Relay,
+    reader: Arc<dyn LogReader>,
+    /// Where others write as well.
+    replica: Option<Arc<Replica>>,
+    /// By partition, of those that are relayed here: events that the bus lacks.
+    lag: Vec<AtomicU64>,
+}
+
+impl Relaying {
+    /// Relays those partitions of `reader` that are written here to `bus`.
+    pub(crate) fn start(
+        reader: Arc<dyn LogReader>,
+        bus: Arc<dyn Bus>,
+        state: Arc<dyn RelayState>,
+        replica: Option<Arc<Replica>>,
+        metrics: &Metrics,
+    ) -> Self {
+        let partitions = reader.descriptor().partitions;
+        let shared = Arc::new(Shared {
+            relay: Relay::new(Arc::clone(&reader), bus, state, RelayOptions::default()),
+            reader,
+            replica,
+            lag: partitions.partitions().map(|_| AtomicU64::new(0)).collect(),
+        });
+        metrics.register_collector(Box::new(Readings(Arc::clone(&shared))));
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        for partition in partitions.partitions() {
+            tasks.spawn(Arc::clone(&shared).relay(partition, stop.clone()));
+        }
+        tasks.spawn(shared.look(stop.clone()));
+        tasks.close();
+        Self { stop, tasks }
+    }
+
+    /// Hands nothing more to the bus.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Relaying {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Shared {
+    async fn relay(self: Arc<Self>, partition: Partition, stop: CancellationToken) {
+        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.until(partition, true) => {}
+            }
+            let ended = tokio::select! {
+                ended = self.session(partition, &stop) => ended,
+                // What is in flight may still arrive, as a repeat.
+                () = self.until(partition, false) => Ok(()),
+            };
+            let Err(error) = ended else {
+                backoff = Backoff::new(PAUSE.0, PAUSE.1);
+                continue;
+            };
+            let pause = backoff.pause();
+            tracing::error!(%partition, %error, ?pause, "events are not relayed to the bus; they are stored, and relayed once this is mended");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn session(&self, partition: Partition, stop: &CancellationToken) -> Result<()> {
+        let heads = self.reader.heads().await?;
+        let epoch = heads.get(partition.index()).map_or(Epoch(0), |head| head.epoch);
+        self.relay.run(partition, epoch, stop).await
+    }
+
+    fn is_ours(&self, partition: Partition) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.holder(partition) == Holder::Us)
+    }
+
+    /// Waits until the partition is written here, or is not.
+    async fn until(&self, partition: Partition, ours: bool) {
+        let Some(replica) = &self.replica else {
+            if !ours {
+                std::future::pending::<()>().await;
+            }
+            return;
+        };
+        loop {
+            let holder = replica.holder(partition);
+            if (holder == Holder::Us) == ours {
+                return;
+            }
+            replica.changed(partition, &holder).await;
+        }
+    }
+
+    /// Sees how far behind the relays are, also while the bus is down.
+    async fn look(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let heads = match self.reader.heads().await {
+                Ok(heads) => heads,
+                Err(error) => {
+                    tracing::debug!(%error, "how far the bus is behind is not known");
+                    continue;
+                }
+            };
+            for (partition, head) in self.reader.descriptor().partitions.partitions().zip(heads) {
+                let relayed = self.relay.relayed(partition).borrow().get();
+                let behind =
+                    if self.is_ours(partition) { head.position.get().saturating_sub(relayed) } else { 0 };
+                self.lag[partition.index()].store(behind, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Readings(Arc<Shared>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    partition: u32,
+}
+
+impl fmt::Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readings")
+    }
+}
+
+impl Collector for Readings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.0.relay.stats();
+        let counters = [
+            ("relay_published", "Events published to the bus, repeats included", stats.published),
+            ("relay_lost", "Times that the bus had lost what it had acknowledged", stats.lost),
+            ("relay_failures", "Failed attempts to publish to the bus", stats.failures),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let gauge = ConstGauge::new(0_i64);
+        let help = "Events that are stored and not on the bus yet, of partitions that are written here";
+        let mut lags = encoder.encode_descriptor("relay_lag_events", help, None, gauge.metric_type())?;
+        for (number, lag) in self.0.lag.iter().enumerate() {
+            let labels = Labels { partition: number as u32 };
+            let gauge = ConstGauge::new(lag.load(Ordering::Relaxed) as i64);
+            gauge.encode(lags.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Events on a real broker, as those see them who know nothing of Headwater, while event stores and the broker are killed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use futures_util::StreamExt as _;
+use headwater_testkit::counters::{self, PROJECTION};
+use headwater_testkit::event_store::QueryWorker;
+use headwater_testkit::history::History;
+use headwater_testkit::http::{Event, Http};
+use headwater_testkit::nats::Nats;
+use headwater_testkit::postgres::Postgres;
+use headwater_testkit::process::PATIENCE;
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use crate::cluster::{Cluster, PARTITIONS, STORES, write};
+use crate::replicas::BEYOND_A_LEASE;
+
+/// How long the broker is away.
+const OUTAGE: Duration = Duration::from_secs(4);
+
+/// What stands on the bus of one partition, in the order in which it stands there.
+type OnTheBus = BTreeMap<u16, Vec<(u64, String, Vec<u8>)>>;
+
+/// Reads the stream with a stock client until each partition has come as far as `heads`.
+async fn read(server: &Nats, stream: &str, heads: &BTreeMap<u16, u64>) -> Result<OnTheBus> {
+    let client = async_nats::connect(server.url()).await?;
+    let context = async_nats::jetstream::new(client);
+    let stream = context.get_stream(stream).await?;
+    let mut messages = stream.create_consumer(OrderedConfig::default()).await?.messages().await?;
+    let mut bus = OnTheBus::new();
+    let reached = |bus: &OnTheBus| {
+        heads.iter().all(|(partition, head)| {
+            bus.get(partition).is_some_and(|messages| messages.iter().any(|message| message.0 == *head))
+        })
+    };
+    while !reached(&bus) {
+        let message = tokio::time::timeout(PATIENCE, messages.next()).await;
+        let message = message.with_context(|| format!("only this is on the bus: {:?}", far(&bus)))?;
+        let message = message.context("the consumer ended")??;
+        let headers = message.headers.as_ref().context("headers")?;
+        let header = |name: &str| {
+            headers.get(name).map(async_nats::HeaderValue::as_str).with_context(|| format!("no {name}"))
+        };
+        ensure!(header("ce-specversion")? == "1.0", "{headers:?}");
+        ensure!(header("ce-source")? == "/headwater/shop/counters", "{headers:?}");
+        ensure!(header("content-type")? == "application/json", "{headers:?}");
+        let (partition, position): (u16, u64) =
+            (header("ce-partition")?.parse()?, header("ce-position")?.parse()?);
+        let subject = format!("hw.counters.{partition}.{}", header("ce-type")?);
+        ensure!(message.subject.as_str() == subject, "{}", message.subject);
+        let id = header("ce-id")?.to_owned();
+        bus.entry(partition).or_default().push((position, id, message.payload.to_vec()));
+    }
+    Ok(bus)
+}
+
+fn far(bus: &OnTheBus) -> Vec<(u16, Option<u64>)> {
+    bus.iter()
+        .map(|(partition, messages)| (*partition, messages.iter().map(|message| message.0).max()))
+        .collect()
+}
+
+/// Each event of the log is there; those that come for the first time come in order of position; the rest are repeats of the same.
+fn check(bus: &OnTheBus, events: &[Event]) -> Result<usize> {
+    let mut repeats = 0;
+    for (partition, messages) in bus {
+        let mut log: Vec<&Event> = events.iter().filter(|event| event.partition == *partition).collect();
+        log.sort_by_key(|event| event.position().unwrap_or_default());
+        let mut reached = 0;
+        for (position, id, payload) in messages {
+            let event = log.get(*position as usize - 1).with_context(|| format!("no event {position}"))?;
+            ensure!(event.id == *id, "{position} is {id} on the bus, and {} in the log", event.id);
+            ensure!(serde_json::from_slice::<serde_json::Value>(payload)? == event.data, "{position}");
+            if *position <= reached {
+                repeats += 1;
+                continue;
+            }
+            ensure!(*position == reached + 1, "partition {partition}: {position} comes after {reached}");
+            reached = *position;
+        }
+        ensure!(reached == log.len() as u64, "partition {partition}: {reached} of {}", log.len());
+    }
+    Ok(repeats)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_nats_and_postgres_all_comes_in_order_through_kills_stops_and_outages() -> Result<()> {
+    let (database, broker) = (Postgres::start()?, Nats::start("")?);
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests_with_bus(
+        directory.path(),
+        "{type: NATS, nats: {servers: ['nats://nats:4222']}}",
+    )?;
+    let url = broker.url();
+    let told = ["--bus", &url, "--namespace", "shop"];
+    let mut cluster = Cluster::over(directory, &database, &told).await?;
+    let mut worker =
+        QueryWorker::fed_by(cluster.directory.path(), cluster.stores[0].url(), &database.url(), &url).await?;
+    worker.answers().await?;
+
+    let history = Arc::new(Mutex::new(History::default()));
+    let (stop, stopped) = watch::channel(false);
+    let mut writers = write(&cluster.addresses, &history, &stopped);
+    for round in 0..6 {
+        let before = history.lock().expect("nobody panicked").acknowledged();
+        // Not the first: the query worker reads from it.
+        let victim = 1 + round % (STORES - 1);
+        match round {
+            0 | 4 => {
+                cluster.remove(victim).into_process().kill().await?;
+                cluster.add().await?;
+            }
+            1 => {
+                cluster.stores[victim].process().signal(Signal::STOP)?;
+                tokio::time::sleep(BEYOND_A_LEASE).await;
+                cluster.stores[victim].process().signal(Signal::CONT)?;
+            }
+            2 => {
+                broker.kill()?;
+                tokio::time::sleep(OUTAGE).await;
+                broker.resume()?;
+            }
+            3 => {
+                let ended = cluster.remove(victim).into_process().terminate().await?;
+                ensure!(ended.success(), "{ended}");
+                cluster.add().await?;
+            }
+            _ => {
+                database.kill()?;
+                database.resume()?;
+            }
+        }
+        let began = Instant::now();
+        while history.lock().expect("nobody panicked").acknowledged() < before + 300 {
+            ensure!(began.elapsed() < PATIENCE, "round {round}: events are not taken any more");
+            if let Some(ended) = writers.try_join_next() {
+                ended?.with_context(|| format!("round {round}"))?;
+                bail!("a writer has ended");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    stop.send_replace(true);
+    while let Some(writer) = writers.join_next().await {
+        writer??;
+    }
+    let (events, token) = cluster.stores[0].http().all_events().await?;
+    history.lock().expect("nobody panicked").check(&events)?;
+    let mut heads = BTreeMap::new();
+    for event in &events {
+        let head = heads.entry(event.partition).or_insert(0);
+        *head = event.position()?.max(*head);
+    }
+    assert_eq!(heads.len(), PARTITIONS);
+    let bus = read(&broker, "COUNTERS", &heads).await?;
+    let repeats = check(&bus, &events)?;
+    println!("{} events, {repeats} repeats", events.len());
+
+    let rows = Http::new(cluster.stores[0].url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
+    counters::check_rows(&events, &rows, "total")
+}
