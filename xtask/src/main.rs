@@ -7,9 +7,14 @@
 //! ```
 
 mod bench;
+mod nats;
 mod postgres;
 mod steps;
 mod test;
+/// Where the tests look for what is provided here.
+#[allow(unreachable_pub, reason = "there, others use it")]
+#[path = "../../crates/testkit/src/tools.rs"]
+mod tools;
 
 use clap::{Parser, Subcommand};
 

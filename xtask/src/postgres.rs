@@ -1,10 +1,10 @@
 //! PostgreSQL's programs, which the tests start servers of.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::steps::program;
+use crate::steps::{on_path, program};
 
 /// Debian's package installs a server that runs by itself, unless this says not to.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/headwater.conf";
@@ -36,9 +36,4 @@ fn is_there() -> bool {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions.map(|version| version.path().join("bin")).any(|folder| folder.join("initdb").is_file())
         || on_path("initdb")
-}
-
-fn on_path(program: &str) -> bool {
-    let folders: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    folders.iter().any(|folder| folder.join(program).is_file())
 }

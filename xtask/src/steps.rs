@@ -1,7 +1,7 @@
 //! Runs programs one after another, says what runs, and keeps the time.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,14 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Step {
     Step { command, line: format!("{name} {}", arguments.join(" ")) }
 }
 
+/// Whether the shell would find `program`.
+pub(crate) fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .iter()
+        .flat_map(std::env::split_paths)
+        .any(|folder| folder.join(program).is_file())
+}
+
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
@@ -36,6 +44,12 @@ impl Step {
     /// Sets an environment variable for the program.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Runs it in this folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
         self
     }
 

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::postgres;
 use crate::steps::{Clock, cargo};
+use crate::{nats, postgres};
+
+/// A server that tests start: what it is called, a word in the names of all tests that need it, and what provides it, or says why it cannot.
+type Part = (&'static str, &'static str, fn() -> anyhow::Result<Result<(), String>>);
+
+const PARTS: [Part; 2] = [("NATS", "nats", nats::provide), ("PostgreSQL", "postgres", postgres::provide)];
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
 const TIME_LIMIT: Duration = Duration::from_mins(80);
@@ -21,13 +26,20 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut clock = Clock::default();
-    let postgres = if arguments.quick {
-        Err("--quick leaves out what needs PostgreSQL".to_owned())
-    } else {
-        clock.lap("PostgreSQL", postgres::provide)?
-    };
-    if let (Err(why), Some(_)) = (&postgres, std::env::var_os("CI")) {
-        bail!("{why}; in continuous integration nothing is left out");
+    let mut missing = Vec::new();
+    for (name, word, provide) in PARTS {
+        let provided = if arguments.quick {
+            Err(format!("--quick leaves out what needs {name}"))
+        } else {
+            clock.lap(name, provide)?
+        };
+        match provided {
+            Ok(()) => {}
+            Err(why) if std::env::var_os("CI").is_some() => {
+                bail!("{why}; in continuous integration nothing is left out");
+            }
+            Err(why) => missing.push((word, why)),
+        }
     }
     if !arguments.quick {
         clock.lap("formatting", || cargo(&["fmt", "--all", "--check"]).run())?;
@@ -44,15 +56,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
         words.push("--");
         words.extend(arguments.filter.as_deref());
-        if postgres.is_err() {
-            words.extend(["--skip", "postgres"]);
+        for (word, _) in &missing {
+            words.extend(["--skip", word]);
         }
         cargo(&words).watch(|line| counts.add(line))
     })?;
     clock.report();
 
-    if let Err(why) = &postgres {
-        println!("\nskipped: tests whose names have \"postgres\" in them. {why}");
+    for (word, why) in &missing {
+        println!("\nskipped: tests whose names have \"{word}\" in them. {why}");
     }
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
     if !green || counts.failed > 0 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr};
 use headwater_core::{Error, Result};
+use percent_encoding::percent_decode_str;
 
 use crate::NatsOptions;
 
@@ -24,6 +25,9 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
         .connection_timeout(PATIENCE)
         .request_timeout(Some(PATIENCE))
         .client_capacity(OUTGOING);
+    if let Some((user, password)) = servers.iter().find_map(user) {
+        connecting = connecting.user_and_password(user, password);
+    }
     if let Some(credentials) = &options.credentials {
         connecting = connecting.credentials(&credentials.0).map_err(|error| {
             Error::invalid(
@@ -45,6 +49,12 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
         };
         Error::unavailable(format!("connecting to NATS at {}: {error}{remedy}", shown(&options.servers)))
     })
+}
+
+/// User and password in an address, which the client does not look for there.
+fn user(server: &ServerAddr) -> Option<(String, String)> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some((decoded(server.username()?), decoded(server.password().unwrap_or_default())))
 }
 
 /// # Errors

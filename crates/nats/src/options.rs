@@ -1,8 +1,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::connect::shown;
+
 /// Which JetStream stream carries the events, and how it is reached.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NatsOptions {
     /// The servers, for example `nats://nats:4222`; user and password may stand in them.
     pub servers: Vec<String>,
@@ -20,6 +22,17 @@ pub struct NatsOptions {
     pub credentials: Option<Credentials>,
     /// TLS, if not by the servers' addresses.
     pub tls: Option<rustls::ClientConfig>,
+}
+
+impl fmt::Debug for NatsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsOptions")
+            .field("servers", &shown(&self.servers))
+            .field("stream_name", &self.stream_name)
+            .field("subject", &self.subject)
+            .field("provision", &self.provision)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The text of a NATS credentials file.

@@ -95,6 +95,8 @@ fn described(base: Config, made: &Made, subjects: Vec<String>, is_atomic: bool) 
     config.subjects = subjects;
     config.num_replicas = made.replicas as usize;
     config.allow_atomic_publish |= is_atomic;
+    // Any server of a cluster may answer those who look at a message.
+    config.allow_direct = true;
     if let Some(age) = made.max_age {
         config.max_age = age;
         // The window in which repeats are found cannot be longer.
