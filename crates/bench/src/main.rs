@@ -6,6 +6,7 @@
 //! ```
 
 mod append;
+mod bus;
 mod figures;
 mod process;
 mod projection;
@@ -49,6 +50,8 @@ enum What {
     Append,
     /// Over PostgreSQL: appends over gRPC with one client, 32, 128, in batches of 100; a projection built from the beginning.
     Postgres,
+    /// Over PostgreSQL and NATS: the relay of a log; how soon an append is seen in a read model.
+    Bus,
     /// A catch-up read over gRPC.
     Read,
     /// A projection built from the beginning, one upsert an event.
@@ -75,6 +78,7 @@ async fn main() -> Result<()> {
     for (name, wanted) in [
         ("append", What::Append),
         ("postgres", What::Postgres),
+        ("bus", What::Bus),
         ("read", What::Read),
         ("projection", What::Projection),
         ("saga", What::Saga),
@@ -92,6 +96,7 @@ async fn main() -> Result<()> {
                 let appends = append::measure_postgres(load).await?;
                 appends.into_iter().chain(projection::measure_postgres(load).await?).collect()
             }
+            What::Bus => bus::measure(load).await?,
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,

@@ -18,7 +18,7 @@ use crate::usage::resident_megabytes;
 
 const EVENTS: u64 = 300_000;
 
-const MANIFEST: &str = "\
+pub(crate) const MANIFEST: &str = "\
 apiVersion: headwater.dev/v1alpha1
 kind: Projection
 metadata: {name: measured}
@@ -88,7 +88,7 @@ pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
 }
 
 /// Waits for an answer that covers `token`: the projection is not there before it is declared.
-async fn answer(http: &Http, queries: &str, token: &str) -> Result<()> {
+pub(crate) async fn answer(http: &Http, queries: &str, token: &str) -> Result<()> {
     let url = format!("{queries}/v1/projections/measured/measured?limit=1&timeout=60s&min_token={token}");
     let began = Instant::now();
     while let Err(error) = http.json::<Value>(&url).await {

@@ -69,10 +69,22 @@ pub(crate) struct OverPostgres {
 
 impl OverPostgres {
     pub(crate) async fn start(server: &Postgres) -> Result<Self> {
+        Self::with_bus(server, "{type: None}").await
+    }
+
+    /// With this in the manifest, and without a relay.
+    pub(crate) async fn with_bus(server: &Postgres, bus: &str) -> Result<Self> {
+        Self::told(server, bus, &[]).await
+    }
+
+    /// With this in the manifest, and with more arguments.
+    pub(crate) async fn told(server: &Postgres, bus: &str, more: &[String]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let schema = format!("schema: {}, urlSecretRef", Postgres::schema());
-        write(folder.path(), "eventstream.yaml", &MANIFEST.replace("urlSecretRef", &schema))?;
-        let store = EventStore::start(folder.path(), &server.url()).await?;
+        let manifest =
+            MANIFEST.replace("urlSecretRef", &schema).replace("spec:\n", &format!("spec:\n  bus: {bus}\n"));
+        write(folder.path(), "eventstream.yaml", &manifest)?;
+        let store = EventStore::told(folder.path(), &server.url(), more).await?;
         let log = Log { url: store.url().to_owned() };
         Ok(Self { store, folder, log })
     }

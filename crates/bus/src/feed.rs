@@ -117,7 +117,7 @@ impl Feed {
     /// moved nothing.
     ///
     /// # Errors
-    /// Those of the log; call again to go on. Failures of the bus are counted and survived, but for what cannot be retried.
+    /// Those of the log; call again to go on. Failures of the bus are counted and survived: the log has everything.
     pub async fn next_batch(&mut self, max_events: usize, max_bytes: usize) -> Result<FeedBatch> {
         loop {
             if self.position < self.head {
@@ -169,7 +169,10 @@ impl Feed {
                 self.consumer = Some(consumer);
                 Ok(true)
             }
-            Err(error) => self.bus_failed(error).map(|()| false),
+            Err(error) => {
+                self.bus_failed(&error);
+                Ok(false)
+            }
         }
     }
 
@@ -198,7 +201,10 @@ impl Feed {
         };
         let delivered = match delivered {
             Ok(delivered) => delivered,
-            Err(error) => return self.bus_failed(error).map(|()| None),
+            Err(error) => {
+                self.bus_failed(&error);
+                return Ok(None);
+            }
         };
         self.backoff = Backoff::new(self.options.pause.0, self.options.pause.1);
         let mut events = Vec::with_capacity(delivered.len());
@@ -225,17 +231,17 @@ impl Feed {
         Ok((!events.is_empty()).then_some(FeedBatch { events, caught_up }))
     }
 
-    fn bus_failed(&mut self, error: Error) -> Result<()> {
+    fn bus_failed(&mut self, error: &Error) {
         self.consumer = None;
-        if !error.is_retryable() {
-            return Err(error);
-        }
         self.stats.failures += 1;
         let pause = self.backoff.pause();
-        tracing::warn!(partition = %self.partition, %error, ?pause, "the bus failed; the log is read until it is back");
+        if error.is_retryable() {
+            tracing::warn!(partition = %self.partition, %error, ?pause, "the bus failed; the log is read until it is back");
+        } else {
+            tracing::error!(partition = %self.partition, %error, ?pause, "the bus cannot be used as it is; the log is read until it can");
+        }
         self.bus_from = Instant::now() + pause;
         self.checked = None;
-        Ok(())
     }
 }
 

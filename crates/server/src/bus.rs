@@ -6,17 +6,22 @@
 //! ```
 
 use std::convert::Infallible;
+use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use headwater_bus::{Bus, CloudEvents};
+use headwater_bus::{Bus, CloudEvents, FeedStats, LiveReader};
 use headwater_core::{Error, Result};
 use headwater_log::LogDescriptor;
 use headwater_nats::{Credentials, Made, NatsBus, NatsOptions, Provision};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::event_stream::{self as declared, BusType, NatsStorage};
 use headwater_resources::shared::TlsMode;
+use headwater_runtime::Metrics;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::chosen::text_in;
 use crate::load::Loaded;
@@ -135,7 +140,43 @@ impl BusPlace {
     }
 }
 
-pub(crate) fn type_name(kind: BusType) -> &'static str {
+/// What a bus has brought, read whenever metrics are asked for. Clones are of one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Brought(Arc<Mutex<Option<Arc<LiveReader>>>>);
+
+impl Brought {
+    /// Has `metrics` show it: `headwater_feed_…`.
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let brought = Self::default();
+        metrics.register_collector(Box::new(brought.clone()));
+        brought
+    }
+
+    /// From now on it is this one's.
+    pub(crate) fn by(&self, live: Arc<LiveReader>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+    }
+}
+
+impl Collector for Brought {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stats = live.map_or_else(FeedStats::default, |live| live.stats());
+        for (name, help, value) in [
+            ("feed_from_bus", "Events that the bus brought", stats.from_bus),
+            ("feed_from_log", "Events that the bus left out, read from the log", stats.from_log),
+            ("feed_repeats", "Messages that came again, and were dropped", stats.repeats),
+            ("feed_holes", "Holes in what the bus delivered", stats.holes),
+            ("feed_failures", "Failures of the bus", stats.failures),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn type_name(kind: BusType) -> &'static str {
     match kind {
         BusType::None => "None",
         BusType::Nats => "NATS",

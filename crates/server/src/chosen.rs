@@ -12,7 +12,7 @@ use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_resources::shared::SecretKeyRef;
 
-use crate::bus::BusPlace;
+use crate::bus::{Brought, BusPlace};
 use crate::load::Loaded;
 
 /// The resource of `kind` that is meant: the one called `wanted`, or the only one. `flag` says which, without its dashes.
@@ -83,11 +83,14 @@ pub(crate) fn live(
     bus: Option<&BusPlace>,
     namespace: &str,
     name: &str,
+    brought: &Brought,
 ) -> Result<Arc<dyn LogReader>> {
     let Some(bus) = bus else { return Ok(log) };
     tracing::info!(event_stream = name, bus = bus.describe(), "what comes is brought by the bus");
     let bus = bus.open(namespace, name, log.descriptor())?;
-    Ok(Arc::new(LiveReader::new(log, bus, FeedOptions::default())))
+    let live = Arc::new(LiveReader::new(log, bus, FeedOptions::default()));
+    brought.by(Arc::clone(&live));
+    Ok(live)
 }
 
 /// What `begin` gives, tried again while that may help; `what` begins goes into the log.

@@ -16,7 +16,7 @@ use headwater_runtime::{Gate, Metrics, Readiness, health};
 use headwater_sql::SqliteView;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{BusFlag, BusPlace};
+use crate::bus::{Brought, BusFlag, BusPlace};
 use crate::chosen::{choose, database_url, follow, live, stream, until_it_begins, url_in};
 use crate::data_dir::DataDir;
 use crate::event_store::Keep;
@@ -54,6 +54,7 @@ pub struct QueryWorker {
     /// Held for as long as the read model is open.
     _data: Option<DataDir>,
     catalog: Catalog,
+    brought: Brought,
     server: HttpServer,
     /// Opened when it follows the event store.
     following: Gate,
@@ -103,6 +104,7 @@ impl QueryWorker {
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let following = readiness.wait_for(format!("the event stream \"{stream_name}\""));
         let built = readiness.wait_for("the first build of the read model");
+        let brought = Brought::register(&metrics);
         headwater_projection::register_metrics(&metrics, catalog.clone());
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let routes = query_router(catalog.clone())
@@ -121,6 +123,7 @@ impl QueryWorker {
             place,
             _data: data,
             catalog,
+            brought,
             server,
             following,
             built,
@@ -175,7 +178,7 @@ impl QueryWorker {
     async fn begin(&self) -> Result<RunningProjection> {
         let stream_name = &self.spec.stream_ref.name;
         let log = follow(self.client.clone(), stream_name, &self.stream).await?;
-        let log = live(log, self.bus.as_ref(), &self.namespace, stream_name)?;
+        let log = live(log, self.bus.as_ref(), &self.namespace, stream_name, &self.brought)?;
         RunningProjection::start(&self.name, self.spec.clone(), &self.stream, log, self.place.clone()).await
     }
 }

@@ -20,7 +20,7 @@ use headwater_runtime::{Gate, Metrics, Readiness};
 use headwater_saga::{Calls, SagaCatalog, SagaMetrics};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{BusFlag, BusPlace};
+use crate::bus::{Brought, BusFlag, BusPlace};
 use crate::chosen::{choose, follow, live, stream, until_it_begins};
 use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
@@ -59,6 +59,7 @@ pub struct SagaWorker {
     surroundings: Arc<FileSurroundings>,
     catalog: SagaCatalog,
     metrics: SagaMetrics,
+    brought: Brought,
     server: HttpServer,
     /// Opened when it coordinates.
     gate: Gate,
@@ -88,6 +89,7 @@ impl SagaWorker {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let catalog = SagaCatalog::default();
         let saga_metrics = SagaMetrics::new(&metrics, catalog.clone());
+        let brought = Brought::register(&metrics);
         let routes = saga_api::routes(catalog.clone(), metrics, readiness, stop.clone())?;
         let server = HttpServer::serve("the API of sagas", listener, routes, stop, ended.clone())?;
         Ok(Self {
@@ -101,6 +103,7 @@ impl SagaWorker {
             surroundings,
             catalog,
             metrics: saga_metrics,
+            brought,
             server,
             gate,
             ended,
@@ -157,7 +160,8 @@ impl SagaWorker {
             };
             logs.insert(name.clone(), log);
         }
-        let events = live(Arc::clone(&logs[stream_name]), self.bus.as_ref(), &self.namespace, stream_name)?;
+        let log = Arc::clone(&logs[stream_name]);
+        let events = live(log, self.bus.as_ref(), &self.namespace, stream_name, &self.brought)?;
         self.surroundings.set_streams(
             logs.iter().map(|(name, log)| (name.clone(), Arc::clone(log) as Arc<dyn LogWriter>)),
         );
