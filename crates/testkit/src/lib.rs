@@ -5,5 +5,6 @@ pub mod dev;
 pub mod event_store;
 pub mod history;
 pub mod http;
+pub mod kafka;
 pub mod postgres;
 pub mod process;
