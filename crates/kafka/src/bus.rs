@@ -53,8 +53,8 @@ impl Bus for KafkaBus {
 
     async fn reached(&self, partition: Partition, checkpoint: &Checkpoint) -> Result<Reached> {
         self.publisher(partition)?;
-        topic::provide(&self.options).await?;
         let reader = Reader::open(&self.options, partition)?;
+        topic::provide(&self.options, &reader).await?;
         self.scan(&reader, partition).reached(checkpoint).await
     }
 
@@ -78,7 +78,7 @@ impl Bus for KafkaBus {
             Some(_) => {}
         }
         let start = self.scan(&reader, partition).start(after).await?;
-        reader.seek(start)?;
+        reader.seek(start).await?;
         Ok(Box::new(KafkaConsumer { reader, wire: self.wire.clone(), partition, after, failed: None }))
     }
 }

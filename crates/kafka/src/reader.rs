@@ -1,5 +1,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -8,6 +9,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use crate::client::{self, Context, Held, PATIENCE, blocking, failed};
 use crate::options::KafkaOptions;
@@ -18,6 +20,7 @@ pub(crate) struct Reader {
     context: Context,
     topic: String,
     partition: i32,
+    assigned: AtomicBool,
     /// What is being done, for messages.
     doing: String,
 }
@@ -54,39 +57,63 @@ impl Reader {
             "reading partition {partition} of Kafka's topic {topic:?} at {}",
             options.bootstrap_servers.join(",")
         );
-        Ok(Self { consumer, context, topic, partition, doing })
+        Ok(Self { consumer, context, topic, partition, assigned: AtomicBool::new(false), doing })
     }
 
     /// How many partitions the topic has; `None` when there is no such topic.
     pub(crate) async fn partitions(&self) -> Result<Option<usize>> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let metadata = blocking(move || {
+        let counted = blocking(move || {
             let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
-            Ok(metadata
-                .topics()
-                .iter()
-                .find(|found| found.name() == topic)
-                .map(|topic| topic.partitions().len()))
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            let Some(found) = found else { return Ok(None) };
+            let count = found.partitions().len();
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => Ok(Some(count)),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
+                // It is being made.
+                Some(RDKafkaErrorCode::LeaderNotAvailable) if count > 0 => Ok(Some(count)),
+                Some(code) => Err(KafkaError::MetadataFetch(code)),
+            }
         });
-        let count = metadata.await?.map_err(|error| self.failed(&error))?;
-        Ok(count.filter(|count| *count > 0))
+        counted.await?.map_err(|error| self.failed(&error))
     }
 
     /// What is there now.
     pub(crate) async fn bounds(&self) -> Result<Bounds> {
-        let (consumer, topic, partition) = (Arc::clone(&self.consumer), self.topic.clone(), self.partition);
-        let bounds = blocking(move || consumer.fetch_watermarks(&topic, partition, PATIENCE)).await?;
-        let (low, end) = bounds.map_err(|error| self.failed(&error))?;
-        Ok(Bounds { low, end })
+        use RDKafkaErrorCode as Code;
+        let began = Instant::now();
+        loop {
+            let (consumer, topic, partition) =
+                (Arc::clone(&self.consumer), self.topic.clone(), self.partition);
+            let bounds = blocking(move || consumer.fetch_watermarks(&topic, partition, PATIENCE)).await?;
+            match bounds {
+                Ok((low, end)) => return Ok(Bounds { low, end }),
+                // Of a topic that was just made, or of a change of leaders, not every broker knows yet.
+                Err(KafkaError::MetadataFetch(
+                    Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition,
+                )) if began.elapsed() < PATIENCE => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
     }
 
     /// What is read next is at `offset`, or the first after it.
-    pub(crate) fn seek(&self, offset: i64) -> Result<()> {
-        let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(&self.topic, self.partition, Offset::Offset(offset))
-            .and_then(|()| self.consumer.assign(&assignment))
-            .map_err(|error| self.failed(&error))
+    pub(crate) async fn seek(&self, offset: i64) -> Result<()> {
+        let offset = Offset::Offset(offset);
+        // librdkafka ends the process when a partition is assigned again while it still stops reading it as it was assigned before
+        // (confluentinc/librdkafka#5573); so it is assigned once.
+        let moved = if self.assigned.swap(true, Ordering::Relaxed) {
+            let (consumer, topic, partition) =
+                (Arc::clone(&self.consumer), self.topic.clone(), self.partition);
+            blocking(move || consumer.seek(&topic, partition, offset, PATIENCE)).await?
+        } else {
+            let mut assignment = TopicPartitionList::new();
+            assignment
+                .add_partition_offset(&self.topic, self.partition, offset)
+                .and_then(|()| self.consumer.assign(&assignment))
+        };
+        moved.map_err(|error| self.failed(&error))
     }
 
     /// Shows `look` every message from `from` to before `end`, until it breaks.
@@ -99,7 +126,7 @@ impl Reader {
         if from >= end {
             return Ok(None);
         }
-        self.seek(from)?;
+        self.seek(from).await?;
         let mut stream = self.consumer.stream();
         loop {
             let next = tokio::time::timeout(PATIENCE, stream.next()).await.map_err(|_| self.silent())?;
@@ -167,6 +194,11 @@ impl Reader {
     }
 
     fn failed(&self, error: &KafkaError) -> Error {
+        // What librdkafka says of its connections comes by the queue, which nobody may have looked at.
+        let mut said = self.consumer.stream();
+        for _ in 0..QUEUED {
+            let _ = said.next().now_or_never();
+        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Error::unavailable(format!(
@@ -183,6 +215,9 @@ impl Reader {
         failed(&self.doing, &error, &self.context)
     }
 }
+
+/// More than a client says in a few seconds.
+const QUEUED: usize = 200;
 
 /// How long to wait between two looks at what the brokers tell each other, where nothing can be waited for.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -1,24 +1,25 @@
 //! The topic: made as it is described, or checked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use headwater_core::{Error, Result};
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewTopic, ResourceSpecifier,
     TopicReplication,
 };
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 
-use crate::client::{self, Context, Held, MAX_MESSAGE_BYTES, PATIENCE, blocking, failed, failed_with};
+use crate::client::{self, Context, Held, MAX_MESSAGE_BYTES, PATIENCE, failed, failed_with};
 use crate::options::{KafkaOptions, Provision, Retention};
-use crate::reader::LOOK_AGAIN;
+use crate::reader::{LOOK_AGAIN, Reader};
 
 /// Sees to it that the topic is there, and as it must be.
-pub(crate) async fn provide(options: &KafkaOptions) -> Result<()> {
-    let topic = Topic::new(options)?;
-    match (topic.partitions().await?, &options.provision) {
+pub(crate) async fn provide(options: &KafkaOptions, reader: &Reader) -> Result<()> {
+    // Asked first, since it can tell why there is no answer.
+    let there = reader.partitions().await?;
+    let topic = Topic::new(options, reader)?;
+    match (there, &options.provision) {
         (None, Provision::Observe) => {
             return Err(Error::failed_precondition(format!(
                 "there is no topic {:?} at {}: make it with {} partitions, or set provision: Create",
@@ -78,16 +79,17 @@ fn setting<'a>(entries: &'a [ConfigEntry], name: &str) -> Option<&'a str> {
 
 struct Topic<'a> {
     options: &'a KafkaOptions,
+    reader: &'a Reader,
     admin: Held<AdminClient<Context>>,
     context: Context,
     servers: String,
 }
 
 impl<'a> Topic<'a> {
-    fn new(options: &'a KafkaOptions) -> Result<Self> {
+    fn new(options: &'a KafkaOptions, reader: &'a Reader) -> Result<Self> {
         let context = Context::default();
         let admin = client::create(&client::config(options), context.clone())?;
-        Ok(Self { options, admin, context, servers: options.bootstrap_servers.join(",") })
+        Ok(Self { options, reader, admin, context, servers: options.bootstrap_servers.join(",") })
     }
 
     fn name(&self) -> &'a str {
@@ -96,27 +98,6 @@ impl<'a> Topic<'a> {
 
     fn doing(&self, what: &str) -> String {
         format!("{what} Kafka's topic {:?} at {}", self.name(), self.servers)
-    }
-
-    /// How many partitions with a leader the topic has; `None` when there is no such topic.
-    async fn partitions(&self) -> Result<Option<usize>> {
-        let (admin, name) = (Arc::clone(&self.admin), self.name().to_owned());
-        let counted = blocking(move || {
-            let metadata = admin.inner().fetch_metadata(Some(&name), PATIENCE)?;
-            let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-                return Ok(None);
-            };
-            match topic.error().map(RDKafkaErrorCode::from) {
-                None => Ok(Some(topic.partitions().len())),
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
-                // It is being made.
-                Some(RDKafkaErrorCode::LeaderNotAvailable) if !topic.partitions().is_empty() => {
-                    Ok(Some(topic.partitions().len()))
-                }
-                Some(code) => Err(KafkaError::MetadataFetch(code)),
-            }
-        });
-        counted.await?.map_err(|error| failed(&self.doing("looking at"), &error, &self.context))
     }
 
     fn check_partitions(&self, count: usize) -> Result<()> {
@@ -153,7 +134,7 @@ impl<'a> Topic<'a> {
         }
         let began = Instant::now();
         loop {
-            if let Some(count) = self.partitions().await? {
+            if let Some(count) = self.reader.partitions().await? {
                 return self.check_partitions(count);
             }
             if began.elapsed() > PATIENCE {

@@ -151,16 +151,16 @@ impl Operator {
                 new.set(name, value)
             });
         let made = self.0.create_topics([&new], &AdminOptions::new()).await.unwrap();
-        made.into_iter().for_each(|result| {
+        for result in made {
             result.unwrap();
-        });
+        }
     }
 
     pub(crate) async fn delete(&self, topic: &str) {
         let gone = self.0.delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
-        gone.into_iter().for_each(|result| {
+        for result in gone {
             result.unwrap();
-        });
+        }
     }
 
     /// Makes a topic that is being deleted, as soon as it is gone.

@@ -42,7 +42,7 @@ async fn kafkas_own_consumer_sees_a_cloud_event() {
     for print in
         ["headers", "key", "partition", "offset", "timestamp"].map(|what| format!("print.{what}=true"))
     {
-        arguments.extend(["--formatter-property", Box::leak(print.into_boxed_str())]);
+        arguments.extend(["--property", Box::leak(print.into_boxed_str())]);
     }
     let seen = kafka.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments).unwrap();
     let fields: Vec<&str> = seen.trim_end().split('\t').collect();
