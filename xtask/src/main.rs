@@ -7,6 +7,8 @@
 //! ```
 
 mod bench;
+mod debian;
+mod kafka;
 mod postgres;
 mod steps;
 mod test;

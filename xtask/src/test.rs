@@ -4,11 +4,25 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::postgres;
 use crate::steps::{Clock, cargo};
+use crate::{kafka, postgres};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
 const TIME_LIMIT: Duration = Duration::from_mins(80);
+
+/// A real service that tests start.
+struct Part {
+    name: &'static str,
+    /// What the names of all tests that need it have in them.
+    word: &'static str,
+    /// Sees to it that its programs are there; `Ok(Err(why))` where they are not and cannot be had.
+    provide: fn() -> anyhow::Result<Result<(), String>>,
+}
+
+const PARTS: [Part; 2] = [
+    Part { name: "PostgreSQL", word: "postgres", provide: postgres::provide },
+    Part { name: "Kafka", word: "kafka", provide: kafka::provide },
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -21,12 +35,18 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut clock = Clock::default();
-    let postgres = if arguments.quick {
-        Err("--quick leaves out what needs PostgreSQL".to_owned())
-    } else {
-        clock.lap("PostgreSQL", postgres::provide)?
-    };
-    if let (Err(why), Some(_)) = (&postgres, std::env::var_os("CI")) {
+    let mut missing = Vec::new();
+    for part in &PARTS {
+        let provided = if arguments.quick {
+            Err(format!("--quick leaves out what needs {}", part.name))
+        } else {
+            clock.lap(part.name, part.provide)?
+        };
+        if let Err(why) = provided {
+            missing.push((part, why));
+        }
+    }
+    if let (Some((_, why)), Some(_)) = (missing.first(), std::env::var_os("CI")) {
         bail!("{why}; in continuous integration nothing is left out");
     }
     if !arguments.quick {
@@ -44,15 +64,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
         words.push("--");
         words.extend(arguments.filter.as_deref());
-        if postgres.is_err() {
-            words.extend(["--skip", "postgres"]);
+        for (part, _) in &missing {
+            words.extend(["--skip", part.word]);
         }
         cargo(&words).watch(|line| counts.add(line))
     })?;
     clock.report();
 
-    if let Err(why) = &postgres {
-        println!("\nskipped: tests whose names have \"postgres\" in them. {why}");
+    for (part, why) in &missing {
+        println!("\nskipped: tests whose names have {:?} in them. {why}", part.word);
     }
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
     if !green || counts.failed > 0 {
