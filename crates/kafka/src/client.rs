@@ -173,6 +173,9 @@ pub(crate) fn failed_with(doing: &str, code: RDKafkaErrorCode, context: &Context
             "allow this user Describe, DescribeConfigs, Read and Write on the topic (and Create and AlterConfigs to provision it)",
         ),
         Code::MessageSizeTooLarge => refused("raise the topic's max.message.bytes to 2097152"),
+        Code::InvalidTimestamp => refused(
+            "events carry the time at which the log took them: raise the topic's message.timestamp.before.max.ms, and see that clocks agree",
+        ),
         Code::InvalidTopic
         | Code::InvalidConfig
         | Code::InvalidPartitions

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("view", &["core"]),
     // Adapters.
     ("sql", &["core", "log", "view"]),
+    ("kafka", &["core", "bus"]),
     // Wire.
     ("api", &["core", "log"]),
     // Services.

@@ -58,8 +58,18 @@ async fn a_kafka_that_is_gone_for_a_while_stops_no_append() {
     tokio::task::spawn_blocking(move || back.resume()).await.unwrap().unwrap();
     running.reaches(600).await;
     running.stop().await;
+    // Longer than a publish waits: it says so, and why.
+    kafka.kill().unwrap();
+    log.grow(100).await;
+    let events = log.events().await;
+    let error = bus.publish(&events[600..]).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+    let back = Arc::clone(&kafka);
+    tokio::task::spawn_blocking(move || back.resume()).await.unwrap().unwrap();
+    bus.publish(&events[600..]).await.unwrap();
     let mut consumer = bus.consume(ZERO, Position::ZERO).await.unwrap();
-    assert_eq!(consume_to(&mut *consumer, 600).await, log.events().await);
+    assert_eq!(consume_to(&mut *consumer, 700).await, events);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,6 +113,7 @@ async fn a_topic_of_kafka_that_was_made_anew_behind_the_relay_is_filled_in_again
     operator.create_when_gone(&options.topic).await;
     log.grow(1).await;
     running.reaches(301).await;
+    assert_eq!(running.relay.stats().lost, 1, "and it is counted");
     running.stop().await;
     // A relay that comes next sees what is there.
     let checkpoint = state.load(ZERO, Epoch(2)).await.unwrap();
@@ -116,6 +127,28 @@ async fn a_topic_of_kafka_that_was_made_anew_behind_the_relay_is_filled_in_again
             seen[event.position.get() as usize] = true;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_messages_where_the_last_one_of_kafka_was_are_not_taken_for_it() {
+    let kafka = Kafka::shared().unwrap();
+    let operator = Operator::of(&kafka);
+    let (log, theirs) = (Log::new(), Log::new());
+    log.grow(20).await;
+    theirs.grow(50).await;
+    let events = log.events().await;
+    let options = options(&kafka, PartitionCount::ONE);
+    let ours = bus(options.clone(), log.id());
+    ours.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    let reference = ours.publish(&events).await.unwrap();
+    let checkpoint = Checkpoint { position: Position::new(20), reference: Some(reference) };
+    operator.delete(&options.topic).await;
+    operator.create_when_gone(&options.topic).await;
+    let anew = bus(options.clone(), log.id());
+    anew.publish(&events[..5]).await.unwrap();
+    bus(options, theirs.id()).publish(&theirs.events().await).await.unwrap();
+    let reached = anew.reached(ZERO, &checkpoint).await.unwrap();
+    assert_eq!(reached, Reached::Lost(Position::new(5)), "the offset is there, and the event is not");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

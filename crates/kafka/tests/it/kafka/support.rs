@@ -156,22 +156,29 @@ impl Operator {
         }
     }
 
+    /// Deletes a topic; until the broker, too, has it no more.
     pub(crate) async fn delete(&self, topic: &str) {
         let gone = self.0.delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
         for result in gone {
             result.unwrap();
         }
+        while self.end(topic).is_some() {
+            tokio::task::yield_now().await;
+        }
     }
 
-    /// Makes a topic that is being deleted, as soon as it is gone.
+    /// Makes a topic that is being deleted, as soon as it is gone; until the broker, too, has the new one.
     pub(crate) async fn create_when_gone(&self, topic: &str) {
         let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
         loop {
             match self.0.create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0) {
-                Ok(_) => return,
+                Ok(_) => break,
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error:?}"),
             }
+        }
+        while self.end(topic) != Some(0) {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -180,6 +187,11 @@ impl Operator {
         let mut before = TopicPartitionList::new();
         before.add_partition_offset(topic, 0, Offset::Offset(offset)).unwrap();
         self.0.delete_records(&before, &AdminOptions::new()).await.unwrap();
+    }
+
+    /// The offset that the next message of a topic's first partition will have.
+    fn end(&self, topic: &str) -> Option<i64> {
+        self.0.inner().fetch_watermarks(topic, 0, Duration::from_secs(10)).ok().map(|(_, end)| end)
     }
 
     pub(crate) fn exists(&self, topic: &str) -> bool {

@@ -110,6 +110,48 @@ async fn messages_of_others_in_the_topic_of_kafka_are_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeats_at_the_end_hide_nothing_from_a_consumer_of_kafka() {
+    let kafka = Kafka::shared().unwrap();
+    let log = Log::new();
+    log.grow(300).await;
+    let events = log.events().await;
+    let bus = bus(options(&kafka, PartitionCount::ONE), log.id());
+    bus.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    bus.publish(&events).await.unwrap();
+    // As a relay does that does not know what has landed.
+    bus.publish(&events[100..200]).await.unwrap();
+    let mut consumer = bus.consume(ZERO, Position::new(199)).await.unwrap();
+    assert_eq!(consumer.next().await.unwrap()[0].position, Position::new(200));
+    let reached = bus.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    assert_eq!(reached, Reached::UpTo(Position::new(300)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_kafka_refuses_is_named_and_stops_no_other() {
+    let kafka = Kafka::shared().unwrap();
+    let operator = Operator::of(&kafka);
+    let log = Log::new();
+    log.grow(20).await;
+    let mut events = log.events().await;
+    let options = observed(&kafka, 1);
+    operator.create(&options.topic, 1, &[("max.message.bytes", "50000")]).await;
+    let bus = bus(options, log.id());
+    bus.publish(&events[..5]).await.unwrap();
+    let small = events[5].data.clone();
+    events[5].data = vec![b'x'; 200_000].into();
+    let Err(Error::FailedPrecondition { message }) = bus.publish(&events[5..6]).await else {
+        panic!("200 kB are not taken")
+    };
+    for word in [events[5].id.to_string().as_str(), "200000 bytes", "max.message.bytes"] {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+    events[5].data = small;
+    bus.publish(&events[5..]).await.unwrap();
+    let mut consumer = bus.consume(ZERO, Position::ZERO).await.unwrap();
+    assert_eq!(consume_to(&mut *consumer, 20).await, events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_expired_is_not_lost() {
     let kafka = Kafka::shared().unwrap();
     let options = options(&kafka, PartitionCount::ONE);
