@@ -7,6 +7,8 @@
 //! ```
 
 mod bench;
+mod debian;
+mod kafka;
 mod nats;
 mod postgres;
 mod steps;

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 
-use crate::steps::{on_path, program, root};
+use crate::debian::on_path;
+use crate::steps::{program, root};
 use crate::tools;
 
 /// Sees to it that it is there; says why not, where it is not and cannot be built.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::steps::{on_path, program};
+use crate::debian::{can_install, install, on_path};
 
 /// Debian's package installs a server that runs by itself, unless this says not to.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/headwater.conf";
@@ -14,20 +14,16 @@ pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
     if is_there() {
         return Ok(Ok(()));
     }
-    if !rustix::process::geteuid().is_root() || !on_path("apt-get") {
+    if !can_install() {
         return Ok(Err(
             "PostgreSQL is not installed: install it (Debian: `sudo apt-get install postgresql`)".to_owned(),
         ));
     }
-    println!("installing Debian's package postgresql");
     let file = Path::new(NO_CLUSTER);
     let folder = file.parent().context("a file in a folder")?;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     std::fs::write(file, "create_main_cluster = false\n").with_context(|| NO_CLUSTER.to_owned())?;
-    program("apt-get", &["update", "--quiet"]).run()?;
-    program("apt-get", &["install", "--quiet", "--yes", "--no-install-recommends", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .run()?;
+    install(&["postgresql"])?;
     anyhow::ensure!(is_there(), "the package postgresql was installed, but there is no initdb");
     Ok(Ok(()))
 }

@@ -27,14 +27,6 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Step {
     Step { command, line: format!("{name} {}", arguments.join(" ")) }
 }
 
-/// Whether the shell would find `program`.
-pub(crate) fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .iter()
-        .flat_map(std::env::split_paths)
-        .any(|folder| folder.join(program).is_file())
-}
-
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()

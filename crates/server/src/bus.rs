@@ -11,7 +11,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater_bus::{Bus, CloudEvents, FeedStats, LiveReader};
-use headwater_core::{Error, Result};
+use headwater_core::{Error, LogId, PartitionCount, Result};
+use headwater_kafka::{KafkaBus, KafkaOptions, Password};
 use headwater_log::LogDescriptor;
 use headwater_nats::{Credentials, Made, NatsBus, NatsOptions, Provision};
 use headwater_resources::EventStreamSpec;
@@ -68,6 +69,7 @@ impl BusFlag {
 #[derive(Debug, Clone)]
 pub(crate) enum BusPlace {
     Nats(NatsOptions),
+    Kafka(KafkaOptions),
 }
 
 impl BusPlace {
@@ -99,24 +101,28 @@ impl BusPlace {
                 ),
             ));
         }
-        let place = match (&spec.bus.r#type, &spec.bus.nats) {
-            (BusType::None, _) => return Ok(None),
-            (BusType::Nats, Some(nats)) => Self::Nats(nats_options(name, spec, nats, loaded, flag)?),
-            (BusType::Nats, None) => {
-                return Err(Error::invalid("bus.nats", "it is needed for type NATS: add it"));
+        let is_moved = matches!(flag, BusFlag::At(_));
+        if !is_moved && spec.bus.tls.as_ref().is_some_and(|tls| tls.mode != TlsMode::Disable) {
+            return Err(Error::invalid(
+                "bus.tls",
+                "TLS settings of the bus are not supported here yet: leave them out",
+            ));
+        }
+        let missing = |field: &str| Error::invalid(field, "it is needed for this bus.type: add it");
+        let place = match spec.bus.r#type {
+            BusType::None => return Ok(None),
+            BusType::Nats => {
+                let nats = spec.bus.nats.as_ref().ok_or_else(|| missing("bus.nats"))?;
+                Self::Nats(nats_options(name, spec, nats, loaded, flag)?)
             }
-            (BusType::Kafka, _) => {
-                return Err(Error::invalid(
-                    "bus.type",
-                    "Kafka is not there yet: say NATS, or give --bus none",
-                ));
+            BusType::Kafka => {
+                let kafka = spec.bus.kafka.as_ref().ok_or_else(|| missing("bus.kafka"))?;
+                Self::Kafka(kafka_options(name, spec, kafka, loaded, flag)?)
             }
         };
         // What is wrong with the options themselves is said now.
-        let nobody = LogDescriptor {
-            log_id: headwater_core::LogId::generate(),
-            partitions: headwater_core::PartitionCount::ONE,
-        };
+        let partitions = PartitionCount::new(spec.partitions)?;
+        let nobody = LogDescriptor { log_id: LogId::generate(), partitions };
         place.open("", name, nobody)?;
         Ok(Some(place))
     }
@@ -129,6 +135,10 @@ impl BusPlace {
         let events = CloudEvents::new(namespace, name, log.log_id);
         match self {
             Self::Nats(options) => Ok(Arc::new(NatsBus::new(options.clone(), events, log.partitions)?)),
+            Self::Kafka(options) => {
+                let bus = KafkaBus::new(options.clone(), events);
+                Ok(Arc::new(bus.map_err(|error| error.within("bus.kafka"))?))
+            }
         }
     }
 
@@ -136,6 +146,7 @@ impl BusPlace {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Nats(options) => format!("NATS, JetStream stream {}", options.stream_name),
+            Self::Kafka(options) => format!("Kafka, topic {}", options.topic),
         }
     }
 }
@@ -199,12 +210,6 @@ fn nats_options(
         }
         _ => None,
     };
-    if !is_moved && spec.bus.tls.as_ref().is_some_and(|tls| tls.mode != TlsMode::Disable) {
-        return Err(Error::invalid(
-            "bus.tls",
-            "it is not supported here yet: leave it out and write the servers as tls://HOST:PORT, which trusts the system's authorities",
-        ));
-    }
     Ok(NatsOptions {
         servers: match flag {
             BusFlag::At(url) => vec![url.clone()],
@@ -225,6 +230,53 @@ fn nats_options(
             }),
         },
         credentials,
+        tls: None,
+    })
+}
+
+fn kafka_options(
+    name: &str,
+    spec: &EventStreamSpec,
+    kafka: &declared::Kafka,
+    loaded: &Loaded,
+    flag: &BusFlag,
+) -> Result<KafkaOptions> {
+    let retention = spec.bus.retention.clone().unwrap_or_default();
+    let text = |key, field| text_in(key, field, loaded, "--bus URL");
+    let sasl = match &kafka.sasl {
+        Some(sasl) if *flag == BusFlag::Manifest => Some(headwater_kafka::Sasl {
+            mechanism: match sasl.mechanism {
+                declared::SaslMechanism::Plain => headwater_kafka::SaslMechanism::Plain,
+                declared::SaslMechanism::ScramSha256 => headwater_kafka::SaslMechanism::ScramSha256,
+                declared::SaslMechanism::ScramSha512 => headwater_kafka::SaslMechanism::ScramSha512,
+            },
+            username: text(&sasl.username_secret_ref, "bus.kafka.sasl.usernameSecretRef")?.trim().to_owned(),
+            password: Password(text(&sasl.password_secret_ref, "bus.kafka.sasl.passwordSecretRef")?),
+        }),
+        _ => None,
+    };
+    Ok(KafkaOptions {
+        bootstrap_servers: match flag {
+            BusFlag::At(url) => url.trim_start_matches("kafka://").split(',').map(str::to_owned).collect(),
+            _ => kafka.bootstrap_servers.clone(),
+        },
+        topic: kafka.topic.clone().unwrap_or_else(|| name.to_owned()),
+        partitions: PartitionCount::new(spec.partitions)?,
+        provision: match spec.bus.provision {
+            declared::Provision::Observe => headwater_kafka::Provision::Observe,
+            declared::Provision::Create => headwater_kafka::Provision::Create {
+                replication_factor: match flag {
+                    BusFlag::Manifest => u16::try_from(kafka.replication_factor).unwrap_or(u16::MAX),
+                    _ => 1,
+                },
+                config: kafka.config.iter().map(|it| (it.name.clone(), it.value.clone())).collect(),
+                retention: headwater_kafka::Retention {
+                    max_age: retention.max_age.map(|age| age.get()),
+                    max_bytes: retention.max_bytes.as_ref().map(bytes).transpose()?,
+                },
+            },
+        },
+        sasl,
         tls: None,
     })
 }
@@ -273,8 +325,18 @@ mod tests {
 
     #[track_caller]
     fn refused(bus: &str, flag: &str, field: &str, part: &str) {
+        check(bus, &flag.parse().unwrap(), field, part);
+    }
+
+    #[track_caller]
+    fn refused_as_it_is(bus: &str, field: &str, part: &str) {
+        check(bus, &BusFlag::Manifest, field, part);
+    }
+
+    #[track_caller]
+    fn check(bus: &str, flag: &BusFlag, field: &str, part: &str) {
         let (spec, loaded) = loaded(bus, "");
-        match BusPlace::choose("orders", &spec, &loaded, &flag.parse().unwrap()) {
+        match BusPlace::choose("orders", &spec, &loaded, flag) {
             Err(Error::Invalid { field: wrong, message }) => {
                 assert_eq!(wrong, field);
                 assert!(message.contains(part), "{message}");
@@ -283,14 +345,48 @@ mod tests {
         }
     }
 
+    fn nats(place: Result<Option<BusPlace>>) -> NatsOptions {
+        match place {
+            Ok(Some(BusPlace::Nats(options))) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_topic_is_made_as_the_manifest_says() {
+        let (spec, loaded) = loaded(
+            "{type: Kafka, kafka: {bootstrapServers: ['k1:9092', 'k2:9092'], config: [{name: compression.type, value: gzip}], sasl: {mechanism: PLAIN, usernameSecretRef: {name: k, key: u}, passwordSecretRef: {name: k, key: p}}}}",
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {u: user, p: secret}\n",
+        );
+        let Ok(Some(BusPlace::Kafka(options))) =
+            BusPlace::choose("orders", &spec, &loaded, &BusFlag::Manifest)
+        else {
+            panic!("no Kafka");
+        };
+        assert_eq!(options.bootstrap_servers, ["k1:9092", "k2:9092"]);
+        assert_eq!(options.topic, "orders");
+        let headwater_kafka::Provision::Create { replication_factor, config, .. } = &options.provision else {
+            panic!("{options:?}");
+        };
+        assert_eq!((*replication_factor, config["compression.type"].as_str()), (3, "gzip"));
+        assert_eq!(options.sasl.as_ref().map(|sasl| sasl.password.0.as_str()), Some("secret"));
+        assert!(!format!("{options:?}").contains("secret"));
+
+        let moved = BusFlag::At("kafka://127.0.0.1:1,127.0.0.1:2".to_owned());
+        let Ok(Some(BusPlace::Kafka(options))) = BusPlace::choose("orders", &spec, &loaded, &moved) else {
+            panic!("no Kafka");
+        };
+        assert_eq!(options.bootstrap_servers, ["127.0.0.1:1", "127.0.0.1:2"]);
+        assert!(options.sasl.is_none(), "another broker's are not shown to it");
+    }
+
     #[test]
     fn the_manifest_says_what_is_carried_where() {
         let (spec, loaded) = loaded(
             "{type: NATS, nats: {servers: ['nats://nats:4222'], replicas: 3, storage: Memory, credentialsSecretRef: {name: n, key: creds}}, retention: {maxAge: 2h, maxBytes: 10Gi}}",
             "---\napiVersion: v1\nkind: Secret\nmetadata: {name: n}\nstringData: {creds: secret}\n",
         );
-        let BusPlace::Nats(options) =
-            BusPlace::choose("orders", &spec, &loaded, &BusFlag::Manifest).unwrap().unwrap();
+        let options = nats(BusPlace::choose("orders", &spec, &loaded, &BusFlag::Manifest));
         assert_eq!(options.servers, ["nats://nats:4222"]);
         assert_eq!(
             (options.stream_name.as_str(), options.subject.as_str()),
@@ -306,7 +402,7 @@ mod tests {
         assert_eq!(options.credentials.map(|it| it.0).as_deref(), Some("secret"));
 
         let moved = "nats://127.0.0.1:4".parse().unwrap();
-        let BusPlace::Nats(options) = BusPlace::choose("orders", &spec, &loaded, &moved).unwrap().unwrap();
+        let options = nats(BusPlace::choose("orders", &spec, &loaded, &moved));
         assert_eq!(options.servers, ["nats://127.0.0.1:4"]);
         assert_eq!(options.provision, Provision::Create(Made { replicas: 1, ..made }));
         assert!(options.credentials.is_none(), "another server's are not shown to it");
@@ -319,6 +415,25 @@ mod tests {
         refused(nats, "http://x", "bus", "nats://HOST:PORT");
         refused(nats, "kafka://x:1", "bus", "says bus.type: NATS");
         refused("{type: None}", "nats://x", "bus", "says bus.type: None");
-        refused("{type: NATS, nats: {servers: ['nats://u:pw@[x']}}", "", "bus", "nats://HOST:PORT");
+        refused(
+            "{type: NATS, nats: {servers: ['nats://nats:1']}, tls: {}}",
+            "nats",
+            "bus",
+            "kafka://HOST:PORT",
+        );
+        refused_as_it_is(
+            "{type: NATS, nats: {servers: ['nats://u:pw@[x']}}",
+            "bus.nats.servers",
+            "nats://HOST:PORT",
+        );
+        refused_as_it_is(
+            "{type: NATS, nats: {servers: ['nats://nats:1']}, tls: {}}",
+            "bus.tls",
+            "leave them out",
+        );
+        let scram = "{type: Kafka, kafka: {bootstrapServers: ['k:9092'], sasl: {mechanism: SCRAM-SHA-256, usernameSecretRef: {name: k, key: u}, passwordSecretRef: {name: k, key: p}}}}";
+        refused_as_it_is(scram, "bus.kafka.sasl.usernameSecretRef", "there is no Secret \"k\"");
+        let compacted = "{type: Kafka, kafka: {bootstrapServers: ['k:9092'], config: [{name: cleanup.policy, value: compact}]}}";
+        refused_as_it_is(compacted, "bus.kafka.config.cleanup.policy", "only `delete`");
     }
 }

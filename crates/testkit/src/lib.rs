@@ -5,6 +5,7 @@ pub mod dev;
 pub mod event_store;
 pub mod history;
 pub mod http;
+pub mod kafka;
 pub mod nats;
 pub mod postgres;
 pub mod process;

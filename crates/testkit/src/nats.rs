@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_port};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports};
 use crate::tools;
 
 /// How long it may take to answer.
@@ -55,7 +55,7 @@ impl Nats {
             program.display()
         );
         let folder = tempfile::tempdir()?;
-        let port = free_port()?;
+        let [port] = free_ports()?;
         let mut config = format!("listen: \"127.0.0.1:{port}\"\n");
         writeln!(
             config,

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_port};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports};
 
 /// The user and the database of the server.
 const USER: &str = "headwater";
@@ -71,7 +71,7 @@ impl Postgres {
             "--pgdata",
         ]);
         run(initdb.arg(&data).current_dir(folder.path()))?;
-        let port = free_port()?;
+        let [port] = free_ports()?;
         let server = Self { folder, programs, port, server: Mutex::new(None) };
         server.resume()?;
         Ok(server)

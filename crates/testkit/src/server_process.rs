@@ -1,5 +1,6 @@
 //! A server of somebody else's, as a process that does not outlive the test.
 
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -66,10 +67,16 @@ pub(crate) fn dies_with_us(program: &std::path::Path, signal: &str, more: &[&str
     command
 }
 
-/// A port that nobody uses now.
+/// Ports that nobody uses now, all different.
 ///
 /// # Errors
-/// When there is none.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// When there are none.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> =
+        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }

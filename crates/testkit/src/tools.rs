@@ -10,6 +10,9 @@ const NATS_MODULE: &str = include_str!("../../../tools/nats/go.mod");
 /// The Go package of the NATS server.
 pub const NATS_PACKAGE: &str = "github.com/nats-io/nats-server/v2";
 
+/// The project that pins Kafka.
+const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
+
 /// The folder of all of them: HEADWATER_TOOLS, or `headwater` among the user's caches.
 ///
 /// # Errors
@@ -36,4 +39,17 @@ pub fn nats_server() -> Result<PathBuf> {
         .next()
         .context("tools/nats/go.mod names no version of the NATS server")?;
     Ok(folder()?.join(format!("nats-server-{version}")).join("nats-server"))
+}
+
+/// Kafka: its jars are in the folder `libs` within.
+///
+/// # Errors
+/// As [`folder`].
+pub fn kafka() -> Result<PathBuf> {
+    let version = KAFKA_PROJECT
+        .split_once("<kafka.version>")
+        .and_then(|(_, rest)| rest.split_once("</kafka.version>"))
+        .context("tools/kafka/pom.xml names no version")?
+        .0;
+    Ok(folder()?.join(format!("kafka-{version}")))
 }

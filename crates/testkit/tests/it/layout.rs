@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Adapters.
     ("sql", &["core", "log", "bus", "view"]),
     ("nats", &["core", "bus"]),
+    ("kafka", &["core", "bus"]),
     // Wire.
     ("api", &["core", "log"]),
     // Services.
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "view",
             "sql",
             "nats",
+            "kafka",
             "expr",
             "resources",
             "runtime",

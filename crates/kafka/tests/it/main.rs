@@ -1,0 +1,3 @@
+//! The bus over a real Kafka.
+
+mod kafka;

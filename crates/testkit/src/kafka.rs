@@ -1,0 +1,192 @@
+//! A real Apache Kafka broker in a folder of its own, on the loopback address: one node that is its own controller (KRaft). Settings of flushing
+//! are Kafka's own: it acknowledges what the system has, and does not wait for the disk.
+//!
+//! ```text
+//! test ──shared()──▶ Kafka ──▶ java kafka.Kafka, in a process of its own
+//!      ──topic()───▶ a name that nobody else has
+//! ```
+//!
+//! The jars are those of `tools/kafka/pom.xml`. `cargo xtask test` fetches them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::server_process::{ServerProcess, dies_with_us, free_ports};
+use crate::tools;
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// What the broker says when it has started.
+const STARTED: &str = "Kafka Server started";
+/// Clusters are told apart by this; these never meet.
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+/// The user of the listener that asks for one, and the password.
+pub const USER: (&str, &str) = ("headwater", "correct-horse");
+
+/// A broker. It ends with its last handle, and with this process.
+pub struct Kafka {
+    folder: TempDir,
+    libs: PathBuf,
+    port: u16,
+    sasl_port: u16,
+    server: Mutex<Option<ServerProcess>>,
+}
+
+static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
+
+impl Kafka {
+    /// The broker that the tests of this process share; started when there is none.
+    ///
+    /// # Errors
+    /// When there is no Kafka on this machine, or it does not start.
+    pub fn shared() -> Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = shared.upgrade() {
+            return Ok(server);
+        }
+        let server = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&server);
+        Ok(server)
+    }
+
+    /// A broker of one's own, to be killed and restarted.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start() -> Result<Self> {
+        let libs = tools::kafka()?.join("libs");
+        ensure!(libs.is_dir(), "there is no Kafka at {}: `cargo xtask test` fetches it", libs.display());
+        let folder = tempfile::tempdir()?;
+        let [port, sasl_port, controller] = free_ports()?;
+        std::fs::write(folder.path().join("log4j2.properties"), LOGGING)?;
+        let settings = settings(&folder.path().join("data"), port, sasl_port, controller);
+        std::fs::write(folder.path().join("server.properties"), settings)?;
+        let server = Self { folder, libs, port, sasl_port, server: Mutex::new(None) };
+        let file = server.folder.path().join("server.properties");
+        let file = file.to_str().context("a temporary folder whose name is text")?;
+        server.tool("kafka.tools.StorageTool", &["format", "-t", CLUSTER_ID, "-c", file])?;
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// Where it listens, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens and asks for [`USER`], by SASL/PLAIN.
+    pub fn sasl_address(&self) -> String {
+        format!("127.0.0.1:{}", self.sasl_port)
+    }
+
+    /// The name of a topic that no other test has.
+    pub fn topic() -> String {
+        format!("test-{}", Uuid::new_v4().simple())
+    }
+
+    /// What one of Kafka's own programs prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
+        let mut java = Command::new("java");
+        java.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        java.arg("-cp").arg(self.libs.join("*")).arg(class).args(arguments).stdin(Stdio::null());
+        let output = java.output().context("running java")?;
+        ensure!(
+            output.status.success(),
+            "{class} {arguments:?} failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Ends it at once, by SIGKILL.
+    ///
+    /// # Errors
+    /// When it cannot be stopped.
+    pub fn kill(&self) -> Result<()> {
+        let running = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        running.map_or(Ok(()), ServerProcess::end)
+    }
+
+    /// Starts it again, over the same data.
+    ///
+    /// # Errors
+    /// When it does not start in time.
+    pub fn resume(&self) -> Result<()> {
+        let folder = self.folder.path();
+        let log = folder.join("kafka.log");
+        let file = std::fs::File::create(&log)?;
+        let mut command = dies_with_us(Path::new("java"), "KILL", &[]);
+        command
+            .args(["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"])
+            .arg(format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display()))
+            .arg("-cp")
+            .arg(self.libs.join("*"))
+            .arg("kafka.Kafka")
+            .arg(folder.join("server.properties"))
+            .current_dir(folder)
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let server = ServerProcess::start("kafka", command, Signal::KILL)?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        let began = Instant::now();
+        loop {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.contains(STARTED) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "Kafka does not start; it says:\n{said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("stopping Kafka: {error:#}");
+        }
+    }
+}
+
+fn settings(data: &Path, port: u16, sasl_port: u16, controller: u16) -> String {
+    let (user, password) = USER;
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";
+log.dirs={}
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+",
+        data.display()
+    )
+}
+
+const LOGGING: &str = "rootLogger.level=INFO
+rootLogger.appenderRef.out.ref=OUT
+appender.out.type=Console
+appender.out.name=OUT
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ABSOLUTE} %p %c{1}: %m%n
+";
