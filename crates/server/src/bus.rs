@@ -383,8 +383,8 @@ mod tests {
     #[test]
     fn the_manifest_says_what_is_carried_where() {
         let (spec, loaded) = loaded(
-            "{type: NATS, nats: {servers: ['nats://nats:4222'], replicas: 3, storage: Memory, credentialsSecretRef: {name: n, key: creds}}, retention: {maxAge: 2h, maxBytes: 10Gi}}",
-            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: n}\nstringData: {creds: secret}\n",
+            "{type: NATS, nats: {servers: ['nats://nats:4222'], replicas: 3, storage: Memory, credentialsSecretRef: {name: nats, key: creds}}, retention: {maxAge: 2h, maxBytes: 10Gi}}",
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: nats}\nstringData: {creds: secret}\n",
         );
         let options = nats(BusPlace::choose("orders", &spec, &loaded, &BusFlag::Manifest));
         assert_eq!(options.servers, ["nats://nats:4222"]);

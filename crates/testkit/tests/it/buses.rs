@@ -11,6 +11,7 @@ use headwater_testkit::counters::{self, PROJECTION};
 use headwater_testkit::event_store::QueryWorker;
 use headwater_testkit::history::History;
 use headwater_testkit::http::{Event, Http};
+use headwater_testkit::kafka::Kafka;
 use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::PATIENCE;
@@ -33,12 +34,7 @@ async fn read(server: &Nats, stream: &str, heads: &BTreeMap<u16, u64>) -> Result
     let stream = context.get_stream(stream).await?;
     let mut messages = stream.create_consumer(OrderedConfig::default()).await?.messages().await?;
     let mut bus = OnTheBus::new();
-    let reached = |bus: &OnTheBus| {
-        heads.iter().all(|(partition, head)| {
-            bus.get(partition).is_some_and(|messages| messages.iter().any(|message| message.0 == *head))
-        })
-    };
-    while !reached(&bus) {
+    while !has_reached(&bus, heads) {
         let message = tokio::time::timeout(PATIENCE, messages.next()).await;
         let message = message.with_context(|| format!("only this is on the bus: {:?}", far(&bus)))?;
         let message = message.context("the consumer ended")??;
@@ -57,6 +53,12 @@ async fn read(server: &Nats, stream: &str, heads: &BTreeMap<u16, u64>) -> Result
         bus.entry(partition).or_default().push((position, id, message.payload.to_vec()));
     }
     Ok(bus)
+}
+
+fn has_reached(bus: &OnTheBus, heads: &BTreeMap<u16, u64>) -> bool {
+    heads.iter().all(|(partition, head)| {
+        bus.get(partition).is_some_and(|messages| messages.iter().any(|message| message.0 == *head))
+    })
 }
 
 fn far(bus: &OnTheBus) -> Vec<(u16, Option<u64>)> {
@@ -88,19 +90,42 @@ fn check(bus: &OnTheBus, events: &[Event]) -> Result<usize> {
     Ok(repeats)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_nats_and_postgres_all_comes_in_order_through_kills_stops_and_outages() -> Result<()> {
-    let (database, broker) = (Postgres::start()?, Nats::start("")?);
+/// A broker that can be killed and resumed.
+trait Broker {
+    fn kill(&self) -> Result<()>;
+    fn resume(&self) -> Result<()>;
+}
+
+impl Broker for Nats {
+    fn kill(&self) -> Result<()> {
+        Self::kill(self)
+    }
+
+    fn resume(&self) -> Result<()> {
+        Self::resume(self)
+    }
+}
+
+impl Broker for Kafka {
+    fn kill(&self) -> Result<()> {
+        Self::kill(self)
+    }
+
+    fn resume(&self) -> Result<()> {
+        Self::resume(self)
+    }
+}
+
+/// Three event stores over PostgreSQL that relay to the broker at `url`, and a query worker that it feeds; all of them and both servers are killed and
+/// stopped under load. Gives the events that are in the log then.
+async fn through_kills_stops_and_outages(broker: &impl Broker, bus: &str, url: &str) -> Result<Vec<Event>> {
+    let database = Postgres::start()?;
     let directory = tempfile::tempdir()?;
-    counters::write_manifests_with_bus(
-        directory.path(),
-        "{type: NATS, nats: {servers: ['nats://nats:4222']}}",
-    )?;
-    let url = broker.url();
-    let told = ["--bus", &url, "--namespace", "shop"];
+    counters::write_manifests_with_bus(directory.path(), bus)?;
+    let told = ["--bus", url, "--namespace", "shop"];
     let mut cluster = Cluster::over(directory, &database, &told).await?;
     let mut worker =
-        QueryWorker::fed_by(cluster.directory.path(), cluster.stores[0].url(), &database.url(), &url).await?;
+        QueryWorker::fed_by(cluster.directory.path(), cluster.stores[0].url(), &database.url(), url).await?;
     worker.answers().await?;
 
     let history = Arc::new(Mutex::new(History::default()));
@@ -151,16 +176,100 @@ async fn over_nats_and_postgres_all_comes_in_order_through_kills_stops_and_outag
     }
     let (events, token) = cluster.stores[0].http().all_events().await?;
     history.lock().expect("nobody panicked").check(&events)?;
+    let rows = Http::new(cluster.stores[0].url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
+    counters::check_rows(&events, &rows, "total")?;
+    // Those who bring it to the bus are not ended before they have.
+    let began = Instant::now();
+    loop {
+        let mut lag = 0.0;
+        for store in &cluster.stores {
+            for partition in 0..PARTITIONS {
+                lag +=
+                    store.metric(&format!("headwater_relay_lag_events{{partition=\"{partition}\"}}")).await?;
+            }
+        }
+        if lag == 0.0 {
+            return Ok(events);
+        }
+        ensure!(began.elapsed() < PATIENCE, "{lag} events are not relayed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn heads(events: &[Event]) -> Result<BTreeMap<u16, u64>> {
     let mut heads = BTreeMap::new();
-    for event in &events {
+    for event in events {
         let head = heads.entry(event.partition).or_insert(0);
         *head = event.position()?.max(*head);
     }
-    assert_eq!(heads.len(), PARTITIONS);
-    let bus = read(&broker, "COUNTERS", &heads).await?;
-    let repeats = check(&bus, &events)?;
-    println!("{} events, {repeats} repeats", events.len());
+    ensure!(heads.len() == PARTITIONS, "events are in {} partitions", heads.len());
+    Ok(heads)
+}
 
-    let rows = Http::new(cluster.stores[0].url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
-    counters::check_rows(&events, &rows, "total")
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_nats_and_postgres_all_comes_in_order_through_kills_stops_and_outages() -> Result<()> {
+    let broker = Nats::start("")?;
+    let bus = "{type: NATS, nats: {servers: ['nats://nats:4222']}}";
+    let events = through_kills_stops_and_outages(&broker, bus, &broker.url()).await?;
+    let on_the_bus = read(&broker, "COUNTERS", &heads(&events)?).await?;
+    let repeats = check(&on_the_bus, &events)?;
+    println!("{} events, {repeats} repeats", events.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_kafka_and_postgres_all_comes_in_order_through_kills_stops_and_outages() -> Result<()> {
+    let broker = Kafka::start()?;
+    let bus = "{type: Kafka, kafka: {bootstrapServers: ['kafka:9092']}}";
+    let url = format!("kafka://{}", broker.address());
+    let events = through_kills_stops_and_outages(&broker, bus, &url).await?;
+    let (heads, began) = (heads(&events)?, Instant::now());
+    let mut on_the_bus = consume(&broker)?;
+    while !has_reached(&on_the_bus, &heads) {
+        ensure!(began.elapsed() < PATIENCE, "only this is on the bus: {:?}", far(&on_the_bus));
+        on_the_bus = consume(&broker)?;
+    }
+    let repeats = check(&on_the_bus, &events)?;
+    println!("{} events, {repeats} repeats", events.len());
+    Ok(())
+}
+
+/// What Kafka's own console consumer prints of the topic: until nothing has come for a while, since how many repeats there are is not known.
+fn consume(broker: &Kafka) -> Result<OnTheBus> {
+    let printed = broker.tool(
+        "org.apache.kafka.tools.consumer.ConsoleConsumer",
+        &[
+            "--bootstrap-server",
+            &broker.address(),
+            "--topic",
+            "counters",
+            "--from-beginning",
+            "--timeout-ms",
+            "10000",
+            "--property",
+            "print.partition=true",
+            "--property",
+            "print.headers=true",
+            "--property",
+            "print.key=true",
+        ],
+    )?;
+    let mut bus = OnTheBus::new();
+    for line in printed.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [partition, headers, key, value] = fields[..] else { bail!("{line}") };
+        let headers: BTreeMap<&str, &str> =
+            headers.split(',').filter_map(|header| header.split_once(':')).collect();
+        let header = |name: &str| headers.get(name).copied().with_context(|| format!("no {name}: {line}"));
+        ensure!(header("ce_specversion")? == "1.0", "{line}");
+        ensure!(header("ce_source")? == "/headwater/shop/counters", "{line}");
+        ensure!(header("ce_subject")? == key, "{line}");
+        ensure!(partition == format!("Partition:{}", header("ce_partition")?), "{line}");
+        bus.entry(header("ce_partition")?.parse()?).or_default().push((
+            header("ce_position")?.parse()?,
+            header("ce_id")?.to_owned(),
+            value.as_bytes().to_vec(),
+        ));
+    }
+    Ok(bus)
 }
