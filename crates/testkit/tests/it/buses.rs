@@ -255,7 +255,8 @@ fn consume(broker: &Kafka) -> Result<OnTheBus> {
         ],
     )?;
     let mut bus = OnTheBus::new();
-    for line in printed.lines() {
+    // When nothing has come for a while it ends with an error, on standard output too.
+    for line in printed.lines().filter(|line| line.starts_with("Partition:")) {
         let fields: Vec<&str> = line.split('\t').collect();
         let [partition, headers, key, value] = fields[..] else { bail!("{line}") };
         let headers: BTreeMap<&str, &str> =
