@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use headwater_core::{Error, Partition, Position, Result};
-use headwater_log::{Backoff, Epoch, Filter, LogReader, ReadPartition};
+use headwater_log::{Backoff, Epoch, Filter, LogReader, PartitionPage, ReadPartition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -151,28 +151,35 @@ impl Relay {
         }
         self.check_head(partition, checkpoint.position).await?;
         let relayed = &self.relayed[partition.index()];
+        relayed.send_replace(checkpoint.position);
+        let mut page = self.read(partition, checkpoint.position).await?;
         loop {
-            relayed.send_replace(checkpoint.position);
-            let page = self
-                .reader
-                .read_partition(ReadPartition {
-                    partition,
-                    after: checkpoint.position,
-                    up_to: None,
-                    filter: Filter::default(),
-                    limit: self.options.batch_events,
-                    max_bytes: self.options.batch_bytes,
-                })
-                .await?;
             let Some(last) = page.events.last() else {
                 self.reader.wait_beyond(partition, checkpoint.position).await?;
+                page = self.read(partition, checkpoint.position).await?;
                 continue;
             };
             let reference = self.bus.publish(&page.events).await?;
             self.published.fetch_add(page.events.len() as u64, Ordering::Relaxed);
             checkpoint = Checkpoint { position: last.position, reference: Some(reference) };
-            self.state.save(partition, epoch, checkpoint.clone()).await?;
+            // What comes next is not published before it is known that this relay is still the one.
+            let saving = self.state.save(partition, epoch, checkpoint.clone());
+            let ((), next) = tokio::try_join!(saving, self.read(partition, checkpoint.position))?;
+            relayed.send_replace(checkpoint.position);
+            page = next;
         }
+    }
+
+    async fn read(&self, partition: Partition, after: Position) -> Result<PartitionPage> {
+        let request = ReadPartition {
+            partition,
+            after,
+            up_to: None,
+            filter: Filter::default(),
+            limit: self.options.batch_events,
+            max_bytes: self.options.batch_bytes,
+        };
+        self.reader.read_partition(request).await
     }
 }
 
