@@ -7,3 +7,4 @@ pub mod history;
 pub mod http;
 pub mod postgres;
 pub mod process;
+pub mod redis;
