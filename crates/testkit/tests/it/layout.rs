@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("view", &["core"]),
     // Adapters.
     ("sql", &["core", "log", "view"]),
+    ("redis", &["core", "view"]),
     // Wire.
     ("api", &["core", "log"]),
     // Services.
@@ -34,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "bus",
             "view",
             "sql",
+            "redis",
             "expr",
             "resources",
             "runtime",
