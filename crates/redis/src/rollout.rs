@@ -244,16 +244,14 @@ async fn collect_rows(
 ) -> Result<bool> {
     let versions = view.keys.versions(record.revision, &table.name);
     let prefix = view.keys.rows(record.revision, &table.name).into_bytes();
+    let mut cursor = "0".to_owned();
     loop {
         let mut scan = redis::cmd("HSCAN");
-        scan.arg(&versions).arg(0).arg("COUNT").arg(STEP);
+        scan.arg(&versions).arg(&cursor).arg("COUNT").arg(STEP);
         let mut reply = view.link.ask("removing a dropped revision", &scan).await?;
-        // From the beginning each time: what was there is gone.
-        reply.text()?;
+        // A step may find nothing where others have removed what was there; only the cursor says that it was the last.
+        cursor = reply.text()?;
         let names = reply.list()?.all_bytes().step_by(2).collect::<Result<Vec<_>>>()?;
-        if names.is_empty() {
-            return Ok(true);
-        }
         let mut call = Call::default()
             .key(view.keys.state())
             .key(&versions)
@@ -268,6 +266,9 @@ async fn collect_rows(
             view.link.write("removing a dropped revision", &view.scripts.collect, &call, false).await?;
         if reply.text()? == "0" {
             return Ok(false);
+        }
+        if cursor == "0" {
+            return Ok(true);
         }
     }
 }

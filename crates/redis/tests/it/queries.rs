@@ -7,7 +7,7 @@ use headwater_redis::RedisView;
 use headwater_testkit::redis::Redis;
 use headwater_view::{
     Cell, Column, ColumnType, Index, Key, MemoryView, Order, Query, QueryError, Revision, Row, RowState,
-    RowVersion, RowWrite, TableSchema, ViewReader, ViewSink, ViewStore, Writers,
+    RowVersion, RowWrite, TableSchema, ViewReader, ViewStore, Writers,
 };
 use proptest::prelude::*;
 
