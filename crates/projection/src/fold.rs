@@ -404,4 +404,4 @@ pub(crate) fn reached(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use headwater_core::{Error, Partition, Position, Result};
+use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
 use headwater_log::PartitionPage;
 use headwater_resources::projection::ErrorPolicy;
 use headwater_view::{Advance, ApplyError, Batch, Decisions, Load, Progress, Revision, RowWrite, ViewSink};
@@ -14,7 +14,7 @@ use crate::fold::{self, Context, Failure, Rows};
 use crate::plan::Plan;
 
 /// What one page did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Applied {
     /// The rows that were written.
     pub(crate) rows: Vec<RowWrite>,
@@ -22,6 +22,15 @@ pub(crate) struct Applied {
     pub(crate) failures: Vec<Failure>,
     /// What stopped the fold within the page.
     pub(crate) halted: Option<Failure>,
+}
+
+impl Applied {
+    /// Takes in what the events after these did.
+    fn add(&mut self, later: Self) {
+        self.rows.extend(later.rows);
+        self.failures.extend(later.failures);
+        self.halted = later.halted;
+    }
 }
 
 /// Folds pages of one partition into one revision. What it knows of the sink is made sure of by every batch.
@@ -60,12 +69,22 @@ impl Folder {
         &self.progress
     }
 
+    /// Looks whether the checkpoint is where this folder left it.
+    ///
+    /// # Errors
+    /// [`ApplyError::Checkpoint`] where it is elsewhere, as for a batch.
+    pub(crate) async fn is_where_it_was(&self) -> Result<(), ApplyError> {
+        let found = self.sink.partition(self.revision, self.progress.partition).await?.progress.position;
+        if found == self.progress.position { Ok(()) } else { Err(ApplyError::Checkpoint { found }) }
+    }
+
     /// Skips these as well: what people decided where a throw-away revision does not know it.
     pub(crate) fn skip(&mut self, skips: HashSet<Uuid>) {
         self.context.skips.extend(skips);
     }
 
-    /// Folds a page that begins after the checkpoint, and moves the checkpoint behind it.
+    /// Folds a page that begins after the checkpoint, and moves the checkpoint behind it: in one batch, or in several where the sink would
+    /// have smaller ones. Each is what a shorter page would have been.
     ///
     /// After an error the folder no longer knows where the partition stands: open another.
     pub(crate) async fn fold(
@@ -75,7 +94,7 @@ impl Folder {
     ) -> Result<Applied, ApplyError> {
         let Some(first) = page.events.first() else {
             self.advance(page.reached, None, Folding::default()).await?;
-            return Ok(Applied { rows: Vec::new(), failures: Vec::new(), halted: None });
+            return Ok(Applied::default());
         };
         if first.position <= self.progress.position {
             return Err(ApplyError::Failed(Error::internal(format!(
@@ -83,10 +102,37 @@ impl Folder {
                 first.partition, first.position, self.progress.position
             ))));
         }
+        let mut applied = Applied::default();
+        let (mut from, mut count) = (0, page.events.len());
+        while from < page.events.len() && applied.halted.is_none() {
+            let to = page.events.len().min(from + count);
+            let reached = if to == page.events.len() { page.reached } else { page.events[to - 1].position };
+            match self.fold_some(&page.events[from..to], reached, policy).await? {
+                Some(some) => {
+                    applied.add(some);
+                    from = to;
+                }
+                None => count = (to - from).div_ceil(2),
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Folds the events, of which there are some, up to `reached`, as one batch. `None`: they are too many for one; nothing was changed.
+    async fn fold_some(
+        &mut self,
+        events: &[RecordedEvent],
+        reached: Position,
+        policy: ErrorPolicy,
+    ) -> Result<Option<Applied>, ApplyError> {
+        let limit = self.sink.batch_limit();
         let plan = Arc::clone(&self.plan);
-        let views = fold::views(&plan, &page.events);
+        let views = fold::views(&plan, events);
         let mut rows = Rows::new(&plan);
-        let steps = fold::prepare(&plan, &page.events, &views, &mut rows);
+        let steps = fold::prepare(&plan, events, &views, &mut rows);
+        if events.len() > 1 && rows.count() > limit.rows {
+            return Ok(None);
+        }
 
         let turn = self.turn.clone();
         let _turn = match &turn {
@@ -96,16 +142,23 @@ impl Folder {
         let load = Load { revision: self.revision, rows: rows.wanted() };
         if !load.rows.is_empty() {
             let loaded = self.sink.load(&load).await?;
+            // What rules make of rows is about as large as the rows and what comes in.
+            let comes: usize = events.iter().map(|event| event.data.len()).sum();
+            let is_there: usize = loaded.iter().flatten().flatten().map(|(state, _)| state.size()).sum();
+            if events.len() > 1 && comes.saturating_add(is_there) > limit.bytes {
+                return Ok(None);
+            }
             rows.fill(&load.rows, loaded);
         }
         self.context.policy = policy;
         let folded = fold::fold(&plan, &steps, &mut rows, &mut self.context);
         let halted_at = folded.halted.as_ref().map(|(index, _)| *index);
-        let reached = fold::reached(&page.events, halted_at, page.reached);
-        let last = page.events[..halted_at.unwrap_or(page.events.len())].last();
+        let reached = fold::reached(events, halted_at, reached);
+        let last = events[..halted_at.unwrap_or(events.len())].last();
         let work = Folding { rows: rows.into_writes(), parks: folded.parks, skipped: folded.skipped };
         let rows = self.advance(reached, last.map(|event| event.recorded_at), work).await?;
-        Ok(Applied { rows, failures: folded.failures, halted: folded.halted.map(|(_, failure)| failure) })
+        let halted = folded.halted.map(|(_, failure)| failure);
+        Ok(Some(Applied { rows, failures: folded.failures, halted }))
     }
 
     /// Writes what was folded with the checkpoint's move.
@@ -152,3 +205,6 @@ struct Folding {
     parks: Vec<headwater_view::Park>,
     skipped: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,7 +222,7 @@ fn schema(
                 (None, true) => parse_text("0", column_type).unwrap_or(Cell::Null),
                 (None, false) => Cell::Null,
             };
-            Column { name: column.name.clone(), column_type, default }
+            Column { name: column.name.clone(), column_type, default, field: column.field.clone() }
         })
         .collect();
     let mut number = |name: &String, path: String| {

@@ -39,6 +39,10 @@ const RETRY: RetryPolicy = RetryPolicy {
 /// How often the log's head is looked at where nothing is folded.
 const HEAD_EVERY: Duration = Duration::from_millis(200);
 
+/// How often a worker for which no event comes looks whether the checkpoint is still its own: a sink that was set back to an older state is folded
+/// into again from there, and nobody else would notice.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// Conflicts in a row after which a worker waits a little: others are writing the same rows.
 const PATIENCE: u32 = 3;
 
@@ -271,6 +275,10 @@ impl Worker {
                 () = self.stop.cancelled() => return End::Stopped,
                 () = decided.as_mut() => return End::Decided,
                 page = pages.next() => page,
+                () = tokio::time::sleep(LOOK_EVERY) => match folder.is_where_it_was().await {
+                    Ok(()) => continue,
+                    Err(error) => return self.end_of(error),
+                },
             };
             let page = match page {
                 Some(Ok(page)) => page,

@@ -98,7 +98,7 @@ impl QueryWorker {
     /// # Errors
     /// When it does not start, with all that it printed.
     pub async fn start(directory: &Path, event_store: &str, data_dir: &Path) -> Result<Self> {
-        Self::with(directory, event_store, ["--data-dir".as_ref(), data_dir.as_os_str()]).await
+        Self::with(directory, event_store, &["--data-dir".as_ref(), data_dir.as_os_str()]).await
     }
 
     /// The same with its read model in the database of this URL, which others may share.
@@ -106,7 +106,7 @@ impl QueryWorker {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn over(directory: &Path, event_store: &str, database: &str) -> Result<Self> {
-        Self::with(directory, event_store, ["--database".as_ref(), database.as_ref()]).await
+        Self::with(directory, event_store, &["--database".as_ref(), database.as_ref()]).await
     }
 
     /// The same, brought what comes by the bus at this address.
@@ -115,18 +115,22 @@ impl QueryWorker {
     /// As [`start`](Self::start).
     pub async fn fed_by(directory: &Path, event_store: &str, database: &str, bus: &str) -> Result<Self> {
         let words = ["--database".as_ref(), database.as_ref(), "--bus".as_ref(), bus.as_ref()];
-        Self::with(directory, event_store, words).await
+        Self::with(directory, event_store, &words).await
     }
 
-    async fn with<const N: usize>(directory: &Path, event_store: &str, more: [&OsStr; N]) -> Result<Self> {
-        let words = [
-            directory.as_os_str(),
-            "--event-store".as_ref(),
-            event_store.as_ref(),
-            "--listen".as_ref(),
-            "127.0.0.1:0".as_ref(),
-        ];
-        let mut process = Process::spawn(program("headwater-query-worker")?, words.into_iter().chain(more))?;
+    /// The same with its read model where the manifests say.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn as_declared(directory: &Path, event_store: &str) -> Result<Self> {
+        Self::with(directory, event_store, &[]).await
+    }
+
+    async fn with(directory: &Path, event_store: &str, keep: &[&OsStr]) -> Result<Self> {
+        let mut arguments = vec![directory.as_os_str(), "--event-store".as_ref(), event_store.as_ref()];
+        arguments.extend(keep);
+        arguments.extend(["--listen", "127.0.0.1:0"].map(OsStr::new));
+        let mut process = Process::spawn(program("headwater-query-worker")?, arguments)?;
         let url = process.line("where it listens", listening).await?;
         Ok(Self { process, url })
     }

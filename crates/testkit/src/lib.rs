@@ -9,5 +9,6 @@ pub mod kafka;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 mod server_process;
 pub mod tools;

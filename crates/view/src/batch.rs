@@ -41,6 +41,16 @@ pub enum RowState {
     },
 }
 
+impl RowState {
+    /// Rough size in memory and on disk, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Live(row) => row.cells.iter().map(Cell::size).sum(),
+            Self::Deleted { writer } => writer.as_str().len(),
+        }
+    }
+}
+
 /// Which write of a key this is, so that a change computed from an older one is refused. Given by the store, never twice for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowVersion(pub u64);
@@ -238,6 +248,21 @@ impl Batch {
             durability: Durability::Repeatable,
         }
     }
+}
+
+/// How much a batch should hold, for a store in which a larger one holds up everybody. What cannot be taken apart may be larger: a single event's
+/// effect is never split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes, roughly.
+    pub bytes: usize,
+}
+
+impl BatchLimit {
+    /// As much as there is.
+    pub const NONE: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
 /// What a batch's transaction did.

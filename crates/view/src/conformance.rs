@@ -75,7 +75,7 @@ const P1: Partition = Partition::new(1);
 
 /// Table 0: rows of one stream id each, with a column of every type. Table 1: many streams. Table 2: a key of two columns.
 fn tables() -> Vec<TableSchema> {
-    let column = |name: &str, column_type, default| Column { name: name.into(), column_type, default };
+    let column = |name: &str, column_type, default| Column::new(name, column_type, default);
     vec![
         TableSchema {
             name: "orders".into(),

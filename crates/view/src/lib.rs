@@ -4,7 +4,7 @@
 //! ```text
 //! worker ──load, apply──▶ ViewSink ┐
 //! query API ───query────▶ ViewReader ├─ ViewStore: one projection's tables, checkpoints, parked events, revisions
-//! service ──change, …───▶ ViewAdmin ┘             ◀── memory · sql
+//! service ──change, …───▶ ViewAdmin ┘             ◀── memory · sql · redis
 //! ```
 //!
 //! One store holds one projection. Each of its revisions has tables and checkpoints of its own; the [`Rollout`] says which of them
@@ -24,9 +24,9 @@ mod schema;
 mod store;
 
 pub use batch::{
-    Advance, ApplyError, Batch, Decisions, Durability, Load, LoadedRow, Park, ParkChange, ParkVersion,
-    ParkedEvent, ParkedStream, PartitionState, Progress, Row, RowState, RowVersion, RowWrite, Skip, Stamp,
-    Written,
+    Advance, ApplyError, Batch, BatchLimit, Decisions, Durability, Load, LoadedRow, Park, ParkChange,
+    ParkVersion, ParkedEvent, ParkedStream, PartitionState, Progress, Row, RowState, RowVersion, RowWrite,
+    Skip, Stamp, Written,
 };
 pub use cell::{Cell, Key};
 pub use memory::MemoryView;

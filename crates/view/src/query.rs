@@ -103,7 +103,7 @@ impl Query {
     }
 
     /// How `row` stands to the cells `cursor` in this query's order.
-    pub(crate) fn compare(&self, row: &[Cell], cursor: &[Cell]) -> Ordering {
+    pub fn compare(&self, row: &[Cell], cursor: &[Cell]) -> Ordering {
         self.order
             .iter()
             .zip(cursor)

@@ -44,6 +44,21 @@ pub struct Column {
     pub column_type: ColumnType,
     /// What a new row has in it, where the rule that makes the row does not say.
     pub default: Cell,
+    /// What it is called in a sink whose rows have fields of any name; `None`: as the column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Column {
+    /// A column whose field has its name.
+    pub fn new(name: impl Into<String>, column_type: ColumnType, default: Cell) -> Self {
+        Self { name: name.into(), column_type, default, field: None }
+    }
+
+    /// The field's name in a sink whose rows have fields of any name.
+    pub fn field(&self) -> &str {
+        self.field.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Columns that are searched together.
@@ -142,6 +157,12 @@ impl TableSchema {
                     format!("not a {}", column.column_type.name()),
                 ));
             }
+            if self.columns[..index].iter().any(|other| other.field() == column.field()) {
+                return Err(Error::invalid(
+                    format!("{at}.field"),
+                    format!("\"{}\" is there twice; give each column a field of its own", column.field()),
+                ));
+            }
         }
         if self.key.is_empty() {
             return Err(Error::invalid("key", "there is none; name the columns that identify a row"));
@@ -219,7 +240,7 @@ mod tests {
     use super::*;
 
     fn table() -> TableSchema {
-        let column = |name: &str, column_type, default| Column { name: name.into(), column_type, default };
+        let column = |name: &str, column_type, default| Column::new(name, column_type, default);
         TableSchema {
             name: "orders".into(),
             columns: vec![
@@ -249,12 +270,24 @@ mod tests {
         check(|table| table.columns[1].name = "ID".into(), "columns[1].name: \"ID\" is there twice");
         check(|table| table.columns[1].name = "a\"b".into(), "columns[1].name: ");
         check(|table| table.columns[1].default = Cell::Boolean(true), "columns[1].default: not a Decimal");
+        check(|table| table.columns[1].field = Some("id".into()), "columns[1].field: \"id\" is there twice");
         check(|table| table.key = vec![], "key: there is none");
         check(|table| table.key = vec![2], "key[0]: \"extra\" is of type Json");
         check(|table| table.key = vec![0, 0], "key[1]: \"id\" is there twice");
         check(|table| table.key = vec![9], "key[0]: there is no such column");
         check(|table| table.indexes[0].columns = vec![7], "indexes[0]: ");
         check(|table| table.columns.clear(), "columns: there are none");
+    }
+
+    #[test]
+    fn a_stored_schema_says_nothing_of_a_field_that_is_called_as_its_column() {
+        let stored = serde_json::to_string(&table().columns[0]).unwrap();
+        assert_eq!(stored, r#"{"name":"id","type":"Text","default":"Null"}"#);
+        assert_eq!(serde_json::from_str::<Column>(&stored).unwrap(), table().columns[0]);
+        let named = Column { field: Some("Id".into()), ..table().columns[0].clone() };
+        assert_eq!((named.field(), table().columns[0].field()), ("Id", "id"));
+        let stored = serde_json::to_string(&named).unwrap();
+        assert_eq!(serde_json::from_str::<Column>(&stored).unwrap(), named);
     }
 
     #[test]

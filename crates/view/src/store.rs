@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use headwater_core::{Partition, Result, StreamId};
 
 use crate::{
-    Answer, ApplyError, Batch, Change, ChangeError, Load, LoadedRow, ParkedStream, PartitionState, Progress,
-    Query, QueryError, Revision, Rollout, RolloutVersion, Written,
+    Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Load, LoadedRow, ParkedStream,
+    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, Written,
 };
 
 /// Takes what a worker folded.
@@ -44,6 +44,11 @@ pub trait ViewSink: Send + Sync + 'static {
     /// # Errors
     /// Any [`ApplyError`].
     async fn apply(&self, batch: Arc<Batch>) -> Result<Written, ApplyError>;
+
+    /// How much a batch should hold at most. It takes larger ones too.
+    fn batch_limit(&self) -> BatchLimit {
+        BatchLimit::NONE
+    }
 }
 
 /// Answers queries.

@@ -38,6 +38,11 @@ impl Rows {
         slot
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The keys that have to be loaded before the fold, by table.
     pub(crate) fn wanted(&self) -> Vec<(usize, Vec<Key>)> {
         let mut wanted: Vec<(usize, Vec<Key>)> =

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::definition::Definition;
 
-fn plan(partitions: u32, writers: &str, rules: &str) -> Plan {
+pub(crate) fn plan(partitions: u32, writers: &str, rules: &str) -> Plan {
     let yaml = format!(
         "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {{name: s}}\nspec: {{partitions: {partitions}}}\n---\n\
          apiVersion: headwater.dev/v1alpha1\nkind: Projection\nmetadata: {{name: p}}\nspec:\n  streamRef: {{name: s}}\n  tables:\n  \
@@ -23,7 +23,7 @@ fn plan(partitions: u32, writers: &str, rules: &str) -> Plan {
     Plan::compile(&definition, PartitionCount::new(partitions).unwrap()).unwrap()
 }
 
-fn event(partition: u16, position: u64, second: i64, stream: &str, data: &str) -> RecordedEvent {
+pub(crate) fn event(partition: u16, position: u64, second: i64, stream: &str, data: &str) -> RecordedEvent {
     RecordedEvent {
         id: Uuid::from_u128(u128::from(position) * 1000 + u128::from(partition)),
         stream_id: StreamId::new(stream).unwrap(),
@@ -56,7 +56,7 @@ fn run(plan: &Plan, context: &mut Context, events: &[RecordedEvent]) -> (Folded,
     (folded, rows)
 }
 
-const SET: &str =
+pub(crate) const SET: &str =
     "  - {events: [E], type: Upsert, table: t, key: {id: event.data.id}, set: {v: event.data.v}}\n";
 const ADD: &str =
     "  - {events: [E], type: Increment, table: t, key: {id: event.data.id}, by: {sum: event.data.n}}\n";

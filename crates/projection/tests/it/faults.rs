@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use headwater_core::{Error, Partition, Result, StreamId};
 use headwater_view::{
-    Answer, ApplyError, Batch, Change, ChangeError, Load, LoadedRow, ParkedStream, PartitionState, Progress,
-    Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader, ViewSink, ViewStore,
-    Written,
+    Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Load, LoadedRow, ParkedStream,
+    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader,
+    ViewSink, ViewStore, Written,
 };
 
 /// Fails about every `one_in`th call that writes: half of the time before the work is done, half of the time after.
@@ -69,6 +69,10 @@ impl ViewSink for Flaky {
                 Err(lost().into())
             }
         }
+    }
+
+    fn batch_limit(&self) -> BatchLimit {
+        self.inner.batch_limit()
     }
 }
 

@@ -6,6 +6,7 @@ mod http;
 mod oracle;
 mod orders;
 mod parking;
+mod redis;
 mod rollout;
 mod support;
 mod travel;

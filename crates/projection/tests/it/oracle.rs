@@ -305,6 +305,16 @@ proptest! {
     fn live_is_rebuilt_is_folded_by_hand_on_postgres(steps in steps(), partitions in 1..4_u32) {
         run(async { history(steps, partitions, Policy::Park, Sink::postgres().await, None).await });
     }
+
+    #[test]
+    fn live_is_rebuilt_is_folded_by_hand_on_redis(steps in steps(), partitions in 1..4_u32) {
+        run(async { history(steps, partitions, Policy::Park, Sink::redis().await, None).await });
+    }
+
+    #[test]
+    fn a_redis_that_loses_answers_doubles_nothing(steps in steps(), partitions in 1..4_u32, seed in any::<u64>()) {
+        run(async { history(steps, partitions, Policy::Park, Sink::redis().await, Some(seed)).await });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,6 +325,11 @@ async fn two_processes_on_one_sink_double_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_database_double_nothing() {
     two_processes(Sink::postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_on_one_redis_double_nothing() {
+    two_processes(Sink::redis().await).await;
 }
 
 async fn two_processes(sink: Sink) {

@@ -7,10 +7,12 @@ use std::time::Duration;
 use headwater_core::{Append, EventType, Expected, NewEvent, PartitionCount, StreamId, Token};
 use headwater_log::{LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions};
 use headwater_projection::{Desired, ProjectionService, ProjectionStatus};
+use headwater_redis::RedisView;
 use headwater_resources::manifest::read_texts;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
 use headwater_sql::{Database, PostgresView, SqliteView};
 use headwater_testkit::postgres::Postgres;
+use headwater_testkit::redis::Redis;
 use headwater_view::{MemoryView, Query, ViewStore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -71,6 +73,11 @@ pub(crate) enum Sink {
         view: PostgresView,
         _server: Arc<Postgres>,
     },
+    /// As above.
+    Redis {
+        view: RedisView,
+        _server: Arc<Redis>,
+    },
 }
 
 impl Sink {
@@ -89,8 +96,16 @@ impl Sink {
         Self::Postgres { view: PostgresView::open(&database, "test").await.unwrap(), _server: server }
     }
 
+    /// A prefix of its own.
+    pub(crate) async fn redis() -> Self {
+        let server = Redis::shared().unwrap();
+        let view = RedisView::open(&server.url(), &Redis::prefix(), "test").await.unwrap();
+        Self::Redis { view, _server: server }
+    }
+
     pub(crate) fn open(&self) -> Arc<dyn ViewStore> {
         match self {
+            Self::Redis { view, .. } => Arc::new(view.clone()),
             Self::Postgres { view, .. } => Arc::new(view.clone()),
             Self::Memory(store) => store.clone(),
             Self::Sqlite(directory) => {

@@ -163,7 +163,7 @@ mod tests {
     /// Statements for people to read: what is in a file that others wrote must stay readable.
     #[test]
     fn tables_and_names_have_a_golden_form() {
-        let column = |name: &str, column_type| Column { name: name.into(), column_type, default: Cell::Null };
+        let column = |name: &str, column_type| Column::new(name, column_type, Cell::Null);
         let schema = TableSchema {
             name: "order".into(),
             columns: vec![

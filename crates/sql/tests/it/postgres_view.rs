@@ -68,7 +68,7 @@ async fn a_schema_keeps_what_it_was_made_for() {
 async fn people_read_the_active_revision_with_the_types_that_they_expect() {
     let place = Schema::new("");
     let store = place.open().await;
-    let column = |name: &str, column_type| Column { name: name.into(), column_type, default: Cell::Null };
+    let column = |name: &str, column_type| Column::new(name, column_type, Cell::Null);
     let new = NewRevision {
         digest: "a".into(),
         definition: "{}".into(),

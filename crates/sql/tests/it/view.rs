@@ -38,10 +38,9 @@ mod files {
     use super::*;
 
     fn revision(digest: &str, columns: &[&str]) -> NewRevision {
-        let column = |name: &&str| Column {
-            name: (*name).to_owned(),
-            column_type: if *name == "balance" { ColumnType::Decimal } else { ColumnType::Text },
-            default: Cell::Null,
+        let column = |name: &&str| {
+            let column_type = if *name == "balance" { ColumnType::Decimal } else { ColumnType::Text };
+            Column::new(*name, column_type, Cell::Null)
         };
         NewRevision {
             digest: digest.to_owned(),

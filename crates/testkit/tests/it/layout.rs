@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sql", &["core", "log", "bus", "view"]),
     ("nats", &["core", "bus"]),
     ("kafka", &["core", "bus"]),
+    ("redis", &["core", "view"]),
     // Wire.
     ("api", &["core", "log"]),
     // Services.
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sql",
             "nats",
             "kafka",
+            "redis",
             "expr",
             "resources",
             "runtime",
