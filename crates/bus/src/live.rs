@@ -144,17 +144,13 @@ impl Edge {
         partition: Partition,
         options: &FeedOptions,
     ) -> Result<()> {
-        let feed = match feed {
-            Some(feed) => feed,
-            None => {
-                let heads = log.heads().await?;
-                let end = heads.get(partition.index()).map(|head| head.position).unwrap_or_default();
-                let (log, bus) = (Arc::clone(log), Arc::clone(bus));
-                self.state.send_modify(|state| {
-                    *state = State { reached: Some(end), head: end, fault: None };
-                });
-                feed.insert(Feed::new(log, bus, partition, end, options.clone()))
-            }
+        let feed = if let Some(feed) = feed {
+            feed
+        } else {
+            let heads = log.heads().await?;
+            let end = heads.get(partition.index()).map(|head| head.position).unwrap_or_default();
+            self.state.send_modify(|state| *state = State { reached: Some(end), head: end, fault: None });
+            feed.insert(Feed::new(Arc::clone(log), Arc::clone(bus), partition, end, options.clone()))
         };
         let (events, bytes) = BATCH;
         let FeedBatch { events, .. } = feed.next_batch(events, bytes).await?;

@@ -37,7 +37,7 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
         })?;
     }
     if let Some(tls) = &options.tls {
-        connecting = connecting.tls_client_config(tls.clone()).require_tls(true);
+        connecting = connecting.tls_client_config(rustls::ClientConfig::clone(tls)).require_tls(true);
     }
     connecting.connect(servers).await.map_err(|error| {
         let remedy = match error.kind() {

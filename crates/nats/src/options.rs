@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::shown;
@@ -21,7 +22,7 @@ pub struct NatsOptions {
     /// Who we are, if not by the servers' addresses.
     pub credentials: Option<Credentials>,
     /// TLS, if not by the servers' addresses.
-    pub tls: Option<rustls::ClientConfig>,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl fmt::Debug for NatsOptions {

@@ -225,7 +225,7 @@ fn nats_options(
                 // The one server of a laptop keeps one copy.
                 replicas: if is_moved { 1 } else { nats.replicas },
                 in_memory: nats.storage == NatsStorage::Memory,
-                max_age: retention.max_age.map(|age| age.get()),
+                max_age: retention.max_age.map(headwater_resources::shared::Duration::get),
                 max_bytes: retention.max_bytes.as_ref().map(bytes).transpose()?,
             }),
         },
@@ -271,7 +271,7 @@ fn kafka_options(
                 },
                 config: kafka.config.iter().map(|it| (it.name.clone(), it.value.clone())).collect(),
                 retention: headwater_kafka::Retention {
-                    max_age: retention.max_age.map(|age| age.get()),
+                    max_age: retention.max_age.map(headwater_resources::shared::Duration::get),
                     max_bytes: retention.max_bytes.as_ref().map(bytes).transpose()?,
                 },
             },
@@ -395,7 +395,7 @@ mod tests {
         let made = Made {
             replicas: 3,
             in_memory: true,
-            max_age: Some(std::time::Duration::from_secs(7_200)),
+            max_age: Some(std::time::Duration::from_hours(2)),
             max_bytes: Some(10 << 30),
         };
         assert_eq!(options.provision, Provision::Create(made.clone()));

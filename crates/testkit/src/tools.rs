@@ -35,8 +35,7 @@ pub fn folder() -> Result<PathBuf> {
 pub fn nats_server() -> Result<PathBuf> {
     let version = NATS_MODULE
         .lines()
-        .filter_map(|line| line.trim().strip_prefix(NATS_PACKAGE)?.split_whitespace().next())
-        .next()
+        .find_map(|line| line.trim().strip_prefix(NATS_PACKAGE)?.split_whitespace().next())
         .context("tools/nats/go.mod names no version of the NATS server")?;
     Ok(folder()?.join(format!("nats-server-{version}")).join("nats-server"))
 }

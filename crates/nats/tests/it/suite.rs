@@ -128,7 +128,7 @@ async fn nats_streams_of_others_that_do_not_fit_are_refused_with_the_remedy() {
     let error =
         bus(made(true, None), log.descriptor()).reached(ZERO, &Checkpoint::default()).await.unwrap_err();
     assert!(error.to_string().contains("kept in files"), "{error}");
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     bus(made(false, Some(day)), log.descriptor()).reached(ZERO, &Checkpoint::default()).await.unwrap();
     let stream = context.get_stream(&declared.stream_name).await.unwrap();
     assert_eq!((stream.cached_info().config.max_age, stream.cached_info().config.max_bytes), (day, 1 << 30));
