@@ -7,7 +7,9 @@
 //! ```
 
 mod bench;
+mod debian;
 mod postgres;
+mod redis;
 mod steps;
 mod test;
 

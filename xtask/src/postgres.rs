@@ -1,44 +1,26 @@
 //! PostgreSQL's programs, which the tests start servers of.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::steps::program;
+use crate::debian::{self, on_path};
 
-/// Debian's package installs a server that runs by itself, unless this says not to.
+/// Debian's package makes a server's data, unless this says not to.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/headwater.conf";
 
 /// Sees to it that they are there; says why not, where they are not and cannot be installed.
 pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
-    if is_there() {
-        return Ok(Ok(()));
-    }
-    if !rustix::process::geteuid().is_root() || !on_path("apt-get") {
-        return Ok(Err(
-            "PostgreSQL is not installed: install it (Debian: `sudo apt-get install postgresql`)".to_owned(),
-        ));
-    }
-    println!("installing Debian's package postgresql");
-    let file = Path::new(NO_CLUSTER);
-    let folder = file.parent().context("a file in a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    std::fs::write(file, "create_main_cluster = false\n").with_context(|| NO_CLUSTER.to_owned())?;
-    program("apt-get", &["update", "--quiet"]).run()?;
-    program("apt-get", &["install", "--quiet", "--yes", "--no-install-recommends", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .run()?;
-    anyhow::ensure!(is_there(), "the package postgresql was installed, but there is no initdb");
-    Ok(Ok(()))
+    debian::provide("PostgreSQL", "postgresql", is_there, || {
+        let file = Path::new(NO_CLUSTER);
+        let folder = file.parent().context("a file in a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        std::fs::write(file, "create_main_cluster = false\n").with_context(|| NO_CLUSTER.to_owned())
+    })
 }
 
 fn is_there() -> bool {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions.map(|version| version.path().join("bin")).any(|folder| folder.join("initdb").is_file())
         || on_path("initdb")
-}
-
-fn on_path(program: &str) -> bool {
-    let folders: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    folders.iter().any(|folder| folder.join(program).is_file())
 }

@@ -4,11 +4,25 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::postgres;
 use crate::steps::{Clock, cargo};
+use crate::{postgres, redis};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
 const TIME_LIMIT: Duration = Duration::from_mins(80);
+
+/// Something that tests start servers of.
+struct Part {
+    name: &'static str,
+    /// The word in the names of the tests that need it.
+    word: &'static str,
+    /// Sees to it that it is there; says why not, where it is not and cannot be installed.
+    provide: fn() -> anyhow::Result<Result<(), String>>,
+}
+
+const PARTS: &[Part] = &[
+    Part { name: "PostgreSQL", word: "postgres", provide: postgres::provide },
+    Part { name: "Redis", word: "redis", provide: redis::provide },
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -21,12 +35,16 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut clock = Clock::default();
-    let postgres = if arguments.quick {
-        Err("--quick leaves out what needs PostgreSQL".to_owned())
-    } else {
-        clock.lap("PostgreSQL", postgres::provide)?
-    };
-    if let (Err(why), Some(_)) = (&postgres, std::env::var_os("CI")) {
+    let mut missing: Vec<(&Part, String)> = Vec::new();
+    for part in PARTS {
+        let there = if arguments.quick {
+            Err(format!("--quick leaves out what needs {}", part.name))
+        } else {
+            clock.lap(part.name, part.provide)?
+        };
+        missing.extend(there.err().map(|why| (part, why)));
+    }
+    if let (Some((_, why)), Some(_)) = (missing.first(), std::env::var_os("CI")) {
         bail!("{why}; in continuous integration nothing is left out");
     }
     if !arguments.quick {
@@ -44,15 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
         words.push("--");
         words.extend(arguments.filter.as_deref());
-        if postgres.is_err() {
-            words.extend(["--skip", "postgres"]);
-        }
+        words.extend(missing.iter().flat_map(|(part, _)| ["--skip", part.word]));
         cargo(&words).watch(|line| counts.add(line))
     })?;
     clock.report();
 
-    if let Err(why) = &postgres {
-        println!("\nskipped: tests whose names have \"postgres\" in them. {why}");
+    for (part, why) in &missing {
+        println!("\nskipped: tests whose names have \"{}\" in them. {why}", part.word);
     }
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
     if !green || counts.failed > 0 {
