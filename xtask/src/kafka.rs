@@ -5,32 +5,21 @@ use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::debian::{can_install, install, on_path};
+use crate::debian::{self, on_path};
 use crate::steps::{program, root};
 use crate::tools;
 
 /// Sees to it that they are there; says why not, where they are not and cannot be fetched.
 pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
-    let needed: Vec<&str> = [("java", "default-jre-headless"), ("mvn", "maven")]
-        .into_iter()
-        .filter_map(|(program, package)| (!on_path(program)).then_some(package))
-        .collect();
+    if let Err(why) = debian::provide("Java", "default-jre-headless", || on_path("java"), || Ok(()))? {
+        return Ok(Err(why));
+    }
     let folder = tools::kafka()?;
-    let there = folder.join("libs").is_dir();
-    if there && !needed.contains(&"default-jre-headless") {
+    if folder.join("libs").is_dir() {
         return Ok(Ok(()));
     }
-    if !needed.is_empty() {
-        if !can_install() {
-            let packages = needed.join(" ");
-            return Ok(Err(format!(
-                "Java or Maven is not installed: install them (Debian: `sudo apt-get install {packages}`)"
-            )));
-        }
-        install(&needed)?;
-    }
-    if there {
-        return Ok(Ok(()));
+    if let Err(why) = debian::provide("Maven", "maven", || on_path("mvn"), || Ok(()))? {
+        return Ok(Err(why));
     }
     // Half of them are never taken for all.
     let partly = folder.with_extension("partly");

@@ -11,6 +11,7 @@ mod debian;
 mod kafka;
 mod nats;
 mod postgres;
+mod redis;
 mod steps;
 mod test;
 /// Where the tests look for what is provided here.

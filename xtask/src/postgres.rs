@@ -4,28 +4,19 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::debian::{can_install, install, on_path};
+use crate::debian::{self, on_path};
 
-/// Debian's package installs a server that runs by itself, unless this says not to.
+/// Debian's package makes a server's data, unless this says not to.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/headwater.conf";
 
 /// Sees to it that they are there; says why not, where they are not and cannot be installed.
 pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
-    if is_there() {
-        return Ok(Ok(()));
-    }
-    if !can_install() {
-        return Ok(Err(
-            "PostgreSQL is not installed: install it (Debian: `sudo apt-get install postgresql`)".to_owned(),
-        ));
-    }
-    let file = Path::new(NO_CLUSTER);
-    let folder = file.parent().context("a file in a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    std::fs::write(file, "create_main_cluster = false\n").with_context(|| NO_CLUSTER.to_owned())?;
-    install(&["postgresql"])?;
-    anyhow::ensure!(is_there(), "the package postgresql was installed, but there is no initdb");
-    Ok(Ok(()))
+    debian::provide("PostgreSQL", "postgresql", is_there, || {
+        let file = Path::new(NO_CLUSTER);
+        let folder = file.parent().context("a file in a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        std::fs::write(file, "create_main_cluster = false\n").with_context(|| NO_CLUSTER.to_owned())
+    })
 }
 
 fn is_there() -> bool {

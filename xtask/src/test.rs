@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::steps::{Clock, cargo};
-use crate::{kafka, nats, postgres};
+use crate::{kafka, nats, postgres, redis};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
 const TIME_LIMIT: Duration = Duration::from_mins(80);
@@ -19,10 +19,11 @@ struct Part {
     provide: fn() -> anyhow::Result<Result<(), String>>,
 }
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     // Go builds while nothing else compiles.
     Part { name: "NATS", word: "nats", provide: nats::provide },
     Part { name: "PostgreSQL", word: "postgres", provide: postgres::provide },
+    Part { name: "Redis", word: "redis", provide: redis::provide },
     Part { name: "Kafka", word: "kafka", provide: kafka::provide },
 ];
 

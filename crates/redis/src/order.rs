@@ -108,7 +108,9 @@ mod tests {
 
     fn bytes(cells: &[Cell]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        cells.iter().for_each(|cell| push_cell(&mut bytes, cell));
+        for cell in cells {
+            push_cell(&mut bytes, cell);
+        }
         bytes
     }
 

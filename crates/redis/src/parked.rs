@@ -50,7 +50,9 @@ pub(crate) fn push(park: &Park, args: &mut Texts) {
             args.push(Timestamp::now().as_microsecond().to_string());
             args.push(reason);
             args.push_number(events.len() as u64);
-            events.iter().for_each(|event| args.push(place(&beginning, event)));
+            for event in events {
+                args.push(place(&beginning, event));
+            }
         }
         ParkChange::Release { through, skipped, reason } => {
             let beyond = through.get().saturating_add(1).to_be_bytes();

@@ -106,9 +106,10 @@ fn ways(table: &Table, query: &Query) -> Vec<Way> {
                 // It is decided before the order's own columns come.
                 cursor.clone_from(&beginning);
             }
-            match descending {
-                false => low = bound(b'[', &cursor, !including),
-                true => high = bound(b'(', &cursor, including),
+            if descending {
+                high = bound(b'(', &cursor, including);
+            } else {
+                low = bound(b'[', &cursor, !including);
             }
         }
         Way::Through { order: number, descending, low, high, sort }

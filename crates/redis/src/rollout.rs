@@ -185,7 +185,9 @@ pub(crate) async fn change(
             call.args.push_number(after.start.get(Partition::new(number as u16)).get());
         }
     }
-    gone.iter().for_each(|record| call.args.push(record.revision.to_string()));
+    for record in &gone {
+        call.args.push(record.revision.to_string());
+    }
     let mut reply = view.link.write("changing the rollout", &view.scripts.change, &call, true).await?;
     match reply.text()?.as_str() {
         "ok" => {}

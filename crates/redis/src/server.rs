@@ -43,10 +43,10 @@ impl Server {
             )));
         }
         let keeps = says("aof_enabled") == Some("1");
-        let durable = match keeps {
-            false => Durable::Snapshots,
-            true if number >= (7, 2) => Durable::Asked,
-            true => Durable::Configured,
+        let durable = match (keeps, number >= (7, 2)) {
+            (false, _) => Durable::Snapshots,
+            (true, false) => Durable::Configured,
+            (true, true) => Durable::Asked,
         };
         Ok(Self { durable })
     }

@@ -164,8 +164,7 @@ async fn what_would_hold_redis_up_is_refused_and_says_which_index_to_declare() {
     let store: Arc<dyn ViewStore> =
         Arc::new(RedisView::open(&server.url(), &Redis::prefix(), "accounts").await.unwrap());
     let revision = create(&*store, "a", vec![accounts()]).await;
-    let mut position = 0;
-    for chunk in 0..11 {
+    for chunk in 0..11_u32 {
         let row = |number: u32| {
             let number = chunk * 1000 + number;
             let cells = vec![
@@ -178,8 +177,8 @@ async fn what_would_hold_redis_up_is_refused_and_says_which_index_to_declare() {
             ];
             write(cells, None)
         };
+        let position = u64::from(chunk);
         store.apply(batch(revision, position, position + 1, (0..1000).map(row).collect())).await.unwrap();
-        position += 1;
     }
     let schema = accounts();
     let by = |column: &str, descending| Order { column: schema.column(column).unwrap(), descending };
