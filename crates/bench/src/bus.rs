@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::Load;
 use crate::figures::{Figure, Latencies, Target as Goal};
 use crate::projection::{MANIFEST, answer};
-use crate::target::{OverPostgres, request};
+use crate::target::{ByItself, request};
 use crate::usage::resident_megabytes;
 
 /// Events that are there before the relay starts.
@@ -44,9 +44,9 @@ async fn relay(load: Load, database: &Postgres, broker: &Nats) -> Result<Vec<Fig
     let (mut rates, mut sizes) = (Vec::new(), Vec::new());
     for _ in 0..load.runs {
         let name = Postgres::schema();
-        let target = OverPostgres::with_bus(database, &bus(&name)).await?;
+        let target = ByItself::with_bus(database, &bus(&name)).await?;
         target.fill(EVENTS, 100).await?;
-        let OverPostgres { store, folder, .. } = target;
+        let ByItself { store, folder, .. } = target;
         ensure!(store.into_process().terminate().await?.success(), "the event store does not end well");
         let told = ["--bus".to_owned(), broker.url()];
         let start = Instant::now();
@@ -105,7 +105,7 @@ async fn seen(load: Load, database: &Postgres, broker: &Nats) -> Result<Figure> 
     for _ in 0..load.runs {
         let name = Postgres::schema();
         let told = ["--bus".to_owned(), broker.url()];
-        let target = OverPostgres::told(database, &bus(&name), &told).await?;
+        let target = ByItself::told(database, &bus(&name), &told).await?;
         let schema =
             format!("  streamRef: {{name: bench}}\n  sink: {{sql: {{schema: {}}}}}", Postgres::schema());
         let manifest = MANIFEST.replace("  streamRef: {name: bench}", &schema);

@@ -52,6 +52,8 @@ enum What {
     Postgres,
     /// Over PostgreSQL and NATS: the relay of a log; how soon an append is seen in a read model.
     Bus,
+    /// A projection built from the beginning, in Redis.
+    Redis,
     /// A catch-up read over gRPC.
     Read,
     /// A projection built from the beginning, one upsert an event.
@@ -79,6 +81,7 @@ async fn main() -> Result<()> {
         ("append", What::Append),
         ("postgres", What::Postgres),
         ("bus", What::Bus),
+        ("redis", What::Redis),
         ("read", What::Read),
         ("projection", What::Projection),
         ("saga", What::Saga),
@@ -97,6 +100,7 @@ async fn main() -> Result<()> {
                 appends.into_iter().chain(projection::measure_postgres(load).await?).collect()
             }
             What::Bus => bus::measure(load).await?,
+            What::Redis => projection::measure_redis(load).await?,
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,
