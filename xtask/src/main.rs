@@ -3,6 +3,7 @@
 //! ```text
 //! cargo xtask test    build everything, lint, run every test      (what continuous integration runs)
 //! cargo xtask bench   build, measure, check, print
+//! cargo xtask up      an example on real servers: databases, brokers, every part by itself
 //! cargo xtask crds    write crds/*.yaml anew from the Rust types
 //! ```
 
@@ -18,6 +19,7 @@ mod test;
 #[allow(unreachable_pub, reason = "there, others use it")]
 #[path = "../../crates/testkit/src/tools.rs"]
 mod tools;
+mod up;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +36,8 @@ enum Chore {
     Test(test::Arguments),
     /// Build the benchmarks and run one, or all.
     Bench(bench::Arguments),
+    /// Run an example on real servers, each part a process of its own.
+    Up(up::Arguments),
     /// Write `crds/*.yaml` anew from the Rust types.
     Crds,
 }
@@ -42,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Up(arguments) => up::run(&arguments),
         Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"])
             .env("UPDATE", "1")
             .run(),

@@ -49,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["core", "api", "resources", "runtime", "saga", "server"]),
-    ("testkit", &["core", "api", "log"]),
+    ("testkit", &["core", "api", "log", "resources"]),
     ("bench", &["core", "api", "log", "testkit"]),
 ];
 

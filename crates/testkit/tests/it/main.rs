@@ -9,4 +9,5 @@ mod layout;
 mod readme;
 mod replicas;
 mod sagas;
+mod up;
 mod workers;

@@ -1,0 +1,59 @@
+//! `cargo xtask up`: an example on real servers, each part a process of its own.
+
+use anyhow::bail;
+
+use crate::steps::cargo;
+use crate::{kafka, nats, postgres, redis};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Which.
+    example: Example,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Example {
+    /// The bank: Kafka, PostgreSQL, and its accounts in Redis.
+    Banku,
+    /// The orders, with their services: NATS and PostgreSQL.
+    Orders,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let (name, parts, with): (_, &[_], &[&str]) = match arguments.example {
+        Example::Banku => ("banku", &[postgres::provide, redis::provide, kafka::provide], &[]),
+        Example::Orders => (
+            "orders",
+            &[postgres::provide, nats::provide],
+            &[
+                "--",
+                "orders",
+                "all",
+                "--server",
+                "{event-store}",
+                "--query-server",
+                "{query-server}",
+                "--data",
+                "{data}",
+            ],
+        ),
+    };
+    for provide in parts {
+        if let Err(why) = provide()? {
+            bail!("{why}");
+        }
+    }
+    let packages = ["headwater-server", "headwater-cli", "headwater-testkit", name];
+    let mut build = vec!["build", "--release", "--bins"];
+    build.extend(packages.iter().flat_map(|package| ["--package", package]));
+    cargo(&build).run()?;
+    if let Example::Banku = arguments.example {
+        println!("once it is ready, in another terminal: cargo run --release --package banku");
+    }
+    let directory = format!("examples/{name}");
+    let mut words =
+        vec!["run", "--release", "--quiet", "--package", "headwater-testkit", "--bin", "up", "--"];
+    words.push(&directory);
+    words.extend(with);
+    cargo(&words).run()
+}
