@@ -6,6 +6,7 @@ use std::sync::Arc;
 use headwater_core::{Error, Result};
 use headwater_log::LogReader;
 use headwater_projection::{Desired, ProjectionService};
+use headwater_redis::RedisView;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
 use headwater_sql::{Database, PostgresView, SqliteView};
 use headwater_view::ViewStore;
@@ -18,6 +19,15 @@ pub(crate) enum ViewPlace {
     File(PathBuf),
     /// In this schema of a database.
     Database(Database),
+    /// Under a prefix of a Redis.
+    Redis {
+        /// Where it is.
+        url: String,
+        /// What every key begins with.
+        prefix: String,
+        /// The member of the manifest or the flag that gave the URL.
+        said_at: &'static str,
+    },
 }
 
 impl ViewPlace {
@@ -28,6 +38,30 @@ impl ViewPlace {
             database.schema.clone_from(schema);
         }
         Self::Database(database)
+    }
+
+    /// In the Redis of `url`, which stands at `said_at`, under the prefix that `spec` names for the projection `name`, or its name.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no URL of Redis.
+    pub(crate) fn in_redis(
+        url: &str,
+        said_at: &'static str,
+        name: &str,
+        spec: &ProjectionSpec,
+    ) -> Result<Self> {
+        let declared = spec.sink.redis.as_ref().and_then(|redis| redis.key_prefix.as_deref());
+        let prefix = declared.unwrap_or(name).to_owned();
+        RedisView::check(url, &prefix).map_err(|error| at(said_at, error))?;
+        Ok(Self::Redis { url: url.to_owned(), prefix, said_at })
+    }
+}
+
+/// The same error about the place where a person has said it.
+fn at(said_at: &str, error: Error) -> Error {
+    match error {
+        Error::Invalid { field, message } if field == "url" => Error::invalid(said_at, message),
+        other => other,
     }
 }
 
@@ -57,6 +91,9 @@ impl RunningProjection {
                 Arc::new(view)
             }
             ViewPlace::Database(database) => Arc::new(Box::pin(PostgresView::open(&database, name)).await?),
+            ViewPlace::Redis { url, prefix, said_at } => {
+                Arc::new(RedisView::open(&url, &prefix, name).await.map_err(|error| at(said_at, error))?)
+            }
         };
         let service = ProjectionService::start(name, reader, view, CancellationToken::new()).await?;
         if let Err(error) = service.reconcile(Desired::new(&spec, stream)).await {

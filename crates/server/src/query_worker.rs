@@ -1,7 +1,7 @@
 //! One projection in a process of its own: it follows an event store elsewhere, keeps its read model, and answers queries.
 //!
 //! ```text
-//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db, or a database ─▶ query API, administration, metrics
+//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db, a database, or Redis ─▶ query API, administration, metrics
 //! ```
 
 use std::sync::Arc;
@@ -68,9 +68,10 @@ impl QueryWorker {
         let stream_name = &spec.stream_ref.name;
         let stream = stream(loaded, stream_name, &format!("projection \"{name}\""))?;
         let client = Client::new(&options.event_store)?;
-        let url = match &options.keep {
-            Keep::Manifest => Some(sink_url(&name, &spec, &stream, loaded)?),
-            Keep::Database(url) => Some(url.clone()),
+        let shared = match &options.keep {
+            Keep::Manifest => Some(in_sink(&name, &spec, &stream, loaded)?),
+            Keep::Database(url) if is_redis(url) => Some(ViewPlace::in_redis(url, "database", &name, &spec)?),
+            Keep::Database(url) => Some(ViewPlace::in_database(url, &name, &spec)),
             Keep::Directory(_) => None,
         };
         let mut data = match &options.keep {
@@ -81,8 +82,8 @@ impl QueryWorker {
         if let Some(data) = &mut data {
             data.prepare()?;
         }
-        let place = match (&url, &data) {
-            (Some(url), _) => ViewPlace::in_database(url, &name, &spec),
+        let place = match (shared, &data) {
+            (Some(place), _) => place,
             (None, Some(data)) => ViewPlace::File(data.projection(&name)),
             (None, None) => return Err(Error::internal("a query worker without a place for its read model")),
         };
@@ -155,18 +156,45 @@ impl QueryWorker {
     }
 }
 
-/// The URL of the database that the projection's sink names, or else its event stream.
-fn sink_url(name: &str, spec: &ProjectionSpec, stream: &EventStreamSpec, loaded: &Loaded) -> Result<String> {
-    if spec.sink.r#type != SinkType::Sql {
-        return Err(Error::invalid(
-            "sink.type",
+/// Whether a URL is meant for Redis.
+fn is_redis(url: &str) -> bool {
+    ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"]
+        .iter()
+        .any(|scheme| url.split_once(':').is_some_and(|(known, _)| known.eq_ignore_ascii_case(scheme)))
+}
+
+/// Where the projection's sink says; where it names no database, that of its event stream.
+fn in_sink(
+    name: &str,
+    spec: &ProjectionSpec,
+    stream: &EventStreamSpec,
+    loaded: &Loaded,
+) -> Result<ViewPlace> {
+    match (spec.sink.r#type, &spec.sink.redis) {
+        (SinkType::Redis, Some(redis)) => {
+            let field = "sink.redis.urlSecretRef";
+            ViewPlace::in_redis(&url_in(&redis.url_secret_ref, field, loaded)?, field, name, spec)
+        }
+        (SinkType::Redis, None) => Err(Error::invalid(
+            "sink.redis",
             format!(
-                "projection \"{name}\" says Redis, which is not there yet: say SQL, or give --data-dir PATH"
+                "projection \"{name}\" is to be in Redis, and the manifest does not say in which: name a Secret, by urlSecretRef"
             ),
-        ));
-    }
-    match spec.sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref()) {
-        Some(key) => url_in(key, "sink.sql.urlSecretRef", loaded),
-        None => database_url(&spec.stream_ref.name, stream, loaded),
+        )),
+        (SinkType::Sql, _) => {
+            let url = match spec.sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref()) {
+                Some(key) => url_in(key, "sink.sql.urlSecretRef", loaded)?,
+                None => database_url(&spec.stream_ref.name, stream, loaded)?,
+            };
+            if is_redis(&url) {
+                return Err(Error::invalid(
+                    "sink.type",
+                    format!(
+                        "projection \"{name}\" is SQL, and its URL is one of Redis: say `type: Redis`, and give the Secret at sink.redis.urlSecretRef"
+                    ),
+                ));
+            }
+            Ok(ViewPlace::in_database(&url, name, spec))
+        }
     }
 }

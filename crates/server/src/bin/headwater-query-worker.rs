@@ -12,9 +12,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fold one Projection over an event store elsewhere, and answer queries.
 ///
-/// Reads the Projection, its EventStream and Secrets in DIR. The read model is in the database that the manifests name, or that --database
-/// does: several of these processes may have it, and each event takes effect once. With --data-dir it is in a file, which only one process
-/// may have. The query API, the administration of projections, /healthz, /readyz and /metrics are served on --listen.
+/// Reads the Projection, its EventStream and Secrets in DIR. The read model is in the database or the Redis that the manifests name, or that
+/// --database does: several of these processes may have it, and each event takes effect once. With --data-dir it is in a file, which only one
+/// process may have. The query API, the administration of projections, /healthz, /readyz and /metrics are served on --listen.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-query-worker",
@@ -23,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 Examples:
   headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --data-dir /var/lib/headwater
   headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --database postgres://me@127.0.0.1/banku
+  headwater-query-worker examples/banku --event-store http://127.0.0.1:50051 --database redis://127.0.0.1:6379
   headwater query accounts/accounts --query-server 127.0.0.1:8082"
 )]
 struct Arguments {
@@ -34,7 +35,7 @@ struct Arguments {
     #[arg(long, value_name = "URL", env = "HEADWATER_EVENT_STORE")]
     event_store: String,
 
-    /// Keep the read model in this database, whatever the manifests say.
+    /// Keep the read model in this database, postgres://… or redis://…, whatever the manifests say.
     #[arg(
         long,
         value_name = "URL",

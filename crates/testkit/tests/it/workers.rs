@@ -13,6 +13,7 @@ use headwater_testkit::history::History;
 use headwater_testkit::http::{Event, Http, Outcome};
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::{PATIENCE, program};
+use headwater_testkit::redis::Redis;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,6 +47,95 @@ async fn over_postgres_each_event_is_folded_once_by_two_of_which_one_is_killed()
     counters::check_rows(&events, &rows, "total")?;
     let sum: i64 = server.query("SELECT sum(total)::BIGINT FROM hw_totals_view.totals")?.trim().parse()?;
     assert_eq!(sum, 3 * events.len() as i64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_redis_each_event_is_folded_once_by_two_of_which_one_is_killed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let server = Redis::start()?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let url = server.url();
+    let start = || QueryWorker::over(directory.path(), store.url(), &url);
+    let other = start().await?;
+    let (events, token) = killed_under_load(&store, start).await?;
+    // The other answers the same, and so does Redis.
+    let rows = Http::new(store.url(), other.url()).rows(PROJECTION, "totals", &token).await?;
+    counters::check_rows(&events, &rows, "total")?;
+    for row in &rows {
+        let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+        let fields = server.hash(&format!("{{totals}}:g1:totals:{}", text("id")))?;
+        let expected = ["events", "id", "total"].map(|column| (column.to_owned(), text(column)));
+        assert_eq!(fields, expected);
+    }
+    Ok(())
+}
+
+/// The example as it is, in the Redis of its Secret: under the names that it gives to prefix and fields.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bank_is_kept_in_redis_as_its_manifests_say_however_often_its_worker_is_killed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/banku");
+    for file in ["eventstream.yaml", "projection.yaml"] {
+        write(directory.path(), file, &std::fs::read_to_string(example.join(file))?)?;
+    }
+    let server = Redis::start()?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let refused = QueryWorker::as_declared(directory.path(), store.url()).await.err();
+    let said = refused.context("a worker without its Secret")?.to_string();
+    ensure!(said.contains("sink.redis.urlSecretRef") && said.contains("banku-redis"), "{said}");
+    let secret = |url: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: banku-redis}}\nstringData: {{url: \"{url}\"}}\n"
+        )
+    };
+    write(directory.path(), "secret.yaml", &secret("postgres://me:secret@db/banku"))?;
+    let refused = QueryWorker::as_declared(directory.path(), store.url()).await.err();
+    let said = refused.context("a worker with a URL of PostgreSQL")?.to_string();
+    ensure!(said.contains("sink.redis.urlSecretRef") && said.contains("write redis://"), "{said}");
+    ensure!(!said.contains("me:secret"), "{said}");
+    write(directory.path(), "secret.yaml", &secret(&server.url()))?;
+
+    let http = store.http();
+    let send = async |account: u64, kind: &str, data: serde_json::Value| -> Result<()> {
+        let id = Uuid::new_v4().to_string();
+        match http.append(&format!("account-{account}"), &json!("any"), &id, kind, &data).await? {
+            Outcome::Stored(_) => Ok(()),
+            other => bail!("{other:?}"),
+        }
+    };
+    let mut balances = [0_u64; 4];
+    for (account, name) in ["Ada", "Grace", "Edsger", "Barbara"].iter().enumerate() {
+        let data = json!({"AccId": format!("a-{account}"), "Type": "CreateEvent", "AccName": name});
+        send(account as u64, "CreateEvent", data).await?;
+    }
+    for round in 0..4 {
+        let mut worker = QueryWorker::as_declared(directory.path(), store.url()).await?;
+        worker.answers().await?;
+        for number in 0..60_u64 {
+            let (account, amount) = (number % 4, round + number);
+            let data = json!({"AccId": format!("a-{account}"), "Type": "DepositEvent", "Amount": amount + 1});
+            send(account, "DepositEvent", data).await?;
+            balances[account as usize] += amount + 1;
+        }
+        // It is behind by some of them.
+        worker.into_process().kill().await?;
+    }
+    let worker = QueryWorker::as_declared(directory.path(), store.url()).await?;
+    until_ready(worker.url(), None).await?;
+    let (_, token) = http.all_events().await?;
+    let rows = Http::new(store.url(), worker.url()).rows("accounts", "accounts", &token).await?;
+    assert_eq!(server.cli(&["GET", "{banku}:active"])?.trim(), "1");
+    for (account, balance) in balances.iter().enumerate() {
+        let row = rows.iter().find(|row| row["id"] == format!("a-{account}")).context("a row")?;
+        assert_eq!(row["balance"], balance.to_string());
+        let fields = server.hash(&format!("{{banku}}:g1:accounts:a-{account}"))?;
+        let expected = [("Balance", "balance"), ("Id", "id"), ("Name", "name")]
+            .map(|(field, column)| (field.to_owned(), row[column].as_str().unwrap_or_default().to_owned()));
+        assert_eq!(fields, expected);
+    }
+    assert!(worker.into_process().terminate().await?.success());
     Ok(())
 }
 
