@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::Load;
 use crate::figures::{Figure, Latencies, Target as Goal};
-use crate::target::{EVENT_BYTES, Log, OverPostgres, Target, request};
+use crate::target::{ByItself, EVENT_BYTES, Log, Target, request};
 use crate::usage::resident_megabytes;
 
 /// How one kind of append is done.
@@ -40,11 +40,11 @@ pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
         [(1, 1, None), (32, 1, Some(17_000.0)), (128, 1, Some(22_000.0)), (8, 100, Some(60_000.0))]
     {
         let shape = Shape { clients, batch, goal: goal.map(Goal::AtLeast) };
-        let start = async || OverPostgres::start(&server).await;
+        let start = async || ByItself::over(&server).await;
         figures.push(figure(load, &shape, ", PostgreSQL", start).await?);
     }
     for _ in 0..load.runs {
-        let target = OverPostgres::start(&server).await?;
+        let target = ByItself::over(&server).await?;
         run(&target, &Shape { clients: 128, batch: 1, goal: None }, Duration::from_secs(load.seconds.into()))
             .await?;
         sizes.push(resident_megabytes(target.store.process().id()?)?);

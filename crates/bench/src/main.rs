@@ -49,6 +49,8 @@ enum What {
     Append,
     /// Over PostgreSQL: appends over gRPC with one client, 32, 128, in batches of 100; a projection built from the beginning.
     Postgres,
+    /// A projection built from the beginning, in Redis.
+    Redis,
     /// A catch-up read over gRPC.
     Read,
     /// A projection built from the beginning, one upsert an event.
@@ -75,6 +77,7 @@ async fn main() -> Result<()> {
     for (name, wanted) in [
         ("append", What::Append),
         ("postgres", What::Postgres),
+        ("redis", What::Redis),
         ("read", What::Read),
         ("projection", What::Projection),
         ("saga", What::Saga),
@@ -92,6 +95,7 @@ async fn main() -> Result<()> {
                 let appends = append::measure_postgres(load).await?;
                 appends.into_iter().chain(projection::measure_postgres(load).await?).collect()
             }
+            What::Redis => projection::measure_redis(load).await?,
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,

@@ -9,11 +9,12 @@ use headwater_testkit::event_store::QueryWorker;
 use headwater_testkit::http::Http;
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::PATIENCE;
+use headwater_testkit::redis::Redis;
 use serde_json::Value;
 
 use crate::Load;
 use crate::figures::{Figure, Target as Goal};
-use crate::target::{OverPostgres, Target};
+use crate::target::{ByItself, Target};
 use crate::usage::resident_megabytes;
 
 const EVENTS: u64 = 300_000;
@@ -60,7 +61,7 @@ pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
     let server = Postgres::start()?;
     let (mut rates, mut sizes) = (Vec::new(), Vec::new());
     for _ in 0..load.runs {
-        let target = OverPostgres::start(&server).await?;
+        let target = ByItself::over(&server).await?;
         target.fill(EVENTS, 100).await?;
         let token = target.token().await?;
         let schema =
@@ -82,6 +83,41 @@ pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
     let work = "projection built from the beginning by a query worker, PostgreSQL, one upsert and one new row an event, from the start to an answer that covers the log";
     Ok(vec![
         Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(20_000.0)),
+        Figure::new("`headwater-query-worker` after that, resident", "MB", sizes)
+            .with_target(Goal::AtMost(150.0)),
+    ])
+}
+
+/// The same with the read model in Redis, which syncs its append-only file every second, as it does by default, and over a file of events.
+pub(crate) async fn measure_redis(load: Load) -> Result<Vec<Figure>> {
+    let server = Redis::start()?;
+    server.cli(&["CONFIG", "SET", "appendfsync", "everysec"])?;
+    let (mut rates, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..load.runs {
+        let target = ByItself::alone().await?;
+        target.fill(EVENTS, 100).await?;
+        let token = target.token().await?;
+        let sink = format!(
+            "  streamRef: {{name: bench}}\n  sink: {{type: Redis, redis: {{urlSecretRef: {{name: r, key: url}}, keyPrefix: {}}}}}",
+            Redis::prefix()
+        );
+        write(
+            target.folder.path(),
+            "projection.yaml",
+            &MANIFEST.replace("  streamRef: {name: bench}", &sink),
+        )?;
+        let start = Instant::now();
+        let worker = QueryWorker::over(target.folder.path(), target.store.url(), &server.url()).await?;
+        let http = Http::new(target.store.url(), worker.url());
+        answer(&http, worker.url(), &token).await?;
+        let elapsed = start.elapsed();
+        sizes.push(resident_megabytes(worker.process().id()?)?);
+        check(&http).await?;
+        rates.push(EVENTS as f64 / elapsed.as_secs_f64());
+    }
+    let work = "projection built from the beginning by a query worker, Redis (appendfsync everysec), one upsert and one new row an event, from the start to an answer that covers the log";
+    Ok(vec![
+        Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(30_000.0)),
         Figure::new("`headwater-query-worker` after that, resident", "MB", sizes)
             .with_target(Goal::AtMost(150.0)),
     ])

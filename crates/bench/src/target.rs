@@ -60,15 +60,15 @@ impl Deref for Target {
     }
 }
 
-/// A running event store with an empty log in a schema of its own.
-pub(crate) struct OverPostgres {
+/// A running event store with an empty log: in a schema of its own, or in a file.
+pub(crate) struct ByItself {
     pub(crate) store: EventStore,
     pub(crate) folder: TempDir,
     log: Log,
 }
 
-impl OverPostgres {
-    pub(crate) async fn start(server: &Postgres) -> Result<Self> {
+impl ByItself {
+    pub(crate) async fn over(server: &Postgres) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let schema = format!("schema: {}, urlSecretRef", Postgres::schema());
         write(folder.path(), "eventstream.yaml", &MANIFEST.replace("urlSecretRef", &schema))?;
@@ -76,9 +76,17 @@ impl OverPostgres {
         let log = Log { url: store.url().to_owned() };
         Ok(Self { store, folder, log })
     }
+
+    pub(crate) async fn alone() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        write(folder.path(), "eventstream.yaml", MANIFEST)?;
+        let store = EventStore::alone(folder.path(), &folder.path().join("data"), "127.0.0.1:0").await?;
+        let log = Log { url: store.url().to_owned() };
+        Ok(Self { store, folder, log })
+    }
 }
 
-impl Deref for OverPostgres {
+impl Deref for ByItself {
     type Target = Log;
 
     fn deref(&self) -> &Log {
