@@ -102,7 +102,7 @@ impl Link {
 
     /// What is known of the server.
     pub(crate) async fn server(&self) -> Result<Server> {
-        Ok(self.connect("opening").await?.server)
+        Ok(self.connect("opening a read model").await?.server)
     }
 
     /// Runs a script that only reads, again where the connection is lost.

@@ -22,7 +22,7 @@ use crate::{batch, parked, query, rollout};
 /// The number of the stored form. A newer one gets another.
 const FORMAT: u32 = 1;
 
-/// What a batch should hold: its script takes some milliseconds, in which Redis answers nobody else.
+/// What a batch should hold: while its script runs, Redis answers nobody else.
 const LIMIT: BatchLimit = BatchLimit { rows: 1_000, bytes: 1 << 20 };
 
 /// A [`ViewStore`](headwater_view::ViewStore) under one prefix of a Redis. Cheap to clone.
