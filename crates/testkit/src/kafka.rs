@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_ports};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports, shared};
 use crate::tools;
 
 /// How long it may take to start.
@@ -47,13 +47,7 @@ impl Kafka {
     /// # Errors
     /// When there is no Kafka on this machine, or it does not start.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        shared(&SHARED, Self::start)
     }
 
     /// A broker of one's own, to be killed and restarted.

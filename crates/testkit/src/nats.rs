@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_ports};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports, shared};
 use crate::tools;
 
 /// How long it may take to answer.
@@ -34,13 +34,7 @@ impl Nats {
     /// # Errors
     /// When there is no NATS server on this machine, or it does not start.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start("")?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        shared(&SHARED, || Self::start(""))
     }
 
     /// A server of one's own, to be restarted and killed; `more` is added to its configuration.

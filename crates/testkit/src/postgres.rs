@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_ports};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports, shared};
 
 /// The user and the database of the server.
 const USER: &str = "headwater";
@@ -38,13 +38,7 @@ impl Postgres {
     /// # Errors
     /// When there is no PostgreSQL on this machine, or it does not start.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        shared(&SHARED, Self::start)
     }
 
     /// A server of one's own, to be restarted and killed.

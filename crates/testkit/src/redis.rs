@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::server_process::{ServerProcess, dies_with_us, free_ports};
+use crate::server_process::{ServerProcess, dies_with_us, free_ports, shared};
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,13 +40,7 @@ impl Redis {
     /// # Errors
     /// When there is no Redis on this machine, or it does not start.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Ok(server);
-        }
-        let server = Arc::new(Self::start()?);
-        *shared = Arc::downgrade(&server);
-        Ok(server)
+        shared(&SHARED, Self::start)
     }
 
     /// A server of one's own, to be restarted and killed.

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
@@ -65,6 +65,20 @@ pub(crate) fn dies_with_us(program: &std::path::Path, signal: &str, more: &[&str
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", signal]).args(more).arg("--").arg(program);
     command
+}
+
+/// What `slot` holds, if somebody still has it; else what `start` starts, for all who ask from now on.
+///
+/// # Errors
+/// As `start`.
+pub(crate) fn shared<T>(slot: &Mutex<Weak<T>>, start: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = slot.upgrade() {
+        return Ok(server);
+    }
+    let server = Arc::new(start()?);
+    *slot = Arc::downgrade(&server);
+    Ok(server)
 }
 
 /// Ports that nobody uses now, all different.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt as _;
 use headwater_testkit::counters::{self, PROJECTION};
+use headwater_testkit::dev::{Dev, DevOptions};
 use headwater_testkit::event_store::QueryWorker;
 use headwater_testkit::history::History;
 use headwater_testkit::http::{Event, Http};
@@ -16,9 +17,10 @@ use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::PATIENCE;
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::sync::watch;
 
-use crate::cluster::{Cluster, PARTITIONS, STORES, write};
+use crate::cluster::{Cluster, PARTITIONS, STORES, until_taken, write};
 use crate::replicas::BEYOND_A_LEASE;
 
 /// How long the broker is away.
@@ -28,7 +30,7 @@ const OUTAGE: Duration = Duration::from_secs(4);
 type OnTheBus = BTreeMap<u16, Vec<(u64, String, Vec<u8>)>>;
 
 /// Reads the stream with a stock client until each partition has come as far as `heads`.
-async fn read(server: &Nats, stream: &str, heads: &BTreeMap<u16, u64>) -> Result<OnTheBus> {
+async fn read(server: &Nats, stream: &str, source: &str, heads: &BTreeMap<u16, u64>) -> Result<OnTheBus> {
     let client = async_nats::connect(server.url()).await?;
     let context = async_nats::jetstream::new(client);
     let stream = context.get_stream(stream).await?;
@@ -43,7 +45,7 @@ async fn read(server: &Nats, stream: &str, heads: &BTreeMap<u16, u64>) -> Result
             headers.get(name).map(async_nats::HeaderValue::as_str).with_context(|| format!("no {name}"))
         };
         ensure!(header("ce-specversion")? == "1.0", "{headers:?}");
-        ensure!(header("ce-source")? == "/headwater/shop/counters", "{headers:?}");
+        ensure!(header("ce-source")? == source, "{headers:?}");
         ensure!(header("content-type")? == "application/json", "{headers:?}");
         let (partition, position): (u16, u64) =
             (header("ce-partition")?.parse()?, header("ce-position")?.parse()?);
@@ -117,8 +119,12 @@ impl Broker for Kafka {
 }
 
 /// Three event stores over PostgreSQL that relay to the broker at `url`, and a query worker that it feeds; all of them and both servers are killed and
-/// stopped under load. Gives the events that are in the log then.
-async fn through_kills_stops_and_outages(broker: &impl Broker, bus: &str, url: &str) -> Result<Vec<Event>> {
+/// stopped under load. Gives the stores, which go on relaying, and the events that are in the log then.
+async fn through_kills_stops_and_outages(
+    broker: &impl Broker,
+    bus: &str,
+    url: &str,
+) -> Result<(Postgres, Cluster, Vec<Event>)> {
     let database = Postgres::start()?;
     let directory = tempfile::tempdir()?;
     counters::write_manifests_with_bus(directory.path(), bus)?;
@@ -160,15 +166,7 @@ async fn through_kills_stops_and_outages(broker: &impl Broker, bus: &str, url: &
                 database.resume()?;
             }
         }
-        let began = Instant::now();
-        while history.lock().expect("nobody panicked").acknowledged() < before + 300 {
-            ensure!(began.elapsed() < PATIENCE, "round {round}: events are not taken any more");
-            if let Some(ended) = writers.try_join_next() {
-                ended?.with_context(|| format!("round {round}"))?;
-                bail!("a writer has ended");
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_taken(&history, before, 300, &mut writers).await.with_context(|| format!("round {round}"))?;
     }
     stop.send_replace(true);
     while let Some(writer) = writers.join_next().await {
@@ -178,7 +176,11 @@ async fn through_kills_stops_and_outages(broker: &impl Broker, bus: &str, url: &
     history.lock().expect("nobody panicked").check(&events)?;
     let rows = Http::new(cluster.stores[0].url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
     counters::check_rows(&events, &rows, "total")?;
-    // Those who bring it to the bus are not ended before they have.
+    Ok((database, cluster, events))
+}
+
+/// Waits until the stores say that all is on the bus, where it has been found.
+async fn no_lag(cluster: &Cluster) -> Result<()> {
     let began = Instant::now();
     loop {
         let mut lag = 0.0;
@@ -189,9 +191,9 @@ async fn through_kills_stops_and_outages(broker: &impl Broker, bus: &str, url: &
             }
         }
         if lag == 0.0 {
-            return Ok(events);
+            return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "{lag} events are not relayed");
+        ensure!(began.elapsed() < PATIENCE, "{lag} events are said to lack");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -210,11 +212,11 @@ fn heads(events: &[Event]) -> Result<BTreeMap<u16, u64>> {
 async fn over_nats_and_postgres_all_comes_in_order_through_kills_stops_and_outages() -> Result<()> {
     let broker = Nats::start("")?;
     let bus = "{type: NATS, nats: {servers: ['nats://nats:4222']}}";
-    let events = through_kills_stops_and_outages(&broker, bus, &broker.url()).await?;
-    let on_the_bus = read(&broker, "COUNTERS", &heads(&events)?).await?;
+    let (_database, cluster, events) = through_kills_stops_and_outages(&broker, bus, &broker.url()).await?;
+    let on_the_bus = read(&broker, "COUNTERS", "/headwater/shop/counters", &heads(&events)?).await?;
     let repeats = check(&on_the_bus, &events)?;
     println!("{} events, {repeats} repeats", events.len());
-    Ok(())
+    no_lag(&cluster).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +224,7 @@ async fn over_kafka_and_postgres_all_comes_in_order_through_kills_stops_and_outa
     let broker = Kafka::start()?;
     let bus = "{type: Kafka, kafka: {bootstrapServers: ['kafka:9092']}}";
     let url = format!("kafka://{}", broker.address());
-    let events = through_kills_stops_and_outages(&broker, bus, &url).await?;
+    let (_database, cluster, events) = through_kills_stops_and_outages(&broker, bus, &url).await?;
     let (heads, began) = (heads(&events)?, Instant::now());
     let mut on_the_bus = consume(&broker)?;
     while !has_reached(&on_the_bus, &heads) {
@@ -231,6 +233,34 @@ async fn over_kafka_and_postgres_all_comes_in_order_through_kills_stops_and_outa
     }
     let repeats = check(&on_the_bus, &events)?;
     println!("{} events, {repeats} repeats", events.len());
+    no_lag(&cluster).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_relays_to_nats_what_declares_it_and_goes_on_after_a_kill() -> Result<()> {
+    let broker = Nats::start("")?;
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests_with_bus(
+        directory.path(),
+        "{type: NATS, nats: {servers: ['nats://nats:4222']}}",
+    )?;
+    let options = DevOptions::new(directory.path(), directory.path().join("data"));
+    let mut events = Vec::new();
+    for round in 1..=3 {
+        let dev = Dev::start(&options.clone().with("--bus").with(broker.url())).await?;
+        let http = dev.http(counters::STREAM)?;
+        for number in 0..20 {
+            let id = uuid::Uuid::new_v4().to_string();
+            let counter = format!("counter-{number}");
+            http.append(&counter, &json!("any"), &id, "Added", &counters::added(1)).await?;
+        }
+        events = http.all_events().await?.0;
+        assert_eq!(events.len(), 20 * round);
+        let on_the_bus = read(&broker, "COUNTERS", "/headwater/default/counters", &heads(&events)?).await?;
+        check(&on_the_bus, &events)?;
+        dev.kill().await?;
+    }
+    assert_eq!(events.len(), 60);
     Ok(())
 }
 

@@ -96,6 +96,25 @@ pub(crate) fn write(
     writers
 }
 
+/// Waits until `more` events have been taken beyond `before`: a fault is over.
+pub(crate) async fn until_taken(
+    history: &Mutex<History>,
+    before: usize,
+    more: usize,
+    writers: &mut JoinSet<Result<()>>,
+) -> Result<()> {
+    let began = Instant::now();
+    while history.lock().expect("nobody panicked").acknowledged() < before + more {
+        ensure!(began.elapsed() < PATIENCE, "events are not taken any more");
+        if let Some(ended) = writers.try_join_next() {
+            ended??;
+            bail!("a writer has ended");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 pub(crate) struct Cluster {
     pub(crate) directory: tempfile::TempDir,
     database: String,

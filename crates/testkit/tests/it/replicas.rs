@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, STORES, STREAMS, write};
+use crate::cluster::{Cluster, STORES, STREAMS, until_taken, write};
 
 /// A lease, and a little more: so long a store is stopped that is to lose its partitions.
 pub(crate) const BEYOND_A_LEASE: Duration = Duration::from_secs(5);
@@ -124,16 +124,7 @@ async fn three_stores_under_faults_lose_and_double_nothing() -> Result<()> {
                 server.resume()?;
             }
         }
-        // On to the next fault when events are taken again.
-        let began = Instant::now();
-        while history.lock().expect("nobody panicked").acknowledged() < before + 200 {
-            ensure!(began.elapsed() < PATIENCE, "round {round}: events are not taken any more");
-            if let Some(ended) = writers.try_join_next() {
-                ended?.with_context(|| format!("round {round}"))?;
-                bail!("a writer has ended");
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_taken(&history, before, 200, &mut writers).await.with_context(|| format!("round {round}"))?;
     }
     stop.send_replace(true);
     while let Some(writer) = writers.join_next().await {
