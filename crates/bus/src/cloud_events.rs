@@ -36,8 +36,8 @@ const WELL_KNOWN: [(&str, &str); 3] =
 /// | `omitted` | which of the optional ones were left out, because the broker takes no more: the log has them |
 #[derive(Debug, Clone)]
 pub struct CloudEvents {
-    log_id: LogId,
-    log_id_text: String,
+    /// As text.
+    log_id: String,
     source: String,
     schemas: String,
 }
@@ -58,16 +58,10 @@ impl CloudEvents {
     /// Those of the log `log_id`, which is the event stream `stream` of `namespace`.
     pub fn new(namespace: &str, stream: &str, log_id: LogId) -> Self {
         Self {
-            log_id,
-            log_id_text: log_id.to_string(),
+            log_id: log_id.to_string(),
             source: format!("/headwater/{namespace}/{stream}"),
             schemas: format!("urn:headwater:{namespace}:{stream}"),
         }
-    }
-
-    /// The log that they are of.
-    pub const fn log_id(&self) -> LogId {
-        self.log_id
     }
 
     /// The attributes of `event`, by name, without a binding's prefix.
@@ -95,7 +89,7 @@ impl CloudEvents {
             ("partition", owned(event.partition.to_string())),
             ("position", owned(event.position.to_string())),
             ("streamversion", owned(event.version.to_string())),
-            ("logid", Cow::Borrowed(self.log_id_text.as_str())),
+            ("logid", Cow::Borrowed(self.log_id.as_str())),
         ]);
         if !event.metadata.is_empty()
             && let Ok(text) = std::str::from_utf8(event.metadata.as_bytes())
@@ -126,7 +120,7 @@ impl CloudEvents {
     /// # Errors
     /// `Corrupt` when it says that it is, and has no place.
     pub fn place<'a>(&self, attribute: impl Fn(&str) -> Option<Cow<'a, str>>) -> Result<Option<Place>> {
-        if attribute("logid").as_deref() != Some(self.log_id_text.as_str()) {
+        if attribute("logid").as_deref() != Some(self.log_id.as_str()) {
             return Ok(None);
         }
         Ok(Some(Place {

@@ -36,9 +36,6 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
             )
         })?;
     }
-    if let Some(tls) = &options.tls {
-        connecting = connecting.tls_client_config(rustls::ClientConfig::clone(tls)).require_tls(true);
-    }
     connecting.connect(servers).await.map_err(|error| {
         let remedy = match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::shown;
@@ -21,8 +20,6 @@ pub struct NatsOptions {
     pub provision: Provision,
     /// Who we are, if not by the servers' addresses.
     pub credentials: Option<Credentials>,
-    /// TLS, if not by the servers' addresses.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl fmt::Debug for NatsOptions {

@@ -230,7 +230,6 @@ fn nats_options(
             }),
         },
         credentials,
-        tls: None,
     })
 }
 
