@@ -14,7 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Reads the EventStream and Secrets in DIR. The events are in the database that the manifest names, or that --database does: any number
 /// of these processes share it, each writes a part of the partitions, and a client may talk to any. With --data-dir they are in a file,
-/// and only one process may have it. What is stored is relayed to the bus that the manifest names, or that --bus does. /healthz, /readyz and /metrics are served on the same port.
+/// and only one process may have it. What is stored is relayed to the bus that the manifest names, or that --bus does. /healthz, /readyz
+/// and /metrics are served on the same port.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-eventstore",
