@@ -59,55 +59,41 @@ pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
 /// The same by a query worker of its own, over an event store, both over PostgreSQL.
 pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
     let server = Postgres::start()?;
-    let (mut rates, mut sizes) = (Vec::new(), Vec::new());
-    for _ in 0..load.runs {
-        let target = ByItself::over(&server).await?;
-        target.fill(EVENTS, 100).await?;
-        let token = target.token().await?;
-        let schema =
-            format!("  streamRef: {{name: bench}}\n  sink: {{sql: {{schema: {}}}}}", Postgres::schema());
-        write(
-            target.folder.path(),
-            "projection.yaml",
-            &MANIFEST.replace("  streamRef: {name: bench}", &schema),
-        )?;
-        let start = Instant::now();
-        let worker = QueryWorker::over(target.folder.path(), target.store.url(), &server.url()).await?;
-        let http = Http::new(target.store.url(), worker.url());
-        answer(&http, worker.url(), &token).await?;
-        let elapsed = start.elapsed();
-        sizes.push(resident_megabytes(worker.process().id()?)?);
-        check(&http).await?;
-        rates.push(EVENTS as f64 / elapsed.as_secs_f64());
-    }
-    let work = "projection built from the beginning by a query worker, PostgreSQL, one upsert and one new row an event, from the start to an answer that covers the log";
-    Ok(vec![
-        Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(20_000.0)),
-        Figure::new("`headwater-query-worker` after that, resident", "MB", sizes)
-            .with_target(Goal::AtMost(150.0)),
-    ])
+    let start = async || ByItself::over(&server).await;
+    let sink = || format!("{{sql: {{schema: {}}}}}", Postgres::schema());
+    by_itself(load, start, sink, &server.url(), "PostgreSQL", 20_000.0).await
 }
 
 /// The same with the read model in Redis, which syncs its append-only file every second, as it does by default, and over a file of events.
 pub(crate) async fn measure_redis(load: Load) -> Result<Vec<Figure>> {
     let server = Redis::start()?;
     server.cli(&["CONFIG", "SET", "appendfsync", "everysec"])?;
+    let sink = || {
+        let prefix = Redis::prefix();
+        format!("{{type: Redis, redis: {{urlSecretRef: {{name: r, key: url}}, keyPrefix: {prefix}}}}}")
+    };
+    by_itself(load, ByItself::alone, sink, &server.url(), "Redis (appendfsync everysec)", 30_000.0).await
+}
+
+/// A query worker that keeps its read model in what `sink` says, at `url`.
+async fn by_itself(
+    load: Load,
+    start: impl AsyncFn() -> Result<ByItself>,
+    sink: impl Fn() -> String,
+    url: &str,
+    over: &str,
+    goal: f64,
+) -> Result<Vec<Figure>> {
     let (mut rates, mut sizes) = (Vec::new(), Vec::new());
     for _ in 0..load.runs {
-        let target = ByItself::alone().await?;
+        let target = start().await?;
         target.fill(EVENTS, 100).await?;
         let token = target.token().await?;
-        let sink = format!(
-            "  streamRef: {{name: bench}}\n  sink: {{type: Redis, redis: {{urlSecretRef: {{name: r, key: url}}, keyPrefix: {}}}}}",
-            Redis::prefix()
-        );
-        write(
-            target.folder.path(),
-            "projection.yaml",
-            &MANIFEST.replace("  streamRef: {name: bench}", &sink),
-        )?;
+        let with_sink = format!("  streamRef: {{name: bench}}\n  sink: {}", sink());
+        let manifest = MANIFEST.replace("  streamRef: {name: bench}", &with_sink);
+        write(target.folder.path(), "projection.yaml", &manifest)?;
         let start = Instant::now();
-        let worker = QueryWorker::over(target.folder.path(), target.store.url(), &server.url()).await?;
+        let worker = QueryWorker::over(target.folder.path(), target.store.url(), url).await?;
         let http = Http::new(target.store.url(), worker.url());
         answer(&http, worker.url(), &token).await?;
         let elapsed = start.elapsed();
@@ -115,9 +101,11 @@ pub(crate) async fn measure_redis(load: Load) -> Result<Vec<Figure>> {
         check(&http).await?;
         rates.push(EVENTS as f64 / elapsed.as_secs_f64());
     }
-    let work = "projection built from the beginning by a query worker, Redis (appendfsync everysec), one upsert and one new row an event, from the start to an answer that covers the log";
+    let work = format!(
+        "projection built from the beginning by a query worker, {over}, one upsert and one new row an event, from the start to an answer that covers the log"
+    );
     Ok(vec![
-        Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(30_000.0)),
+        Figure::new(work, "events/s", rates).with_target(Goal::AtLeast(goal)),
         Figure::new("`headwater-query-worker` after that, resident", "MB", sizes)
             .with_target(Goal::AtMost(150.0)),
     ])
