@@ -1,0 +1,51 @@
+//! What is built by Go, from modules that are pinned under `tools`.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::debian::on_path;
+use crate::steps::{program, root};
+use crate::tools;
+
+/// Sees to it that the NATS server is there, which the tests start; says why not, where it cannot be built.
+pub(crate) fn provide_nats() -> anyhow::Result<Result<(), String>> {
+    let server = tools::nats_server()?;
+    if server.is_file() {
+        return Ok(Ok(()));
+    }
+    // Under another name first: what is there is whole.
+    let unfinished = server.with_extension("unfinished");
+    build("nats", &[tools::NATS_PACKAGE], &unfinished, || {
+        std::fs::rename(&unfinished, &server).with_context(|| server.display().to_string())
+    })
+}
+
+/// The same of the programs that others read Headwater with. Go itself finds out what is built already.
+pub(crate) fn provide_clients() -> anyhow::Result<Result<(), String>> {
+    let folder = tools::clients()?;
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    build("clients", &[tools::GRPCURL_PACKAGE, "./cloudevents"], &folder, || Ok(()))
+}
+
+/// Builds packages of the module `tools/MODULE` into `target`.
+fn build(
+    module: &str,
+    packages: &[&str],
+    target: &Path,
+    then: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Result<(), String>> {
+    if !on_path("go") {
+        return Ok(Err(format!(
+            "Go is not installed, which builds tools/{module}: install Go 1.26 or newer"
+        )));
+    }
+    println!("building tools/{module} into {}", target.display());
+    std::fs::create_dir_all(target.parent().context("a file in a folder")?)?;
+    let into = target.to_str().context("a path of UTF-8")?;
+    let mut arguments = vec!["build", "-trimpath", "-ldflags", "-s -w", "-o", into];
+    arguments.extend(packages);
+    program("go", &arguments).env("CGO_ENABLED", "0").within(&root().join("tools").join(module)).run()?;
+    then()?;
+    Ok(Ok(()))
+}
