@@ -8,6 +8,7 @@
 //! RemoteLog = Client as a LogReader
 //! ```
 
+mod connect;
 mod remote;
 mod resume;
 
@@ -21,13 +22,15 @@ use headwater_core::{
 };
 use headwater_log::{Direction, Filter, StartFrom};
 use jiff::Timestamp;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 pub use remote::RemoteLog;
 
 use crate::convert;
+use crate::credentials::Credentials;
 use crate::errors::{from_failure, from_status};
 use crate::v1::{self, event_store_client::EventStoreClient};
 use crate::{FORWARDED, MAX_MESSAGE_BYTES};
@@ -44,13 +47,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// What a stream may send ahead of its reader: two batches, so that the next is under way while one is worked on.
 const STREAM_WINDOW: u32 = 4 << 20;
 
+/// The generated client, which proves who calls.
+type Grpc = EventStoreClient<InterceptedService<Channel, connect::Proof>>;
+
 /// A client of one event store. Cheap to clone; all clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Client {
-    grpc: EventStoreClient<Channel>,
+    grpc: Grpc,
     address: Arc<str>,
     retry: RetryPolicy,
     forwards: bool,
+    traceparent: Option<MetadataValue<Ascii>>,
 }
 
 /// What to read.
@@ -203,6 +210,14 @@ impl Client {
     /// # Errors
     /// `Invalid` when `address` is none. Must be called within a Tokio runtime.
     pub fn new(address: &str) -> Result<Self> {
+        Self::with_credentials(address, &Credentials::default())
+    }
+
+    /// The same, which shows `credentials`, and trusts whom they name when `address` begins with `https://`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and as [`Credentials::check_for`].
+    pub fn with_credentials(address: &str, credentials: &Credentials) -> Result<Self> {
         let invalid = |why: &str| {
             Error::invalid(
                 "server",
@@ -212,11 +227,13 @@ impl Client {
             )
         };
         let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        if !url.starts_with("http://") {
-            return Err(invalid("only http is spoken"));
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(invalid("only http and https are spoken"));
         }
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|error| invalid(&error.to_string()))?
+        let mut place = connect::Place::of(&url).map_err(|why| invalid(&why))?;
+        credentials.check_for(&url)?;
+        place.endpoint = place
+            .endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
@@ -225,10 +242,15 @@ impl Client {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(2 * STREAM_WINDOW);
         Ok(Self {
-            grpc: EventStoreClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            grpc: EventStoreClient::with_interceptor(
+                place.channel(credentials),
+                connect::Proof(credentials.clone()),
+            )
+            .max_decoding_message_size(MAX_MESSAGE_BYTES),
             address: Arc::from(url),
             retry: Self::RETRY,
             forwards: false,
+            traceparent: None,
         })
     }
 
@@ -242,6 +264,12 @@ impl Client {
     #[must_use]
     pub fn forwarding(self) -> Self {
         Self { forwards: true, ..self }
+    }
+
+    /// The same client, whose appends go on with the trace of this W3C trace context. One that cannot be a header is left out.
+    #[must_use]
+    pub fn in_trace(self, traceparent: Option<&str>) -> Self {
+        Self { traceparent: traceparent.and_then(|it| it.parse().ok()), ..self }
     }
 
     /// The event store's address.
@@ -260,6 +288,7 @@ impl Client {
             if self.forwards {
                 request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("yes"));
             }
+            self.trace(&mut request);
             async move { grpc.append(request).await.map(tonic::Response::into_inner) }
         })
         .await
@@ -275,7 +304,9 @@ impl Client {
         let client = self.clone();
         futures_util::stream::once(async move {
             let requests = appends.map(|append| convert::append_to_wire(&append));
-            let outcomes = client.grpc.clone().append_stream(requests).await;
+            let mut request = Request::new(requests);
+            client.trace(&mut request);
+            let outcomes = client.grpc.clone().append_stream(request).await;
             outcomes.map(tonic::Response::into_inner).map_err(|status| client.error(&status)).map(
                 |outcomes| {
                     outcomes.map(move |outcome| {
@@ -412,7 +443,7 @@ impl Client {
     }
 
     /// Makes one call, again and again while its error may pass and the policy allows.
-    async fn call<T, F>(&self, call: impl Fn(EventStoreClient<Channel>) -> F) -> Result<T>
+    async fn call<T, F>(&self, call: impl Fn(Grpc) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -440,6 +471,12 @@ impl Client {
         tracing::debug!(policy = self.retry.name, attempt, %error, "trying again");
         tokio::time::sleep(delay.max(asked)).await;
         Ok(())
+    }
+
+    fn trace<T>(&self, request: &mut Request<T>) {
+        if let Some(traceparent) = &self.traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
+        }
     }
 
     /// What a failed call says, with the address where the transport failed.

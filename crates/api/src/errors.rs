@@ -6,6 +6,7 @@
 //! ```
 
 mod problem;
+mod refusal;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use http::StatusCode;
 use tonic::Code;
 
 pub use problem::Problem;
+pub use refusal::refusal;
 pub use status::{from_failure, from_status, to_failure, to_status};
 
 /// One row of the map.
@@ -31,6 +33,12 @@ const fn kind(error: &Error) -> Kind {
     let (reason, code, http, title) = match error {
         Error::Invalid { .. } => {
             ("INVALID", Code::InvalidArgument, StatusCode::BAD_REQUEST, "The request is not valid")
+        }
+        Error::Unauthenticated { .. } => {
+            ("UNAUTHENTICATED", Code::Unauthenticated, StatusCode::UNAUTHORIZED, "Who calls is not proven")
+        }
+        Error::PermissionDenied { .. } => {
+            ("PERMISSION_DENIED", Code::PermissionDenied, StatusCode::FORBIDDEN, "Not allowed to this caller")
         }
         Error::NotFound { .. } => ("NOT_FOUND", Code::NotFound, StatusCode::NOT_FOUND, "Not found"),
         Error::WrongVersion { .. } => {

@@ -10,15 +10,18 @@
 mod client;
 mod codec;
 pub mod convert;
+mod credentials;
 pub mod errors;
 pub mod expected;
 pub mod model;
+pub mod tls;
 mod url_path;
 
 pub use client::{
     Batch, Client, HeadAt, LogHead, PartitionHead, Read, ReadStream, RemoteLog, StreamBatch, StreamHead,
     Subscribe,
 };
+pub use credentials::{CredentialFiles, Credentials};
 pub use errors::Problem;
 pub use url_path::UrlPath;
 

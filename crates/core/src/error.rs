@@ -20,6 +20,20 @@ pub enum Error {
         message: String,
     },
 
+    /// The caller proves nothing, or something that does not hold: send another proof.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What was asked for, and which proof is needed.
+        message: String,
+    },
+
+    /// The caller may not do this: have it allowed, or call as another.
+    #[error("{message}")]
+    PermissionDenied {
+        /// What was asked for, by whom, and what is missing.
+        message: String,
+    },
+
     /// What the request names does not exist.
     #[error("{message}")]
     NotFound {
@@ -106,6 +120,16 @@ impl Error {
         Self::Invalid { field: field.into(), message: message.into() }
     }
 
+    /// The caller has not proven who it is.
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::Unauthenticated { message: message.into() }
+    }
+
+    /// The caller may not do this.
+    pub fn permission_denied(message: impl Into<String>) -> Self {
+        Self::PermissionDenied { message: message.into() }
+    }
+
     /// What was asked for does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::NotFound { message: message.into() }
@@ -139,6 +163,25 @@ impl Error {
     /// A fault of Headwater itself.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal { message: message.into() }
+    }
+
+    /// Which kind it is, in one word: what metrics and traces say of it, for its message may quote what somebody sent.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "invalid",
+            Self::NotFound { .. } => "not_found",
+            Self::WrongVersion { .. } => "wrong_version",
+            Self::AlreadyExists { .. } => "already_exists",
+            Self::Unauthenticated { .. } => "unauthenticated",
+            Self::PermissionDenied { .. } => "permission_denied",
+            Self::FailedPrecondition { .. } => "failed_precondition",
+            Self::Exhausted { .. } => "exhausted",
+            Self::DeadlineExceeded { .. } => "deadline_exceeded",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Cancelled => "shutting_down",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Internal { .. } => "internal",
+        }
     }
 
     /// Whether the same request, with the same event ids, may succeed when sent again unchanged.

@@ -16,6 +16,7 @@ mod metadata;
 mod name;
 mod partition;
 mod retry;
+mod share;
 mod token;
 
 pub use append::{Append, AppendLimits, Appended, Expected};
@@ -25,4 +26,5 @@ pub use metadata::Metadata;
 pub use name::{EventType, StreamId};
 pub use partition::{Partition, PartitionCount, Position, Version, murmur2};
 pub use retry::RetryPolicy;
+pub use share::Share;
 pub use token::{LogId, Positions, Token};

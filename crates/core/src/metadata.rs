@@ -48,13 +48,30 @@ impl Metadata {
         &self.0
     }
 
+    /// The same text with `key` and its value `text` at the object's end; `None` where the object has the key, whatever its value.
+    pub fn with_new(&self, key: &str, text: &str) -> Option<Self> {
+        let keys = self.object()?;
+        if keys.contains_key(key) {
+            return None;
+        }
+        let end = self.0.iter().rposition(|byte| *byte == b'}')?;
+        let (before, after) = self.0.split_at(end);
+        let comma = if keys.is_empty() { "" } else { "," };
+        let (key, text) = (serde_json::Value::from(key), serde_json::Value::from(text));
+        let added = format!("{comma}{key}:{text}");
+        Some(Self(Bytes::from([before, added.as_bytes(), after].concat())))
+    }
+
     /// The text value of `key`, where the object has it.
     pub fn text(&self, key: &str) -> Option<String> {
         if self.is_empty() {
             return None;
         }
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&self.0).ok()?;
-        object.get(key)?.as_str().map(str::to_owned)
+        self.object()?.get(key)?.as_str().map(str::to_owned)
+    }
+
+    fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        serde_json::from_slice(&self.0).ok()
     }
 }
 
@@ -90,6 +107,26 @@ mod tests {
         check("{", Some("not JSON"));
         check("{\"a\":1}x", Some("not JSON"));
         check("{\"a\":\"\\udc00\"}", Some("half of a surrogate pair"));
+    }
+
+    #[test]
+    fn a_key_is_added_where_it_is_not() {
+        #[track_caller]
+        fn check(before: &'static str, after: Option<&str>) {
+            let metadata = Metadata::new(Bytes::from_static(before.as_bytes())).unwrap();
+            let added = metadata.with_new("traceparent", "00-\"");
+            assert_eq!(added.as_ref().map(|it| std::str::from_utf8(it.as_bytes()).unwrap()), after);
+            if let Some(added) = added {
+                assert_eq!(added.text("traceparent").as_deref(), Some("00-\""));
+                assert!(Metadata::new(added.as_bytes().clone()).is_ok());
+            }
+        }
+        check("", Some(r#"{"traceparent":"00-\""}"#));
+        check(" { } ", Some(r#" { "traceparent":"00-\""} "#));
+        check(r#"{"a": "}" }  "#, Some(r#"{"a": "}" ,"traceparent":"00-\""}  "#));
+        check(r#"{"a":{"traceparent":"x"}}"#, Some(r#"{"a":{"traceparent":"x"},"traceparent":"00-\""}"#));
+        check(r#"{"traceparent":null}"#, None);
+        check(r#"{"\u0074raceparent":"x"}"#, None);
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Gate {
         self.readiness.0.send_if_modified(|waiting| waiting.remove(&self.what));
     }
 
+    /// Whether it waits for the same as `other`, so that both are open or closed.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.what == other.what
+    }
+
     /// It is waited for, again.
     pub fn close(&self) {
         self.readiness.0.send_if_modified(|waiting| waiting.insert(self.what.clone()));

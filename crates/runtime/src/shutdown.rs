@@ -43,8 +43,9 @@ pub fn on_signals(before_exit: impl FnOnce() + Send + 'static) -> io::Result<Can
     let cancelled = token.clone();
     tokio::spawn(async move {
         let name = either(&mut interrupt, &mut terminate).await.name();
-        tracing::info!("{name}: shutting down; once more exits at once");
+        // First of all: nothing may come between a signal and the end.
         cancelled.cancel();
+        tracing::info!("{name}: shutting down; once more exits at once");
         let again = either(&mut interrupt, &mut terminate).await;
         tracing::warn!("{} again: exiting at once", again.name());
         before_exit();

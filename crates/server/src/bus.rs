@@ -17,7 +17,6 @@ use headwater_log::LogDescriptor;
 use headwater_nats::{Credentials, Made, NatsBus, NatsOptions, Provision};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::event_stream::{self as declared, BusType, NatsStorage};
-use headwater_resources::shared::TlsMode;
 use headwater_runtime::Metrics;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use prometheus_client::collector::Collector;
@@ -26,6 +25,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 
 use crate::chosen::text_in;
 use crate::load::Loaded;
+use crate::tls_files::TlsFiles;
 
 /// What a process is told about the bus.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,22 +102,23 @@ impl BusPlace {
             ));
         }
         let is_moved = matches!(flag, BusFlag::At(_));
-        if !is_moved && spec.bus.tls.as_ref().is_some_and(|tls| tls.mode != TlsMode::Disable) {
-            return Err(Error::invalid(
-                "bus.tls",
-                "TLS settings of the bus are not supported here yet: leave them out",
-            ));
-        }
+        // What is declared of one address is not shown to another.
+        let tls = match &spec.bus.tls {
+            Some(tls) if !is_moved => TlsFiles::read(tls, "bus.tls", loaded)?,
+            _ => None,
+        };
         let missing = |field: &str| Error::invalid(field, "it is needed for this bus.type: add it");
         let place = match spec.bus.r#type {
             BusType::None => return Ok(None),
             BusType::Nats => {
                 let nats = spec.bus.nats.as_ref().ok_or_else(|| missing("bus.nats"))?;
-                Self::Nats(nats_options(name, spec, nats, loaded, flag)?)
+                let tls = tls.map(|tls| nats_tls(&tls)).transpose()?;
+                Self::Nats(NatsOptions { tls, ..nats_options(name, spec, nats, loaded, flag)? })
             }
             BusType::Kafka => {
                 let kafka = spec.bus.kafka.as_ref().ok_or_else(|| missing("bus.kafka"))?;
-                Self::Kafka(kafka_options(name, spec, kafka, loaded, flag)?)
+                let tls = tls.map(kafka_tls).transpose()?;
+                Self::Kafka(KafkaOptions { tls, ..kafka_options(name, spec, kafka, loaded, flag)? })
             }
         };
         // What is wrong with the options themselves is said now.
@@ -137,8 +138,19 @@ impl BusPlace {
             Self::Nats(options) => Ok(Arc::new(NatsBus::new(options.clone(), events, log.partitions)?)),
             Self::Kafka(options) => {
                 let bus = KafkaBus::new(options.clone(), events);
-                Ok(Arc::new(bus.map_err(|error| error.within("bus.kafka"))?))
+                Ok(Arc::new(bus.map_err(|error| match error {
+                    Error::Invalid { field, message } if field == "tls" => Error::invalid("bus.tls", message),
+                    other => other.within("bus.kafka"),
+                })?))
             }
+        }
+    }
+
+    /// Which broker it is, as traces say it.
+    pub(crate) const fn system(&self) -> &'static str {
+        match self {
+            Self::Nats(_) => "nats",
+            Self::Kafka(_) => "kafka",
         }
     }
 
@@ -230,6 +242,32 @@ fn nats_options(
             }),
         },
         credentials,
+        tls: None,
+    })
+}
+
+fn nats_tls(files: &TlsFiles) -> Result<headwater_nats::Tls> {
+    let identity = files.identity.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
+    let config = headwater_api::tls::configuration(files.host, files.ca.as_deref(), identity);
+    config
+        .map(|config| headwater_nats::Tls(Arc::new(config)))
+        .map_err(|fault| Error::invalid("bus.tls", fault))
+}
+
+fn kafka_tls(files: TlsFiles) -> Result<headwater_kafka::Tls> {
+    let text = |pem: Vec<u8>| {
+        String::from_utf8(pem).map_err(|_| Error::invalid("bus.tls", "what it names is not PEM"))
+    };
+    let identity = files.identity.map(|(certificate, key)| {
+        Ok::<_, Error>(headwater_kafka::Identity {
+            certificate: text(certificate)?,
+            key: Password(text(key)?),
+        })
+    });
+    Ok(headwater_kafka::Tls {
+        authorities: files.ca.map(text).transpose()?,
+        verify_host: files.host,
+        identity: identity.transpose()?,
     })
 }
 
@@ -315,9 +353,8 @@ mod tests {
         let text = format!(
             "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {{name: orders}}\nspec: {{bus: {bus}}}\n{more}"
         );
+        // Some are what `validate` refuses: whoever gets past it is refused here.
         let manifests = read_texts([("test.yaml", text.as_str())]);
-        let faults: Vec<String> = manifests.errors().map(ToString::to_string).collect();
-        assert!(faults.is_empty(), "{faults:#?}");
         let spec = specs(&manifests.event_streams).remove("orders").unwrap();
         (spec, Loaded { manifests, dev_file: headwater_resources::manifest::DevFile::default() })
     }
@@ -426,9 +463,14 @@ mod tests {
             "nats://HOST:PORT",
         );
         refused_as_it_is(
-            "{type: NATS, nats: {servers: ['nats://nats:1']}, tls: {}}",
-            "bus.tls",
-            "leave them out",
+            "{type: NATS, nats: {servers: ['nats://nats:1']}, tls: {caRef: {kind: Secret, name: no, key: ca.crt}}}",
+            "bus.tls.caRef",
+            "there is no Secret \"no\"",
+        );
+        refused_as_it_is(
+            "{type: NATS, nats: {servers: ['nats://nats:1']}, tls: {serverName: other}}",
+            "bus.tls.serverName",
+            "leave serverName out",
         );
         let scram = "{type: Kafka, kafka: {bootstrapServers: ['k:9092'], sasl: {mechanism: SCRAM-SHA-256, usernameSecretRef: {name: k, key: u}, passwordSecretRef: {name: k, key: p}}}}";
         refused_as_it_is(scram, "bus.kafka.sasl.usernameSecretRef", "there is no Secret \"k\"");

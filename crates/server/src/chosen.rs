@@ -7,10 +7,12 @@ use std::time::Duration;
 use headwater_api::{Client, RemoteLog};
 use headwater_bus::{FeedOptions, LiveReader};
 use headwater_core::{Error, Result};
-use headwater_log::{Backoff, LogReader};
+use headwater_log::{Backoff, LogReader, say_failure};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_resources::shared::SecretKeyRef;
+use headwater_runtime::{Gate, Readiness};
+use tokio::sync::watch;
 
 use crate::bus::{Brought, BusPlace};
 use crate::load::Loaded;
@@ -93,16 +95,25 @@ pub(crate) fn live(
     Ok(live)
 }
 
-/// What `begin` gives, tried again while that may help; `what` begins goes into the log.
+/// What `begin` gives, tried again while that may help: the first failure goes into the log, with `what` begins, and the last stands in
+/// `readiness`.
 ///
 /// # Errors
 /// What does not pass.
-pub(crate) async fn until_it_begins<T>(what: &str, begin: impl AsyncFn() -> Result<T>) -> Result<T> {
+pub(crate) async fn until_it_begins<T>(
+    what: &str,
+    readiness: &Readiness,
+    begin: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut reason = Reason::default();
     loop {
-        match begin().await {
+        let begun = begin().await;
+        reason.becomes(None);
+        match begun {
             Err(error) if error.is_retryable() => {
-                tracing::warn!(name = what, %error, "cannot begin yet, and tries again");
+                say_failure!(backoff.is_unused(), name = what, %error, "cannot begin yet, and tries again");
+                reason.becomes(Some(readiness.wait_for(format!("the next try: {error}"))));
                 tokio::time::sleep(backoff.pause()).await;
             }
             result => return result,
@@ -110,24 +121,40 @@ pub(crate) async fn until_it_begins<T>(what: &str, begin: impl AsyncFn() -> Resu
     }
 }
 
-/// The URL in the Secret that the manifest of the EventStream `name` names.
-///
-/// # Errors
-/// `Invalid` when it names none, or there is no such Secret.
-pub(crate) fn database_url(name: &str, spec: &EventStreamSpec, loaded: &Loaded) -> Result<String> {
-    let database = spec.database.as_ref().ok_or_else(|| {
-        Error::invalid(
-            "database",
-            format!("the manifest of EventStream \"{name}\" names no database: add spec.database, or give --database URL or --data-dir PATH"),
-        )
-    })?;
-    if database.tls.is_some() {
-        return Err(Error::invalid(
-            "database.tls",
-            "it is not supported here yet: say it in the URL (?sslmode=verify-full&sslrootcert=PATH), and leave spec.database.tls out",
-        ));
+/// Why a process is not ready, at most one thing at a time. Dropped, it is a reason no more.
+#[derive(Default)]
+struct Reason(Option<Gate>);
+
+impl Reason {
+    fn becomes(&mut self, next: Option<Gate>) {
+        // Not before the next one is closed; and never where it is the same.
+        if let Some(before) = std::mem::replace(&mut self.0, next)
+            && !self.0.as_ref().is_some_and(|next| next.is_of(&before))
+        {
+            before.open();
+        }
     }
-    url_in(&database.url_secret_ref, "database.urlSecretRef", loaded)
+}
+
+impl Drop for Reason {
+    fn drop(&mut self) {
+        self.becomes(None);
+    }
+}
+
+/// Not ready for as long as `silence` says why. Never ends.
+pub(crate) async fn ready_while_it_answers(
+    readiness: &Readiness,
+    mut silence: watch::Receiver<Option<String>>,
+) {
+    let mut reason = Reason::default();
+    loop {
+        let why = silence.borrow_and_update().clone();
+        reason.becomes(why.map(|why| readiness.wait_for(format!("the read model: {why}"))));
+        if silence.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// The URL in the Secret `key`, which stands at `field`.
@@ -165,6 +192,20 @@ mod tests {
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("{part} was not refused"),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_trying_leaves_nothing_to_wait_for() {
+        let readiness = Readiness::default();
+        let begin = async || Err::<(), _>(Error::unavailable("it is away"));
+        let trying = until_it_begins("orders", &readiness, begin);
+        tokio::time::timeout(Duration::from_mins(1), trying).await.unwrap_err();
+        assert_eq!(readiness.waiting_for(), Vec::<String>::new());
+        let mut tries = [Err(Error::unavailable("it is away")), Ok(7)].into_iter();
+        let tries = std::sync::Mutex::new(&mut tries);
+        let begin = async || tries.lock().unwrap().next().unwrap();
+        assert_eq!(until_it_begins("orders", &readiness, begin).await.unwrap(), 7);
+        assert_eq!(readiness.waiting_for(), Vec::<String>::new());
     }
 
     #[test]

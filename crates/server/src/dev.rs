@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headwater_api::Credentials;
 use headwater_core::{Error, Result};
 use headwater_log::{Filter, StartFrom, Subscription};
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, ProjectionSpec, SagaSpec};
-use headwater_saga::Calls;
+use headwater_saga::{Calls, Counts};
 use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::load::{LoadError, Loaded, load};
 use crate::notice::{Notice, ProjectionAt, Ready, SagaAt, StreamAt};
+use crate::port::Port;
 use crate::projection::{RunningProjection, ViewPlace};
 use crate::queries::Queries;
 use crate::saga::{Around, FileSurroundings, RunningSaga};
@@ -184,7 +186,9 @@ impl Dev {
     ) -> Result<()> {
         let schema = spec.database.as_ref().and_then(|database| database.schema.clone());
         let place = self.place(name, schema, self.data.stream(name));
-        let stream = RunningStream::start(name, spec, place, relay, listener, self.ended.clone()).await?;
+        let (port, credentials) = (Port::open(listener), Credentials::default());
+        let stream =
+            RunningStream::start(name, spec, place, relay, port, credentials, self.ended.clone()).await?;
         if self.options.tell_changes {
             let subscription =
                 Subscription::open(stream.reader(), &StartFrom::End, Filter::default()).await?;
@@ -202,10 +206,11 @@ impl Dev {
             ))
         })?;
         let place = match &self.options.database {
-            Some(url) => ViewPlace::in_database(url, name, &spec),
+            Some(url) => ViewPlace::in_database(&url.as_str().into(), name, &spec),
             None => ViewPlace::File(self.data.projection(name)),
         };
-        let projection = RunningProjection::start(name, spec, &stream.spec, stream.reader(), place).await?;
+        let (reader, worker) = (stream.reader(), self.queries.url());
+        let projection = RunningProjection::start(name, spec, &stream.spec, reader, place, worker).await?;
         let service = projection.service.clone();
         if self.options.tell_changes {
             self.spawn_teller(tell::rows(name.to_owned(), service.changes(), self.notices.clone()));
@@ -226,9 +231,13 @@ impl Dev {
             events: stream.reader(),
             calls: Arc::clone(&self.calls),
             metrics: self.queries.saga_metrics(),
+            counts: Counts::default(),
         };
-        let place = self.place(&format!("saga-{name}"), None, self.data.saga(name));
-        let saga = RunningSaga::start(name, spec, around, place, self.ended.clone()).await?;
+        let place = match &self.options.database {
+            Some(url) => Place::Database(Database::of_saga(url, name)),
+            None => Place::File(self.data.saga(name)),
+        };
+        let saga = RunningSaga::start(name, spec, &around, place, self.ended.clone()).await?;
         if self.options.tell_changes {
             self.spawn_teller(tell::steps(name.to_owned(), saga.service.listen(), self.notices.clone()));
         }

@@ -7,13 +7,13 @@
 //!             event store ──▶ database
 //! ```
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use axum::response::IntoResponse;
-use headwater_api::Problem;
+use headwater_api::{Credentials, Problem};
 use headwater_core::{Error, Result};
+use headwater_log::Sharing;
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
 use headwater_runtime::{Metrics, Readiness, health};
@@ -21,13 +21,17 @@ use headwater_sql::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{ClientArguments, SecurityArguments};
 use crate::bus::{BusFlag, BusPlace};
-use crate::chosen::{choose, database_url, until_it_begins};
+use crate::chosen::{choose, until_it_begins};
 use crate::data_dir::DataDir;
+use crate::database::DatabaseAddress;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
 use crate::load::Loaded;
-use crate::stream::{RelayTo, RunningStream, local_address};
+use crate::needs;
+use crate::port::{Port, Protection, local_address};
+use crate::stream::{RelayTo, RunningStream};
 use crate::written_log::Place;
 
 /// How to run the event store of one event stream by itself.
@@ -43,8 +47,14 @@ pub struct EventStoreOptions {
     pub advertise: Option<String>,
     /// Where events are relayed to.
     pub bus: BusFlag,
-    /// The namespace of the EventStream, which its events name as their source.
+    /// The namespace of the EventStream, which its events name as their source, and whose service accounts may call.
     pub namespace: String,
+    /// How what it serves is protected.
+    pub security: SecurityArguments,
+    /// What it proves to be to the other event stores of the stream.
+    pub client: ClientArguments,
+    /// The host name that their certificates have. `None`: that of the address where each is reached.
+    pub peer_name: Option<String>,
 }
 
 /// Where an event store keeps its log, or a query worker its read model.
@@ -69,6 +79,34 @@ impl Keep {
     }
 }
 
+/// Whether others can reach, at this address, an event store that serves `scheme`.
+fn check_advertised(address: &str, scheme: &str) -> Result<()> {
+    let refused = |why: &str| {
+        Err(Error::invalid(
+            "advertise",
+            format!(
+                "{address:?} is no address where others reach this event store: {why}; give {scheme}://HOST:PORT"
+            ),
+        ))
+    };
+    let Ok(uri) = address.parse::<http::Uri>() else { return refused("it cannot be read") };
+    let Some(host) = uri.host() else { return refused("it has no host") };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if uri.scheme_str() != Some(scheme) {
+        return refused(&format!("{scheme} is served"));
+    }
+    if uri.port_u16().is_none() {
+        return refused("it has no port");
+    }
+    if address.contains('@') || uri.path() != "/" || uri.query().is_some() {
+        return refused("it has more than a host and a port");
+    }
+    if bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified()) {
+        return refused("that is any address, on whatever machine asks");
+    }
+    Ok(())
+}
+
 /// An event store that listens, and serves once [`run`](Self::run).
 pub struct EventStoreProcess {
     name: String,
@@ -77,7 +115,9 @@ pub struct EventStoreProcess {
     bus: Option<BusPlace>,
     namespace: String,
     listener: TcpListener,
-    address: SocketAddr,
+    protection: Protection,
+    credentials: Credentials,
+    url: String,
     /// Held for as long as the log is open.
     _data: Option<DataDir>,
 }
@@ -88,45 +128,77 @@ impl EventStoreProcess {
     /// # Errors
     /// `Invalid` for an option that does not fit the manifests; `FailedPrecondition` for a port or a data directory in use.
     pub async fn start(options: EventStoreOptions, loaded: &Loaded) -> Result<Self> {
-        options.listen.check()?;
+        let security = options.security.protect(&options.listen)?;
+        let credentials =
+            options.client.credentials_for(options.peer_name, options.security.allows_plain_text())?;
         let (name, spec) =
             choose("EventStream", "stream", specs(&loaded.manifests.event_streams), options.stream)?;
-        let url = match &options.keep {
-            Keep::Manifest => Some(database_url(&name, &spec, loaded)?),
-            Keep::Database(url) => Some(url.clone()),
+        let kept_at = match &options.keep {
+            Keep::Manifest => Some(DatabaseAddress::of_stream(&name, &spec, loaded)?),
+            Keep::Database(url) => Some(DatabaseAddress::instead_of(&spec, url)),
             Keep::Directory(_) => None,
         };
+        if kept_at.is_some() && options.advertise.is_none() && options.listen.address.ip().is_unspecified() {
+            return Err(Error::invalid(
+                "advertise",
+                format!(
+                    "the other event stores of \"{name}\" cannot reach this one at {}: say at which address of this machine they do, with \
+                     --advertise {}://HOST:{}",
+                    options.listen.address,
+                    security.scheme(),
+                    options.listen.address.port()
+                ),
+            ));
+        }
         let bus = BusPlace::choose(&name, &spec, loaded, &options.bus)?;
         let mut data = match &options.keep {
             Keep::Directory(path) => Some(DataDir::claim(path)?),
             Keep::Manifest | Keep::Database(_) => None,
         };
         let listener = options.listen.bind("the event store").await?;
-        let address = local_address(&listener)?;
+        let at = format!("{}://{}", security.scheme(), local_address(&listener)?);
         if let Some(data) = &mut data {
             data.prepare()?;
         }
-        let place = match (url, &data) {
-            (Some(url), _) => {
-                let mut database = Database::of_stream(url, &name);
+        let place = match (kept_at, &data) {
+            (Some(kept_at), _) => {
+                let mut database = kept_at.at(|url| Database::of_stream(url, &name));
                 if let Some(declared) = &spec.database {
                     database.max_connections = declared.max_connections;
                     if let Some(schema) = &declared.schema {
                         database.schema.clone_from(schema);
                     }
                 }
-                let advertised = options.advertise.unwrap_or_else(|| format!("http://{address}"));
+                let advertised = options.advertise.unwrap_or_else(|| at.clone());
                 // It would be found out by the others only.
-                headwater_api::Client::new(&advertised).map_err(|error| match error {
-                    Error::Invalid { message, .. } => Error::invalid("advertise", message),
-                    other => other,
-                })?;
-                Place::Shared(database, advertised)
+                check_advertised(&advertised, security.scheme())?;
+                database.check(kept_at.field)?;
+                let follower = kept_at.read_url.clone().map(|url| Database { url, ..database.clone() });
+                if let Some(follower) = &follower {
+                    follower.check("database.readURLSecretRef")?;
+                }
+                Place::Shared { database, follower, address: advertised, sharing: Sharing::Evenly }
             }
             (None, Some(data)) => Place::File(data.stream(&name)),
             (None, None) => return Err(Error::internal("an event store without a place for its log")),
         };
-        Ok(Self { name, spec, place, bus, namespace: options.namespace, listener, address, _data: data })
+        let namespace = options.namespace;
+        // What there is to decide is decided at the projections and sagas.
+        let administration = "the query workers and sagas of this event stream".to_owned();
+        let declared = (spec.server.as_ref(), &spec.access[..]);
+        let protection = Protection::new(security, needs::EVENT_STORE, declared, &namespace, administration);
+        Ok(Self {
+            name,
+            spec,
+            place,
+            bus,
+            namespace,
+            listener,
+            protection,
+            credentials,
+            url: at,
+            _data: data,
+        })
     }
 
     /// The event stream that it serves.
@@ -135,8 +207,8 @@ impl EventStoreProcess {
     }
 
     /// Where it listens.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Serves until `shutdown`. Waits for a database that does not answer yet; `/readyz` says so.
@@ -161,21 +233,22 @@ impl EventStoreProcess {
     async fn open(&self, ended: CancellationToken) -> Result<RunningStream> {
         let readiness = Readiness::default();
         let _gate = readiness.wait_for("the database");
-        let routes = health::router(readiness, Metrics::default()).fallback(async || {
+        let routes = health::router(readiness.clone(), Metrics::default()).fallback(async || {
             Problem::from(Error::unavailable("the event store waits for its database; try again"))
                 .into_response()
         });
         let waiting = HttpServer::serve(
             "health",
-            self.listener()?,
+            self.port()?,
             routes,
             CancellationToken::new(),
             CancellationToken::new(),
         )?;
-        let opened = until_it_begins(&self.name, async || {
+        let opened = until_it_begins(&self.name, &readiness, async || {
             let (spec, place) = (self.spec.clone(), self.place.clone());
             let relay = self.bus.clone().map(|bus| RelayTo { bus, namespace: self.namespace.clone() });
-            RunningStream::start(&self.name, spec, place, relay, self.listener()?, ended.clone()).await
+            let (port, credentials) = (self.port()?, self.credentials.clone());
+            RunningStream::start(&self.name, spec, place, relay, port, credentials, ended.clone()).await
         });
         let opened = opened.await;
         waiting.stop().await?;
@@ -183,9 +256,40 @@ impl EventStoreProcess {
     }
 
     /// The port once more.
-    fn listener(&self) -> Result<TcpListener> {
+    fn port(&self) -> Result<Port> {
         let failed = |error: std::io::Error| Error::internal(format!("the listening socket: {error}"));
         let listener = self.listener.as_fd().try_clone_to_owned().map_err(failed)?;
-        TcpListener::from_std(listener.into()).map_err(failed)
+        let listener = TcpListener::from_std(listener.into()).map_err(failed)?;
+        Ok(Port { listener, protection: Some(self.protection.clone()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_reach_it_where_it_says() {
+        for (address, scheme) in [
+            ("http://10.0.0.7:50051", "http"),
+            ("https://store-0.store.shop.svc:50051", "https"),
+            ("https://[fd00::7]:50051", "https"),
+        ] {
+            check_advertised(address, scheme).unwrap();
+        }
+        for (address, why) in [
+            ("http://store:50051", "https is served"),
+            ("notaurl", "https is served"),
+            ("https://0.0.0.0:1", "that is any address"),
+            ("https://[::]:1", "that is any address"),
+            ("https://store", "no port"),
+            ("https://me:pw@store:1", "more than a host and a port"),
+            ("https://store:1/path", "more than a host and a port"),
+            ("https://store:1/?a", "more than a host and a port"),
+            ("", "cannot be read"),
+        ] {
+            let error = check_advertised(address, "https").unwrap_err().to_string();
+            assert!(error.starts_with("advertise: ") && error.contains(why), "{address}: {error}");
+        }
     }
 }

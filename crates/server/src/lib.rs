@@ -14,15 +14,20 @@
 //! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`], [`QueryWorker`] and [`SagaWorker`] are one
 //! event stream, one projection and one saga in a process of its own.
 
+mod arguments;
 mod bus;
 mod chosen;
+mod configuration;
 mod data_dir;
+mod database;
 mod dev;
 mod event_store;
 mod http_server;
 mod listen;
 mod load;
+mod needs;
 mod notice;
+mod port;
 mod process;
 mod projection;
 mod queries;
@@ -33,10 +38,14 @@ mod saga_api;
 mod saga_worker;
 mod stream;
 mod tell;
+mod tls_files;
+mod traced;
 mod watch;
 mod written_log;
 
+pub use arguments::{AdminArguments, ClientArguments, SecurityArguments};
 pub use bus::BusFlag;
+pub use configuration::configure;
 pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
 pub use event_store::{EventStoreOptions, EventStoreProcess, Keep};

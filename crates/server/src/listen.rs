@@ -16,7 +16,17 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Only loopback: nobody is authenticated here.
+    /// What others call a process that listens here and serves at `url`, unless it is told: an address of the machine that is none of its own
+    /// is the same everywhere.
+    pub(crate) fn name(&self, url: &str) -> String {
+        if self.address.ip().is_unspecified() {
+            let port = url.rsplit(':').next().unwrap_or_default();
+            return format!("{}:{port}", rustix::system::uname().nodename().to_string_lossy());
+        }
+        url.to_owned()
+    }
+
+    /// Only loopback: nobody is authenticated by `dev`.
     ///
     /// # Errors
     /// `Invalid` for any other address.

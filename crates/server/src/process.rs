@@ -8,7 +8,9 @@ use clap::Args;
 use headwater_runtime::{shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{ClientArguments, SecurityArguments};
 use crate::bus::BusFlag;
+use crate::configuration::ConfigurationArguments;
 use crate::load::{LoadError, Loaded, load};
 
 /// What every one of them is told.
@@ -16,14 +18,14 @@ use crate::load::{LoadError, Loaded, load};
 pub struct ProcessArguments {
     /// Where the manifests are.
     #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
-    directories: Vec<PathBuf>,
+    manifests: Vec<PathBuf>,
 
     /// Where the event stream's bus is, whatever the manifest says; or "none", to do without [default: as the manifest says].
     #[arg(long, value_name = "URL", env = "HEADWATER_BUS", hide_env_values = true)]
     bus: Option<BusFlag>,
 
     /// The namespace of the resource.
-    #[arg(long, value_name = "NAME", default_value = "default", env = "HEADWATER_NAMESPACE")]
+    #[arg(long, value_name = "NAME", value_parser = namespace, default_value = "default", env = "HEADWATER_NAMESPACE")]
     namespace: String,
 
     /// Log one JSON object a line.
@@ -33,6 +35,32 @@ pub struct ProcessArguments {
     /// What to log.
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
+
+    #[command(flatten)]
+    _configuration: ConfigurationArguments,
+
+    #[command(flatten)]
+    security: SecurityArguments,
+
+    #[command(flatten)]
+    client: ClientArguments,
+}
+
+/// A name as Kubernetes gives them to namespaces: it stands in events and in keys.
+fn namespace(text: &str) -> std::result::Result<String, String> {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty()
+        || text.len() > 63
+        || !text.chars().all(is_inner)
+        || text.starts_with('-')
+        || text.ends_with('-')
+    {
+        return Err(
+            "a namespace has 1 to 63 small letters, digits and '-', and neither begins nor ends with '-'"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 impl ProcessArguments {
@@ -41,27 +69,50 @@ impl ProcessArguments {
         self.bus.clone().unwrap_or_default()
     }
 
+    /// How what it serves is protected.
+    pub fn security(&self) -> SecurityArguments {
+        self.security.clone()
+    }
+
+    /// What it proves to be to those whom it calls.
+    pub fn client(&self) -> ClientArguments {
+        self.client.clone()
+    }
+
     /// The namespace of the resource that it runs.
     pub fn namespace(&self) -> String {
         self.namespace.clone()
     }
 
-    /// Does `work` with the manifests until it ends, which it does soon after the token is cancelled; says on standard error why it failed.
-    pub async fn run(self, work: impl AsyncFnOnce(&Loaded, CancellationToken) -> Result<()>) -> ExitCode {
-        match Box::pin(self.try_run(work)).await {
+    /// Does `work` of the program `service` with the manifests until it ends, which it does soon after the token is cancelled; says on standard error why it failed.
+    pub async fn run(
+        self,
+        service: &'static str,
+        work: impl AsyncFnOnce(&Loaded, CancellationToken) -> Result<()>,
+    ) -> ExitCode {
+        match Box::pin(self.try_run(service, work)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error:#}");
+                telemetry::last_words(&format!("error: {error:#}"));
                 ExitCode::FAILURE
             }
         }
     }
 
-    async fn try_run(self, work: impl AsyncFnOnce(&Loaded, CancellationToken) -> Result<()>) -> Result<()> {
+    async fn try_run(
+        self,
+        service: &'static str,
+        work: impl AsyncFnOnce(&Loaded, CancellationToken) -> Result<()>,
+    ) -> Result<()> {
         let format = if self.log_json { telemetry::Format::Json } else { telemetry::Format::Text };
-        telemetry::init(&telemetry::Telemetry { format, filter: self.log })?;
+        let traces = telemetry::Traces::from_environment(service, |name| std::env::var(name).ok())?;
+        let telemetry = telemetry::init(&telemetry::Telemetry { format, filter: self.log, traces })?;
         let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
-        let loaded = load(&self.directories).inspect_err(LoadError::print)?;
-        work(&loaded, shutdown).await
+        let done = match load(&self.manifests).inspect_err(LoadError::print) {
+            Ok(loaded) => work(&loaded, shutdown).await,
+            Err(error) => Err(error.into()),
+        };
+        telemetry.stop().await;
+        done
     }
 }

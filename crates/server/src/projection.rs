@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::database::DatabaseAddress;
 use headwater_core::{Error, Result};
 use headwater_log::LogReader;
 use headwater_projection::{Desired, ProjectionService};
@@ -31,9 +32,9 @@ pub(crate) enum ViewPlace {
 }
 
 impl ViewPlace {
-    /// In the database of `url`, in the schema that `spec` names for the projection `name`, or the one by its name.
-    pub(crate) fn in_database(url: &str, name: &str, spec: &ProjectionSpec) -> Self {
-        let mut database = Database::of_projection(url, name);
+    /// In the database `at`, in the schema that `spec` names for the projection `name`, or the one by its name.
+    pub(crate) fn in_database(at: &DatabaseAddress, name: &str, spec: &ProjectionSpec) -> Self {
+        let mut database = at.at(|url| Database::of_projection(url, name));
         if let Some(schema) = spec.sink.sql.as_ref().and_then(|sql| sql.schema.as_ref()) {
             database.schema.clone_from(schema);
         }
@@ -72,7 +73,7 @@ pub(crate) struct RunningProjection {
 }
 
 impl RunningProjection {
-    /// Opens the read model and has it follow `reader`.
+    /// Opens the read model and has it follow `reader`, beside other processes or not: `worker` is what people call this one.
     ///
     /// # Errors
     /// What the view says; `FailedPrecondition` when it was built from another log; `Invalid` when it cannot be compiled.
@@ -82,6 +83,7 @@ impl RunningProjection {
         stream: &EventStreamSpec,
         reader: Arc<dyn LogReader>,
         place: ViewPlace,
+        worker: &str,
     ) -> Result<Self> {
         let view: Arc<dyn ViewStore> = match place {
             ViewPlace::File(path) => {
@@ -95,7 +97,7 @@ impl RunningProjection {
                 Arc::new(RedisView::open(&url, &prefix, name).await.map_err(|error| at(said_at, error))?)
             }
         };
-        let service = ProjectionService::start(name, reader, view, CancellationToken::new()).await?;
+        let service = ProjectionService::start(name, worker, reader, view, CancellationToken::new()).await?;
         if let Err(error) = service.reconcile(Desired::new(&spec, stream)).await {
             service.stop().await;
             return Err(error);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use headwater_core::Result;
 use headwater_projection::{Catalog, ProjectionService, TravelOptions, admin_router, query_router};
-use headwater_runtime::{Metrics, Readiness};
+use headwater_runtime::{Metrics, Readiness, telemetry};
 use headwater_saga::{SagaCatalog, SagaMetrics, SagaService};
 use headwater_sql::SqliteView;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::http_server::HttpServer;
+use crate::port::Port;
 use crate::saga_api;
 
 /// The server of the query API.
@@ -35,12 +36,13 @@ impl Queries {
         let sagas = SagaCatalog::default();
         let (metrics, readiness, stop) = (Metrics::default(), Readiness::default(), CancellationToken::new());
         headwater_projection::register_metrics(&metrics, catalog.clone());
+        telemetry::register_metrics(&metrics);
         let saga_metrics = SagaMetrics::new(&metrics, sagas.clone());
         // Whoever reaches the loopback address may administer here, so one port does for both.
         let router = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
             .merge(saga_api::routes(sagas.clone(), metrics, readiness, stop.clone())?.reset_fallback());
-        let server = HttpServer::serve("the query API", listener, router, stop, ended)?;
+        let server = HttpServer::serve("the query API", Port::open(listener), router, stop, ended)?;
         Ok(Self { server, catalog, sagas, saga_metrics })
     }
 

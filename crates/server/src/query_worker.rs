@@ -1,7 +1,8 @@
 //! One projection in a process of its own: it follows an event store elsewhere, keeps its read model, and answers queries.
 //!
 //! ```text
-//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db, a database, or Redis ─▶ query API, administration, metrics
+//! event store ──gRPC──▶ RemoteLog ─▶ workers ─▶ projections/NAME.db, a database, or Redis ─▶ query API, metrics
+//!                                                                                          └─▶ administration, on the machine itself
 //! ```
 
 use std::sync::Arc;
@@ -12,17 +13,21 @@ use headwater_projection::{Catalog, TravelOptions, admin_router, query_router};
 use headwater_resources::manifest::specs;
 use headwater_resources::projection::SinkType;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
-use headwater_runtime::{Gate, Metrics, Readiness, health};
+use headwater_runtime::{Gate, Metrics, Readiness, health, telemetry};
 use headwater_sql::SqliteView;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{AdminArguments, ClientArguments, SecurityArguments};
 use crate::bus::{Brought, BusFlag, BusPlace};
-use crate::chosen::{choose, database_url, follow, live, stream, until_it_begins, url_in};
+use crate::chosen::{choose, follow, live, ready_while_it_answers, stream, until_it_begins, url_in};
 use crate::data_dir::DataDir;
+use crate::database::DatabaseAddress;
 use crate::event_store::Keep;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
 use crate::load::Loaded;
+use crate::needs;
+use crate::port::{Port, Protection};
 use crate::projection::{RunningProjection, ViewPlace};
 
 /// How to run a projection by itself.
@@ -40,6 +45,14 @@ pub struct QueryWorkerOptions {
     pub namespace: String,
     /// Where it answers queries.
     pub listen: Listen,
+    /// Where it is administered.
+    pub admin: AdminArguments,
+    /// How what it serves is protected.
+    pub security: SecurityArguments,
+    /// What it proves to be to the event store.
+    pub client: ClientArguments,
+    /// What others that fold the projection show it as. `None`: where it answers queries.
+    pub worker: Option<String>,
 }
 
 /// A projection that listens, and folds once [`run`](Self::run).
@@ -50,12 +63,15 @@ pub struct QueryWorker {
     client: Client,
     bus: Option<BusPlace>,
     namespace: String,
+    worker: String,
     place: ViewPlace,
     /// Held for as long as the read model is open.
     _data: Option<DataDir>,
     catalog: Catalog,
     brought: Brought,
     server: HttpServer,
+    admin: HttpServer,
+    readiness: Readiness,
     /// Opened when it follows the event store.
     following: Gate,
     /// Opened when a revision answers.
@@ -70,17 +86,21 @@ impl QueryWorker {
     /// `Invalid` for an option that does not fit the manifests; `FailedPrecondition` for a port or a data directory in use; `Corrupt`
     /// for data of a newer version.
     pub async fn start(options: QueryWorkerOptions, loaded: &Loaded) -> Result<Self> {
-        options.listen.check()?;
+        let security = options.security.protect(&options.listen)?;
+        let admin = options.admin.beside(&options.listen)?;
         let projections = specs(&loaded.manifests.projections);
         let (name, spec) = choose("Projection", "projection", projections, options.projection)?;
         let stream_name = &spec.stream_ref.name;
         let stream = stream(loaded, stream_name, &format!("projection \"{name}\""))?;
-        let client = Client::new(&options.event_store)?;
+        let client = Client::with_credentials(
+            &options.event_store,
+            &options.client.credentials(options.security.allows_plain_text())?,
+        )?;
         let bus = BusPlace::choose(stream_name, &stream, loaded, &options.bus)?;
         let shared = match &options.keep {
             Keep::Manifest => Some(in_sink(&name, &spec, &stream, loaded)?),
             Keep::Database(url) if is_redis(url) => Some(ViewPlace::in_redis(url, "database", &name, &spec)?),
-            Keep::Database(url) => Some(ViewPlace::in_database(url, &name, &spec)),
+            Keep::Database(url) => Some(ViewPlace::in_database(&url.as_str().into(), &name, &spec)),
             Keep::Directory(_) => None,
         };
         let mut data = match &options.keep {
@@ -88,6 +108,7 @@ impl QueryWorker {
             Keep::Manifest | Keep::Database(_) => None,
         };
         let listener = options.listen.bind("the query API").await?;
+        let admin = Port::open(admin.bind("administration").await?);
         if let Some(data) = &mut data {
             data.prepare()?;
         }
@@ -107,13 +128,24 @@ impl QueryWorker {
         let built = readiness.wait_for("the first build of the read model");
         let brought = Brought::register(&metrics);
         headwater_projection::register_metrics(&metrics, catalog.clone());
-        // Whoever reaches the loopback address may administer here, so one port does for both.
+        security.register(&metrics);
+        telemetry::register_metrics(&metrics);
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let platform = health::router(readiness.clone(), metrics);
+        let routes = admin_router(catalog.clone()).merge(platform.clone());
+        let admin =
+            HttpServer::serve("administration", admin, routes, CancellationToken::new(), ended.clone())?;
+        // The guard lets look, and refuses decisions by name.
         let routes = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
-            .merge(health::router(readiness, metrics));
-        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-        let server = HttpServer::serve("the query API", listener, routes, stop, ended.clone())?;
+            .merge(platform);
         let namespace = options.namespace;
+        let at = admin.url().to_owned();
+        let declared = (spec.server.as_ref(), &spec.access[..]);
+        let protection = Protection::new(security, needs::QUERIES, declared, &namespace, at);
+        let port = Port { listener, protection: Some(protection) };
+        let server = HttpServer::serve("the query API", port, routes, stop, ended.clone())?;
+        let worker = options.worker.unwrap_or_else(|| options.listen.name(server.url()));
         Ok(Self {
             name,
             spec,
@@ -121,11 +153,14 @@ impl QueryWorker {
             client,
             bus,
             namespace,
+            worker,
             place,
             _data: data,
             catalog,
             brought,
             server,
+            admin,
+            readiness,
             following,
             built,
             ended,
@@ -142,6 +177,11 @@ impl QueryWorker {
         self.server.url()
     }
 
+    /// Where it is administered.
+    pub fn admin_url(&self) -> &str {
+        self.admin.url()
+    }
+
     /// Folds and answers until `shutdown`. Waits for an event store that does not answer yet; `/readyz` says so.
     ///
     /// # Errors
@@ -150,7 +190,7 @@ impl QueryWorker {
         let mut running = None;
         let begun = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            begun = until_it_begins(&self.name, || self.begin()) => begun.map(|projection| running = Some(projection)),
+            begun = until_it_begins(&self.name, &self.readiness, || self.begin()) => begun.map(|projection| running = Some(projection)),
         };
         if let Some(projection) = &running {
             self.catalog.add(projection.service.clone());
@@ -159,6 +199,7 @@ impl QueryWorker {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = self.ended.cancelled() => {}
+                () = ready_while_it_answers(&self.readiness, projection.service.silence()) => {}
                 () = async {
                     projection.first_build().await;
                     self.built.open();
@@ -169,10 +210,12 @@ impl QueryWorker {
             self.following.close();
         }
         self.server.begin_to_stop();
+        self.admin.begin_to_stop();
         if let Some(projection) = running {
             projection.service.stop().await;
         }
-        begun.and(self.server.stop().await)
+        let served = self.server.stop().await.and(self.admin.stop().await);
+        begun.and(served)
     }
 
     /// Starts the projection.
@@ -180,7 +223,8 @@ impl QueryWorker {
         let stream_name = &self.spec.stream_ref.name;
         let log = follow(self.client.clone(), stream_name, &self.stream).await?;
         let log = live(log, self.bus.as_ref(), &self.namespace, stream_name, &self.brought)?;
-        RunningProjection::start(&self.name, self.spec.clone(), &self.stream, log, self.place.clone()).await
+        let (spec, place) = (self.spec.clone(), self.place.clone());
+        RunningProjection::start(&self.name, spec, &self.stream, log, place, &self.worker).await
     }
 }
 
@@ -210,11 +254,11 @@ fn in_sink(
             ),
         )),
         (SinkType::Sql, _) => {
-            let url = match spec.sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref()) {
-                Some(key) => url_in(key, "sink.sql.urlSecretRef", loaded)?,
-                None => database_url(&spec.stream_ref.name, stream, loaded)?,
+            let at = match spec.sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref()) {
+                Some(key) => url_in(key, "sink.sql.urlSecretRef", loaded)?.as_str().into(),
+                None => DatabaseAddress::of_stream(&spec.stream_ref.name, stream, loaded)?,
             };
-            if is_redis(&url) {
+            if is_redis(&at.url) {
                 return Err(Error::invalid(
                     "sink.type",
                     format!(
@@ -222,7 +266,7 @@ fn in_sink(
                     ),
                 ));
             }
-            Ok(ViewPlace::in_database(&url, name, spec))
+            Ok(ViewPlace::in_database(&at, name, spec))
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_bus::{Bus, Relay, RelayOptions, RelayState};
-use headwater_core::{Partition, Result};
+use headwater_core::{Error, Partition, Result};
 use headwater_log::{Backoff, Epoch, Holder, LogReader, Replica};
 use headwater_runtime::Metrics;
 use prometheus_client::collector::Collector;
@@ -100,8 +100,13 @@ impl Shared {
                 backoff = Backoff::new(PAUSE.0, PAUSE.1);
                 continue;
             };
+            let is_first = backoff.is_unused();
             let pause = backoff.pause();
-            tracing::error!(%partition, %error, ?pause, "events are not relayed to the bus; they are stored, and relayed once this is mended");
+            if is_first {
+                tracing::error!(%partition, %error, ?pause, "events are not relayed to the bus; they are stored, and relayed once this is mended");
+            } else {
+                tracing::debug!(%partition, %error, ?pause, "events are not relayed to the bus still");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -117,6 +122,12 @@ impl Shared {
 
     fn is_ours(&self, partition: Partition) -> bool {
         self.replica.as_ref().is_none_or(|replica| replica.holder(partition) == Holder::Us)
+    }
+
+    /// By partition, of those that are relayed here: why nothing gets to the bus.
+    fn faults(&self) -> Vec<Option<Error>> {
+        let partitions = self.reader.descriptor().partitions.partitions();
+        partitions.map(|it| self.relay.fault(it).filter(|_| self.is_ours(it))).collect()
     }
 
     /// Waits until the partition is written here, or is not.
@@ -168,6 +179,13 @@ struct Labels {
     partition: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BlockedLabels {
+    partition: u32,
+    /// An error's kind, or "none".
+    reason: &'static str,
+}
+
 impl fmt::Debug for Readings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Readings")
@@ -194,6 +212,63 @@ impl Collector for Readings {
             let gauge = ConstGauge::new(lag.load(Ordering::Relaxed) as i64);
             gauge.encode(lags.encode_family(&labels)?)?;
         }
+        let help = "1: nothing gets to the bus since the last attempt failed, for this kind of reason; the log says which";
+        let mut blocked = encoder.encode_descriptor("relay_blocked", help, None, gauge.metric_type())?;
+        for (number, fault) in self.0.faults().into_iter().enumerate() {
+            let reason = fault.as_ref().map_or("none", Error::kind);
+            let labels = BlockedLabels { partition: number as u32, reason };
+            let gauge = ConstGauge::new(i64::from(fault.is_some()));
+            gauge.encode(blocked.encode_family(&labels)?)?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use headwater_bus::{BrokerReference, Checkpoint, Consumer, MemoryRelayState, Reached};
+    use headwater_core::{PartitionCount, Position, RecordedEvent};
+    use headwater_log::MemoryStore;
+
+    use super::*;
+
+    /// A broker that does not let us in.
+    struct Refusing;
+
+    #[async_trait]
+    impl Bus for Refusing {
+        async fn publish(&self, _: &[RecordedEvent]) -> Result<BrokerReference> {
+            Err(Error::failed_precondition("not allowed"))
+        }
+
+        async fn reached(&self, _: Partition, _: &Checkpoint) -> Result<Reached> {
+            Err(Error::failed_precondition("not allowed"))
+        }
+
+        async fn consume(&self, _: Partition, _: Position) -> Result<Box<dyn Consumer>> {
+            Err(Error::failed_precondition("not allowed"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_refuses_is_told_by_metrics() {
+        let metrics = Metrics::default();
+        let reader = Arc::new(MemoryStore::new(PartitionCount::ONE));
+        let state = Arc::new(MemoryRelayState::default());
+        let relaying = Relaying::start(reader, Arc::new(Refusing), state, None, &metrics);
+        let began = std::time::Instant::now();
+        let told = loop {
+            let told = metrics.render().unwrap();
+            if told.contains("relay_blocked{partition=\"0\",reason=\"failed_precondition\"} 1") {
+                break told;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{told}");
+            tokio::task::yield_now().await;
+        };
+        let failures = told.lines().find(|line| line.starts_with("headwater_relay_failures_total "));
+        let failures: u64 = failures.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(failures > 0, "{told}");
+        relaying.stop().await;
     }
 }

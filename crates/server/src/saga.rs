@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use headwater_core::{Error, PartitionCount, Result};
-use headwater_log::{Clock, LogReader, LogWriter};
+use headwater_core::{Error, Partition, PartitionCount, Result};
+use headwater_log::{Clock, Holder, LogReader, LogWriter};
 use headwater_resources::manifest::{ConfigMaps, Secrets};
 use headwater_resources::shared::{DataKind, DataRef, SecretKeyRef};
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::Readiness;
-use headwater_saga::{Calls, Parts, SagaMetrics, SagaService, Surroundings};
+use headwater_saga::{Calls, Counts, Parts, SagaMetrics, SagaService, Surroundings};
 use tokio_util::sync::CancellationToken;
 
 use crate::load::Loaded;
@@ -78,6 +78,7 @@ pub(crate) struct RunningSaga {
 }
 
 /// What a saga runs with, beside its own log.
+#[derive(Clone)]
 pub(crate) struct Around {
     /// The namespace of its resource.
     pub(crate) namespace: String,
@@ -88,36 +89,66 @@ pub(crate) struct Around {
     /// Sends what steps send.
     pub(crate) calls: Arc<Calls>,
     pub(crate) metrics: SagaMetrics,
+    /// What has been taken in so far.
+    pub(crate) counts: Counts,
+}
+
+impl Around {
+    /// All that the saga `name` needs to run over its own `log`.
+    pub(crate) fn parts(&self, name: &str, log: &WrittenLog) -> Parts {
+        let replica = log.replica().cloned();
+        Parts {
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+            events: Arc::clone(&self.events),
+            log: log.reader(),
+            writer: Arc::new(log.sequencer().clone()),
+            caller: self.calls.clone(),
+            clock: Clock::system(),
+            metrics: self.metrics.clone(),
+            counts: self.counts.clone(),
+            // Its leases may have ended while it slept, before anything else tells it.
+            leads: Arc::new(move || {
+                replica.as_ref().is_none_or(|replica| replica.holder(Partition::ZERO) == Holder::Us)
+            }),
+        }
+    }
+}
+
+/// Opens the own log of the saga `name`. When it can be written no more without having been closed, `readiness` is withdrawn and
+/// `ended` is cancelled.
+///
+/// # Errors
+/// As [`WrittenLog::open`].
+pub(crate) async fn open_log(
+    name: &str,
+    spec: &SagaSpec,
+    stream: &EventStreamSpec,
+    place: Place,
+    readiness: &Readiness,
+    ended: CancellationToken,
+) -> Result<WrittenLog> {
+    let partitions = PartitionCount::new(stream.partitions)?;
+    let log_name = format!("saga {name} of {}", spec.stream_ref.name);
+    WrittenLog::open(place, &log_name, partitions, readiness, ended).await
 }
 
 impl RunningSaga {
-    /// Opens the saga's log and has it follow the event stream. When its log can be written no more without having been stopped,
-    /// `ended` is cancelled.
+    /// Opens the saga's log, which nobody else writes, and has it follow the event stream. When its log can be written no more without having
+    /// been stopped, `ended` is cancelled.
     ///
     /// # Errors
-    /// As [`SqliteLog::open`](headwater_sql::SqliteLog::open); `Invalid` when it cannot be compiled.
+    /// As [`open_log`]; `Invalid` when it cannot be compiled.
     pub(crate) async fn start(
         name: &str,
         spec: SagaSpec,
-        around: Around,
+        around: &Around,
         place: Place,
         ended: CancellationToken,
     ) -> Result<Self> {
-        let Around { namespace, stream, events, calls, metrics } = around;
-        let partitions = PartitionCount::new(stream.partitions)?;
-        let log_name = format!("saga {name} of {}", spec.stream_ref.name);
-        let log = WrittenLog::open(place, &log_name, partitions, &Readiness::default(), ended).await?;
-        let parts = Parts {
-            namespace,
-            name: name.to_owned(),
-            events,
-            log: log.reader(),
-            writer: Arc::new(log.sequencer().clone()),
-            caller: calls,
-            clock: Clock::system(),
-            metrics,
-        };
-        match SagaService::start(parts, &spec, &stream).await {
+        // What cannot be written ends the process that it runs in.
+        let log = open_log(name, &spec, &around.stream, place, &Readiness::default(), ended).await?;
+        match SagaService::start(around.parts(name, &log), &spec, &around.stream).await {
             Ok(service) => Ok(Self { spec, service, log }),
             Err(error) => {
                 // Why the saga cannot start is what matters.

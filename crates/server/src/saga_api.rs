@@ -44,6 +44,7 @@ mod tests {
 
     use super::*;
     use crate::http_server::HttpServer;
+    use crate::port::Port;
 
     #[tokio::test]
     async fn the_port_has_health_that_follows_readiness_and_reflection_of_what_it_serves() {
@@ -51,7 +52,9 @@ mod tests {
         let gate = readiness.wait_for("a test");
         let routes = routes(SagaCatalog::default(), Metrics::default(), readiness, stop.clone()).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = HttpServer::serve("a test", listener, routes, stop, CancellationToken::new()).unwrap();
+        let server =
+            HttpServer::serve("a test", Port::open(listener), routes, stop, CancellationToken::new())
+                .unwrap();
         let channel = Endpoint::from_shared(server.url().to_owned()).unwrap().connect().await.unwrap();
 
         let mut health = HealthClient::new(channel.clone());

@@ -1,34 +1,51 @@
-//! One saga in a process of its own: it follows an event store elsewhere, and keeps its own log here.
+//! One saga in a process of its own, over an event store elsewhere; with its own log in a database, others of its kind stand by.
 //!
 //! ```text
 //! event store ──gRPC──▶ RemoteLog ─▶ coordinator ─▶ participants
 //!      ▲                                │  ▲
 //!      └──────── appends ───────────────┤  └─ API: HTTP, gRPC, health, readiness, metrics
-//!                                       └─▶ sagas/NAME.db
+//!                                       └─▶ its own log: a database, or sagas/NAME.db
+//!                                                  ▲
+//!                         stands by ── reads ──────┘  and takes over when it has the leases of the whole log
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use headwater_api::{Client, RemoteLog};
-use headwater_core::{Error, Result};
-use headwater_log::LogWriter;
+use headwater_api::{Client, Credentials, RemoteLog};
+use headwater_core::{Error, Partition, Result};
+use headwater_log::{Holder, LogWriter, Sharing};
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, SagaSpec};
-use headwater_runtime::{Gate, Metrics, Readiness};
-use headwater_saga::{Calls, SagaCatalog, SagaMetrics};
+use headwater_runtime::{Gate, Metrics, Readiness, telemetry};
+use headwater_saga::{Calls, Coordinator, Counts, SagaCatalog, SagaMetrics, SagaService};
+use headwater_sql::Database;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{AdminArguments, ClientArguments, SecurityArguments};
 use crate::bus::{Brought, BusFlag, BusPlace};
 use crate::chosen::{choose, follow, live, stream, until_it_begins};
 use crate::data_dir::DataDir;
+use crate::database::DatabaseAddress;
+use crate::event_store::Keep;
 use crate::http_server::HttpServer;
 use crate::listen::Listen;
 use crate::load::Loaded;
-use crate::saga::{Around, FileSurroundings, RunningSaga};
+use crate::needs;
+use crate::port::{Port, Protection};
+use crate::saga::{Around, FileSurroundings, open_log};
 use crate::saga_api;
-use crate::written_log::Place;
+use crate::traced::TracedWriter;
+use crate::written_log::{Place, WrittenLog};
+
+/// How often the event stream is asked whether it answers.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long its answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Silence that may pass by itself: an event store that is started again.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How to run a saga by itself.
 #[derive(Debug, Clone)]
@@ -40,11 +57,19 @@ pub struct SagaWorkerOptions {
     /// What brings it what comes.
     pub bus: BusFlag,
     /// Where the event stores of event streams are, by the stream's name.
-    pub event_stores: BTreeMap<String, String>,
+    pub event_stores: Vec<(String, String)>,
     /// Where its log is kept.
-    pub data_dir: PathBuf,
+    pub keep: Keep,
+    /// What the others call it. `None`: where its API is.
+    pub worker: Option<String>,
     /// Where its API listens.
     pub listen: Listen,
+    /// Where it is administered.
+    pub admin: AdminArguments,
+    /// How what it serves is protected.
+    pub security: SecurityArguments,
+    /// What it proves to be to the event stores.
+    pub client: ClientArguments,
 }
 
 /// A saga that listens, and coordinates once [`run`](Self::run).
@@ -55,14 +80,20 @@ pub struct SagaWorker {
     namespace: String,
     bus: Option<BusPlace>,
     clients: BTreeMap<String, Client>,
-    data: DataDir,
+    place: Place,
+    /// Held for as long as the log is open.
+    _data: Option<DataDir>,
     surroundings: Arc<FileSurroundings>,
     catalog: SagaCatalog,
     metrics: SagaMetrics,
     brought: Brought,
     server: HttpServer,
-    /// Opened when it coordinates.
+    admin: HttpServer,
+    readiness: Readiness,
+    /// Opened when it coordinates, or looks on.
     gate: Gate,
+    /// Closed while the event stream does not answer.
+    silence: Gate,
     ended: CancellationToken,
 }
 
@@ -73,39 +104,89 @@ impl SagaWorker {
     /// `Invalid` for an option that does not fit the manifests; `FailedPrecondition` for a port or a data directory in use; `Corrupt`
     /// for data of a newer version.
     pub async fn start(options: SagaWorkerOptions, loaded: &Loaded) -> Result<Self> {
-        options.listen.check()?;
+        let security = options.security.protect(&options.listen)?;
+        let admin = options.admin.beside(&options.listen)?;
         let (name, spec) = choose("Saga", "saga", specs(&loaded.manifests.sagas), options.saga)?;
         let stream_name = spec.stream_ref.name.clone();
         let stream = stream(loaded, &stream_name, &format!("saga \"{name}\""))?;
         let bus = BusPlace::choose(&stream_name, &stream, loaded, &options.bus)?;
-        let clients = connect(&name, &spec, &options.event_stores)?;
-        let mut data = DataDir::claim(&options.data_dir)?;
+        let clients = connect(
+            &name,
+            &spec,
+            &options.event_stores,
+            &options.client.credentials(options.security.allows_plain_text())?,
+        )?;
+        let kept_at = match &options.keep {
+            Keep::Manifest => Some(DatabaseAddress::of_stream(&stream_name, &stream, loaded)?),
+            Keep::Database(url) => Some(DatabaseAddress::instead_of(&stream, url)),
+            Keep::Directory(_) => None,
+        };
+        if let Some(kept_at) = &kept_at {
+            kept_at.at(|url| Database::of_saga(url, &name)).check(kept_at.field)?;
+        }
+        let mut data = match &options.keep {
+            Keep::Directory(path) => Some(DataDir::claim(path)?),
+            Keep::Manifest | Keep::Database(_) => None,
+        };
         let listener = options.listen.bind("the API of sagas").await?;
-        data.prepare()?;
+        let admin = Port::open(admin.bind("administration").await?);
+        if let Some(data) = &mut data {
+            data.prepare()?;
+        }
         let surroundings = Arc::<FileSurroundings>::default();
         surroundings.load(loaded);
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let gate = readiness.wait_for(format!("the event stream \"{stream_name}\""));
+        let silence = readiness.wait_for(format!("an answer of the event stream \"{stream_name}\""));
+        silence.open();
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let catalog = SagaCatalog::default();
         let saga_metrics = SagaMetrics::new(&metrics, catalog.clone());
         let brought = Brought::register(&metrics);
-        let routes = saga_api::routes(catalog.clone(), metrics, readiness, stop.clone())?;
-        let server = HttpServer::serve("the API of sagas", listener, routes, stop, ended.clone())?;
+        security.register(&metrics);
+        telemetry::register_metrics(&metrics);
+        let routes = saga_api::routes(catalog.clone(), metrics, readiness.clone(), stop.clone())?;
+        let admin = HttpServer::serve(
+            "administration",
+            admin,
+            routes.clone(),
+            CancellationToken::new(),
+            ended.clone(),
+        )?;
+        let namespace = options.namespace;
+        let at = admin.url().to_owned();
+        let declared = (spec.server.as_ref(), &spec.access[..]);
+        let protection = Protection::new(security, needs::SAGAS, declared, &namespace, at);
+        let port = Port { listener, protection: Some(protection) };
+        let server = HttpServer::serve("the API of sagas", port, routes, stop, ended.clone())?;
+        let place = match (kept_at, &data) {
+            (Some(kept_at), _) => Place::Shared {
+                database: kept_at.at(|url| Database::of_saga(url, &name)),
+                follower: None,
+                address: options.worker.unwrap_or_else(|| options.listen.name(server.url())),
+                sharing: Sharing::OneHasAll,
+            },
+            (None, Some(data)) => Place::File(data.saga(&name)),
+            (None, None) => return Err(Error::internal("a saga without a place for its log")),
+        };
         Ok(Self {
             name,
             spec,
             stream,
-            namespace: options.namespace,
+            namespace,
             bus,
             clients,
-            data,
+            place,
+            _data: data,
             surroundings,
             catalog,
             metrics: saga_metrics,
             brought,
             server,
+            admin,
+            readiness,
             gate,
+            silence,
             ended,
         })
     }
@@ -120,36 +201,122 @@ impl SagaWorker {
         self.server.url()
     }
 
-    /// Coordinates until `shutdown`. Waits for event stores that do not answer yet; `/readyz` says so.
+    /// Where it is administered.
+    pub fn admin_url(&self) -> &str {
+        self.admin.url()
+    }
+
+    /// Coordinates until `shutdown`, or looks on while another does. Waits for event stores and a database that do not answer yet; `/readyz`
+    /// says so.
     ///
     /// # Errors
     /// When the event store is another one than the manifest's, or something ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let mut running = None;
+        let mut opened = None;
         let begun = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            begun = until_it_begins(&self.name, || self.begin()) => begun.map(|saga| running = Some(saga)),
+            begun = until_it_begins(&self.name, &self.readiness, || self.open()) => begun.map(|both| opened = Some(both)),
         };
-        if let Some(saga) = &running {
-            self.catalog.add(saga.service.clone());
-            self.gate.open();
-            tracing::info!(saga = self.name, "coordinates");
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = self.ended.cancelled() => {}
+        let worked = match &opened {
+            Some((around, log)) => {
+                tokio::select! {
+                    // What runs is dropped, and stops at once: what it has recorded is taken up by whoever comes next.
+                    () = shutdown.cancelled() => Ok(()),
+                    () = self.ended.cancelled() => Ok(()),
+                    worked = self.take_turns(around, log) => worked,
+                    () = self.follow_events(around, log) => Ok(()),
+                }
             }
-            self.gate.close();
-        }
-        self.server.begin_to_stop();
-        let stopped = match running {
-            Some(saga) => saga.stop().await,
             None => Ok(()),
         };
-        begun.and(stopped).and(self.server.stop().await)
+        self.gate.close();
+        self.server.begin_to_stop();
+        self.admin.begin_to_stop();
+        if let Some(service) = self.catalog.remove(&self.name) {
+            service.stop().await;
+        }
+        let closed = match opened {
+            Some((_, log)) => log.close().await,
+            None => Ok(()),
+        };
+        let served = self.server.stop().await.and(self.admin.stop().await);
+        begun.and(worked).and(closed).and(served)
     }
 
-    /// Starts the saga.
-    async fn begin(&self) -> Result<RunningSaga> {
+    /// Coordinates whenever the whole log is its own to write, and looks on otherwise.
+    async fn take_turns(&self, around: &Around, log: &WrittenLog) -> Result<()> {
+        let (name, spec, stream) = (&self.name, &self.spec, &self.stream);
+        let coordinate = async || SagaService::start(around.parts(name, log), spec, stream).await;
+        let Some(replica) = log.replica() else {
+            self.answer_by(until_it_begins(name, &self.readiness, coordinate).await?).await;
+            tracing::info!(saga = name, "coordinates");
+            return std::future::pending().await;
+        };
+        loop {
+            let coordinator = Arc::clone(replica);
+            let coordinator: Coordinator = Arc::new(move || match coordinator.holder(Partition::ZERO) {
+                Holder::Other(member) => Some(member.address),
+                Holder::Us | Holder::Nobody => None,
+            });
+            let look_on = async || {
+                SagaService::stand_by(around.parts(name, log), spec, stream, Arc::clone(&coordinator)).await
+            };
+            self.answer_by(until_it_begins(name, &self.readiness, look_on).await?).await;
+            tracing::info!(saga = name, "stands by");
+            let tenure = replica.has_all().await;
+            let begun = tenure.run_until_cancelled(until_it_begins(name, &self.readiness, coordinate)).await;
+            if let Some(begun) = begun {
+                let service = begun?;
+                self.answer_by(service.clone()).await;
+                tracing::info!(saga = name, "coordinates");
+                tenure.cancelled().await;
+                tracing::warn!(saga = name, "coordinates no more: its leases have ended");
+                service.stop().await;
+            }
+        }
+    }
+
+    /// Leaves the saga to others while the event stream is silent for this process, and is not ready then. Never ends.
+    async fn follow_events(&self, around: &Around, log: &WrittenLog) {
+        let mut failing: Option<Instant> = None;
+        let mut was_silent = false;
+        loop {
+            let asked = Instant::now();
+            let answer = tokio::time::timeout(ANSWER, around.events.heads()).await;
+            failing = if matches!(answer, Ok(Ok(_))) { None } else { failing.or(Some(asked)) };
+            let is_silent = failing.is_some_and(|since| since.elapsed() >= SILENCE);
+            match (was_silent, is_silent) {
+                (false, true) => {
+                    tracing::warn!(
+                        saga = self.name,
+                        "the event stream does not answer: another may coordinate"
+                    );
+                    self.silence.close();
+                }
+                (true, false) => {
+                    tracing::info!(saga = self.name, "the event stream answers again");
+                    self.silence.open();
+                }
+                (false, false) | (true, true) => {}
+            }
+            if let Some(replica) = log.replica() {
+                replica.stand_back(is_silent);
+            }
+            was_silent = is_silent;
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Answers by `service` from now on. What ran before has ended then.
+    async fn answer_by(&self, service: SagaService) {
+        if let Some(before) = self.catalog.add(service) {
+            before.stop().await;
+        }
+        self.gate.open();
+    }
+
+    /// Reaches the event streams, and opens its own log.
+    async fn open(&self) -> Result<(Around, WrittenLog)> {
         let stream_name = &self.spec.stream_ref.name;
         let mut logs: BTreeMap<String, Arc<RemoteLog>> = BTreeMap::new();
         for (name, client) in &self.clients {
@@ -162,18 +329,20 @@ impl SagaWorker {
         }
         let log = Arc::clone(&logs[stream_name]);
         let events = live(log, self.bus.as_ref(), &self.namespace, stream_name, &self.brought)?;
-        self.surroundings.set_streams(
-            logs.iter().map(|(name, log)| (name.clone(), Arc::clone(log) as Arc<dyn LogWriter>)),
-        );
+        self.surroundings.set_streams(logs.iter().map(|(name, log)| {
+            (name.clone(), Arc::new(TracedWriter(log.client().clone())) as Arc<dyn LogWriter>)
+        }));
         let around = Around {
             namespace: self.namespace.clone(),
             stream: self.stream.clone(),
             events,
             calls: Arc::new(Calls::new(self.surroundings.clone())?),
             metrics: self.metrics.clone(),
+            counts: Counts::default(),
         };
-        let place = Place::File(self.data.saga(&self.name));
-        RunningSaga::start(&self.name, self.spec.clone(), around, place, self.ended.clone()).await
+        let (place, ended) = (self.place.clone(), self.ended.clone());
+        let log = open_log(&self.name, &self.spec, &self.stream, place, &self.readiness, ended).await?;
+        Ok((around, log))
     }
 }
 
@@ -181,10 +350,20 @@ impl SagaWorker {
 fn connect(
     name: &str,
     spec: &SagaSpec,
-    addresses: &BTreeMap<String, String>,
+    addresses: &[(String, String)],
+    credentials: &Credentials,
 ) -> Result<BTreeMap<String, Client>> {
     let streams = spec.streams();
-    if let Some(other) = addresses.keys().find(|stream| !streams.contains(stream.as_str())) {
+    let mut known = BTreeMap::new();
+    for (stream, address) in addresses {
+        if known.insert(stream.as_str(), address).is_some() {
+            return Err(Error::invalid(
+                "event-store",
+                format!("there are two addresses of \"{stream}\": give one"),
+            ));
+        }
+    }
+    if let Some(other) = known.keys().find(|stream| !streams.contains(**stream)) {
         let used = streams.iter().map(|stream| format!("\"{stream}\"")).collect::<Vec<_>>().join(", ");
         return Err(Error::invalid(
             "event-store",
@@ -192,13 +371,13 @@ fn connect(
         ));
     }
     let client = |stream: &str| {
-        let address = addresses.get(stream).ok_or_else(|| {
+        let address = known.get(stream).ok_or_else(|| {
             Error::invalid(
                 "event-store",
                 format!("saga \"{name}\" uses event stream \"{stream}\": say where it is, with --event-store {stream}=http://HOST:PORT"),
             )
         })?;
-        Ok((stream.to_owned(), Client::new(address)?))
+        Ok((stream.to_owned(), Client::with_credentials(address, credentials)?))
     };
     streams.into_iter().map(client).collect()
 }
@@ -244,16 +423,19 @@ mod tests {
     #[tokio::test]
     async fn every_event_stream_of_the_saga_needs_an_address_and_no_other_has_one() {
         let spec = &sagas(&["a"])["a"];
-        let addresses = |names: &[&str]| -> BTreeMap<String, String> {
+        let addresses = |names: &[&str]| -> Vec<(String, String)> {
             names.iter().map(|name| ((*name).to_owned(), "http://127.0.0.1:1".to_owned())).collect()
         };
-        let clients = connect("a", spec, &addresses(&["orders", "audit"])).unwrap();
+        let connect =
+            |addresses: Vec<(String, String)>| connect("a", spec, &addresses, &Credentials::default());
+        let clients = connect(addresses(&["orders", "audit"])).unwrap();
         assert_eq!(clients.keys().collect::<Vec<_>>(), ["audit", "orders"]);
-        refused(connect("a", spec, &addresses(&["orders"])), "event-store", "--event-store audit=");
+        refused(connect(addresses(&["orders"])), "event-store", "--event-store audit=");
+        refused(connect(addresses(&["orders", "audit", "x"])), "event-store", "no event stream \"x\"");
         refused(
-            connect("a", spec, &addresses(&["orders", "audit", "x"])),
+            connect(addresses(&["orders", "audit", "orders"])),
             "event-store",
-            "no event stream \"x\"",
+            "two addresses of \"orders\"",
         );
     }
 }

@@ -5,17 +5,19 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_core::{Error, PartitionCount, Result};
+use headwater_api::Credentials;
+use headwater_core::{PartitionCount, Result};
 use headwater_eventstore::{EventStore, EventTypes, ReplicatedWriter};
 use headwater_log::{LogReader, LogWriter};
 use headwater_resources::EventStreamSpec;
-use headwater_runtime::{Metrics, Readiness};
-use tokio::net::TcpListener;
+use headwater_runtime::{Metrics, Readiness, telemetry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::BusPlace;
+use crate::port::Port;
 use crate::relaying::Relaying;
+use crate::traced::TracedBus;
 use crate::written_log::{Place, WrittenLog, panicked};
 
 /// What is under way at a stop has so long before others may write the partitions.
@@ -39,7 +41,8 @@ pub(crate) struct RunningStream {
 }
 
 impl RunningStream {
-    /// Opens the log, serves it on `listener`, and relays it to the bus if there is one. When it ends without being stopped, `ended` is cancelled.
+    /// Opens the log, serves it at `port`, and relays it to the bus if there is one. It shows `credentials` to
+    /// other event stores of the stream. When it ends without being stopped, `ended` is cancelled.
     ///
     /// # Errors
     /// As [`SqliteLog::open`].
@@ -48,31 +51,40 @@ impl RunningStream {
         spec: EventStreamSpec,
         place: Place,
         relay: Option<RelayTo>,
-        listener: TcpListener,
+        port: Port,
+        credentials: Credentials,
         ended: CancellationToken,
     ) -> Result<Self> {
         let types = EventTypes::compile(&spec.event_types)?;
         let partitions = PartitionCount::new(spec.partitions)?;
-        let url = format!("http://{}", local_address(&listener)?);
+        let url = port.url()?;
         let (counted, readiness) = (Metrics::default(), Readiness::default());
         let metrics = counted.clone();
         let log = WrittenLog::open(place, name, partitions, &readiness, ended.clone()).await?;
         metrics::register(&counted, log.sequencer().clone());
+        telemetry::register_metrics(&counted);
         let sequencer = log.sequencer().clone();
         let store = match log.replica() {
             None => EventStore::new(log.reader(), Arc::new(sequencer), counted, readiness),
             Some(replica) => {
                 metrics::register_leases(&counted, Arc::clone(replica));
-                let writer = ReplicatedWriter::new(Arc::clone(replica), sequencer, &counted);
+                let writer = ReplicatedWriter::new(Arc::clone(replica), sequencer, credentials, &counted);
                 EventStore::replicated(log.reader(), Arc::new(writer), counted, readiness)
             }
         };
+        let store = store.named(name);
         store.set_event_types(types);
+        if let Some(protection) = &port.protection {
+            protection.security.register(&metrics);
+        }
+        let store = store.guarded(port.guard());
+        let listener = port.listen();
         let relaying = match relay {
             None => None,
             Some(RelayTo { bus, namespace }) => {
                 tracing::info!(event_stream = name, bus = bus.describe(), "events are relayed");
-                let bus = bus.open(&namespace, name, log.reader().descriptor())?;
+                let opened = bus.open(&namespace, name, log.reader().descriptor())?;
+                let bus = Arc::new(TracedBus::new(opened, name, bus.system()));
                 let replica = log.replica().cloned();
                 let state = log.relay_state().await?;
                 Some(Relaying::start(log.reader(), bus, state, replica, &metrics))
@@ -134,10 +146,4 @@ impl RunningStream {
         let served = served.unwrap_or_else(|error| Err(panicked(&error)));
         served.and(self.log.close().await)
     }
-}
-
-pub(crate) fn local_address(listener: &TcpListener) -> Result<std::net::SocketAddr> {
-    listener
-        .local_addr()
-        .map_err(|error| Error::internal(format!("the address of a listening socket is not known: {error}")))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use headwater_bus::RelayState;
 use headwater_core::{Error, PartitionCount, Result};
-use headwater_log::{LeaseTimes, LogReader, LogStore, Replica, Sequencer, SequencerOptions};
+use headwater_log::{LeaseTimes, LogReader, LogStore, Replica, Sequencer, SequencerOptions, Sharing};
 use headwater_runtime::{Gate, Readiness};
 use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog, SqliteRelayState};
 use tokio::task::{JoinError, JoinHandle};
@@ -18,8 +18,14 @@ pub(crate) enum Place {
     File(PathBuf),
     /// In this schema of a database.
     Database(Database),
-    /// There, and written by several event stores, of which this one is reached at the address.
-    Shared(Database, String),
+    /// There, and written by several processes, of which this one is known to the others by its address.
+    Shared {
+        database: Database,
+        /// Where what is long past is read.
+        follower: Option<Database>,
+        address: String,
+        sharing: Sharing,
+    },
 }
 
 #[derive(Clone)]
@@ -87,9 +93,13 @@ impl WrittenLog {
                 let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
                 Ok(Self::start(Store::Postgres(Arc::new(log)), None, readiness, ended))
             }
-            Place::Shared(database, address) => {
-                let log = Arc::new(Box::pin(PostgresLog::open(&database, name, partitions)).await?);
-                let replica = Replica::join(log.clone(), address, LeaseTimes::default()).await?;
+            Place::Shared { database, follower, address, sharing } => {
+                let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
+                let log = Arc::new(match follower {
+                    Some(follower) => log.with_follower(follower).await,
+                    None => log,
+                });
+                let replica = Replica::join(log.clone(), address, sharing, LeaseTimes::default()).await?;
                 Ok(Self::start(Store::Postgres(log), Some(Arc::new(replica)), readiness, ended))
             }
         }

@@ -1,7 +1,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use headwater_core::{Error, StreamId, Token, Version};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -97,6 +97,8 @@ impl Problem {
     pub fn into_error(self) -> Error {
         let message = self.detail.clone();
         match self.problem_type.strip_prefix(TYPE).unwrap_or_default() {
+            "unauthenticated" => Error::unauthenticated(message),
+            "permission-denied" => Error::permission_denied(message),
             "not-found" => Error::not_found(message),
             "wrong-version" => self.wrong_version().unwrap_or_else(|| Error::internal(message)),
             "already-exists" => Error::already_exists(message),
@@ -113,6 +115,8 @@ impl Problem {
             "corrupt" => Error::corrupt(message),
             "internal" => Error::internal(message),
             _ => match self.status {
+                401 => Error::unauthenticated(message),
+                403 => Error::permission_denied(message),
                 404 => Error::not_found(message),
                 429 | 502 | 503 => Error::unavailable(message),
                 400..500 => {
@@ -176,6 +180,9 @@ impl IntoResponse for Problem {
         let mut response = (status, Body::from(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"headwater\""));
+        }
         if let Some(delay) = self.retry_after_ms {
             headers.insert(RETRY_AFTER, HeaderValue::from(delay.div_ceil(1000)));
         }

@@ -55,6 +55,8 @@ pub fn from_status(status: &Status) -> Error {
             Some(violation) => Error::invalid(&violation.field, &violation.description),
             None => Error::invalid("request", message()),
         },
+        "UNAUTHENTICATED" => Error::unauthenticated(message()),
+        "PERMISSION_DENIED" => Error::permission_denied(message()),
         "NOT_FOUND" => Error::not_found(message()),
         "WRONG_VERSION" => wrong_version(&info.metadata).unwrap_or_else(|| Error::internal(message())),
         "ALREADY_EXISTS" => Error::already_exists(message()),
@@ -92,9 +94,9 @@ fn foreign(status: &Status) -> Error {
         Code::InvalidArgument | Code::OutOfRange => Error::invalid("request", message),
         Code::NotFound => Error::not_found(message),
         Code::AlreadyExists => Error::already_exists(message),
-        Code::FailedPrecondition | Code::Unauthenticated | Code::PermissionDenied => {
-            Error::failed_precondition(message)
-        }
+        Code::FailedPrecondition => Error::failed_precondition(message),
+        Code::Unauthenticated => Error::unauthenticated(message),
+        Code::PermissionDenied => Error::permission_denied(message),
         Code::Unimplemented => Error::failed_precondition(format!(
             "the server does not know this call ({message}); is it a Headwater event store, and as new as this client?"
         )),

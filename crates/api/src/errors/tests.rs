@@ -15,6 +15,8 @@ fn all() -> Vec<(Error, Code, StatusCode)> {
     let text = || "what, where and why \u{fc}".to_owned();
     vec![
         (Error::invalid("events[0].data", "no: good"), Code::InvalidArgument, StatusCode::BAD_REQUEST),
+        (Error::unauthenticated(text()), Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+        (Error::permission_denied(text()), Code::PermissionDenied, StatusCode::FORBIDDEN),
         (Error::not_found(text()), Code::NotFound, StatusCode::NOT_FOUND),
         (wrong(Expected::Any), Code::Aborted, StatusCode::CONFLICT),
         (wrong(Expected::NoStream), Code::Aborted, StatusCode::CONFLICT),

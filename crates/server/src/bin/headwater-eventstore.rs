@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, ProcessArguments};
+use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, ProcessArguments, configure};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,7 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Reads the EventStream and Secrets in DIR. The events are in the database that the manifest names, or that --database does: any number
 /// of these processes share it, each writes a part of the partitions, and a client may talk to any. With --data-dir they are in a file,
 /// and only one process may have it. What is stored is relayed to the bus that the manifest names, or that --bus does. /healthz, /readyz
-/// and /metrics are served on the same port.
+/// and /metrics are served on the same port. Who may call is what spec.access says; other machines are served only when callers can prove
+/// who they are.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-eventstore",
@@ -25,7 +26,9 @@ Examples:
   headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50051
   headwater-eventstore examples/banku --database postgres://me@127.0.0.1/banku --listen 127.0.0.1:50052
   headwater-eventstore examples/banku --data-dir /var/lib/headwater --bus none
-  headwater-eventstore examples/orders --data-dir /var/lib/headwater --bus nats://127.0.0.1:4222"
+  headwater-eventstore examples/orders --data-dir /var/lib/headwater --bus nats://127.0.0.1:4222
+  headwater-eventstore examples/banku --data-dir /var/lib/headwater --bus none --listen 0.0.0.0:50051 \\
+    --tls-cert tls.crt --tls-key tls.key --bearer-tokens tokens.txt"
 )]
 struct Arguments {
     /// Which EventStream [default: the only one in DIR].
@@ -54,15 +57,20 @@ struct Arguments {
     #[arg(long, value_name = "URL", env = "HEADWATER_ADVERTISE")]
     advertise: Option<String>,
 
+    /// The host name that the certificates of the other event stores have [default: that of the address where each is reached].
+    #[arg(long, value_name = "HOST", env = "HEADWATER_PEER_NAME")]
+    peer_name: Option<String>,
+
     #[command(flatten)]
     process: ProcessArguments,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = configure();
     let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
-    let run = arguments.process.run(async |loaded, shutdown| {
+    let (security, client) = (arguments.process.security(), arguments.process.client());
+    let run = arguments.process.run(env!("CARGO_BIN_NAME"), async |loaded, shutdown| {
         let options = EventStoreOptions {
             stream: arguments.stream,
             keep: Keep::of(arguments.database, arguments.data_dir),
@@ -70,6 +78,9 @@ async fn main() -> ExitCode {
             advertise: arguments.advertise,
             bus,
             namespace,
+            security,
+            client,
+            peer_name: arguments.peer_name,
         };
         let store = EventStoreProcess::start(options, loaded).await?;
         println!("event stream {}: listening on {}", store.name(), store.url());

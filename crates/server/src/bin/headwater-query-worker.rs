@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use headwater_server::{Keep, Listen, ProcessArguments, QueryWorker, QueryWorkerOptions};
+use headwater_server::{
+    AdminArguments, Keep, Listen, ProcessArguments, QueryWorker, QueryWorkerOptions, configure,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,8 +15,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Fold one Projection over an event store elsewhere, and answer queries.
 ///
 /// Reads the Projection, its EventStream and Secrets in DIR. The read model is in the database or the Redis that the manifests name, or that
-/// --database does: several of these processes may have it, and each event takes effect once. With --data-dir it is in a file, which only one
-/// process may have. The query API, the administration of projections, /healthz, /readyz and /metrics are served on --listen.
+/// --database does: several of these processes may have it, share its partitions out among them, and each event takes effect once. With
+/// --data-dir it is in a file, which only one process may have. The query API, /healthz, /readyz and /metrics are served on --listen. What people
+/// decide is said on --admin-listen, which only the machine itself reaches.
 #[derive(Debug, Parser)]
 #[command(
     name = "headwater-query-worker",
@@ -53,15 +56,23 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082", env = "HEADWATER_LISTEN")]
     listen: SocketAddr,
 
+    /// What `headwater projections show` calls this process, among those that fold the projection [default: where it answers].
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new(), env = "HEADWATER_WORKER")]
+    worker: Option<String>,
+
+    #[command(flatten)]
+    admin: AdminArguments,
+
     #[command(flatten)]
     process: ProcessArguments,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = configure();
     let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
-    let run = arguments.process.run(async |loaded, shutdown| {
+    let (security, client) = (arguments.process.security(), arguments.process.client());
+    let run = arguments.process.run(env!("CARGO_BIN_NAME"), async |loaded, shutdown| {
         let options = QueryWorkerOptions {
             projection: arguments.projection,
             event_store: arguments.event_store,
@@ -69,9 +80,14 @@ async fn main() -> ExitCode {
             bus,
             namespace,
             listen: Listen { address: arguments.listen, flag: "--listen" },
+            admin: arguments.admin,
+            security,
+            client,
+            worker: arguments.worker,
         };
         let worker = QueryWorker::start(options, loaded).await?;
         println!("projection {}: listening on {}", worker.name(), worker.url());
+        println!("administered at {}", worker.admin_url());
         Ok(worker.run(shutdown).await?)
     });
     run.await

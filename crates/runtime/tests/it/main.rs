@@ -1,0 +1,3 @@
+//! What protects a port, as services meet it.
+
+mod guard;
