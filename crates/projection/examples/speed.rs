@@ -80,9 +80,10 @@ async fn main() {
     let token = Token::new(log.descriptor().log_id, end);
 
     let started = Instant::now();
-    let service = ProjectionService::start("orders", log.clone(), store.clone(), CancellationToken::new())
-        .await
-        .expect("a service");
+    let service =
+        ProjectionService::start("orders", "here", log.clone(), store.clone(), CancellationToken::new())
+            .await
+            .expect("a service");
     service.reconcile(desired).await.expect("a projection");
     service.wait_for(&token).await.expect("all events");
     let elapsed = started.elapsed();

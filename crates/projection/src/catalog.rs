@@ -22,8 +22,11 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) service: ProjectionService,
-    active: Arc<RwLock<Option<Arc<RevisionRecord>>>>,
+    active: Arc<RwLock<Option<Seen>>>,
 }
+
+/// A record, and the store's [era](ProjectionService::era) in which it was seen.
+type Seen = (u64, Arc<RevisionRecord>);
 
 impl Catalog {
     /// An empty catalog, whose time travels are as `options` say.
@@ -81,13 +84,15 @@ impl Catalog {
 impl Entry {
     /// The active revision, unless it is `stale`: then it is looked up.
     pub(crate) async fn active(&self, stale: Option<Revision>) -> Result<Option<Arc<RevisionRecord>>> {
+        let era = self.service.era();
         let known = self.active.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(record) = known.filter(|record| stale != Some(record.revision)) {
+        if let Some((_, record)) = known.filter(|(at, record)| *at == era && stale != Some(record.revision)) {
             return Ok(Some(record));
         }
         let rollout = self.service.store().rollout().await?;
         let record = rollout.active_record().cloned().map(Arc::new);
-        self.active.write().unwrap_or_else(PoisonError::into_inner).clone_from(&record);
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) =
+            record.clone().map(|record| (era, record));
         Ok(record)
     }
 }

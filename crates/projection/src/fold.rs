@@ -16,7 +16,7 @@ use headwater_core::{Position, RecordedEvent, StreamId};
 use headwater_expr::{EvaluationError, EventView, Expression, Object, Value, Variables};
 use headwater_resources::projection::ErrorPolicy;
 use headwater_view::{Cell, Key, Park, ParkChange, ParkVersion, ParkedEvent, TableSchema};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::convert::to_cell;
@@ -26,7 +26,7 @@ use change::change;
 pub(crate) use rows::Rows;
 
 /// Why a rule could not be folded over an event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct RuleError {
     /// Rule and member, for example `rule created, set.amount`; or `data`, when the event cannot be read.
@@ -46,7 +46,7 @@ impl RuleError {
 }
 
 /// An event that could not be folded, for status and logs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The event's id.
     pub event_id: Uuid,

@@ -69,6 +69,11 @@ impl Folder {
         &self.progress
     }
 
+    /// What people had decided when this was last made sure of.
+    pub(crate) const fn decisions(&self) -> Decisions {
+        self.decisions
+    }
+
     /// Looks whether the checkpoint is where this folder left it.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //!  Projection ──▶ Definition ──▶ Plan ─┐
 //!                                      ▼
 //!  LogReader ──pages──▶ worker: fold(plan, rows, events) ──▶ ViewSink::apply (rows + checkpoint, one transaction)
-//!                         ▲ one for each partition of each revision that is active, candidate or previous
+//!                         ▲ one for each partition, of those that are leased to this process, of each revision that is active,
+//!                         │ candidate or previous
 //!  ProjectionService ─────┘ creates, promotes, rolls back, drops; replays and skips parked events
 //!        ▲         ▲
 //!  administration  query API ──▶ ViewReader, and TimeTravel: the same fold up to a past place, into a throw-away store
@@ -15,6 +16,7 @@
 
 #![warn(missing_docs)]
 
+mod answers;
 mod catalog;
 mod convert;
 mod definition;
@@ -22,13 +24,16 @@ mod desired;
 mod event;
 mod fold;
 mod folder;
+mod heads;
 mod http;
+mod leases;
 mod limiter;
 mod manager;
 mod metrics;
 mod pages;
 mod parking;
 mod plan;
+mod report;
 mod rollout;
 mod service;
 mod status;
@@ -44,6 +49,6 @@ pub use metrics::register as register_metrics;
 pub use parking::{Released, SkipWhat};
 pub use plan::{Fault, Plan};
 pub use service::ProjectionService;
-pub use status::{LagStatus, PartitionStatus, ProjectionStatus, RevisionStatus};
+pub use status::{LagStatus, PartitionStatus, ProjectionStatus, RevisionStatus, WorkerShare};
 pub use travel::{ScratchStores, TravelOptions};
 pub use worker::RowChange;

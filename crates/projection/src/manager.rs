@@ -1,32 +1,34 @@
-//! The task that keeps a projection's revisions as its spec wants them, and a worker for each partition of each of them.
+//! The task that keeps a projection's revisions as its spec wants them, and a worker for each partition of each of them that is leased to this
+//! process.
 
+mod build;
 mod commands;
 mod publish;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use headwater_core::{Partition, Result, RetryPolicy, StreamId};
-use headwater_log::LogDescriptor;
+use headwater_core::{Result, RetryPolicy, StreamId};
+use headwater_log::{LogDescriptor, say_failure};
 use headwater_resources::projection::{ErrorPolicy, Promotion, QueryState};
 use headwater_resources::shared::WorkState;
 use headwater_view::{
-    Change, ChangeError, NewRevision, Revision, RevisionRecord, Rollout, ViewStore, Writers,
+    Change, ChangeError, NewRevision, Progress, Revision, RevisionRecord, Rollout, RolloutVersion, ViewStore,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::definition::Definition;
 use crate::desired::Desired;
+use crate::heads::Heads;
 use crate::plan::{Plan, faults_error};
 use crate::rollout::{Next, next};
 use crate::status::{ProjectionStatus, lag};
-use crate::worker::{Activity, RevisionWork, Shared, Worker, WorkerStatus};
+use crate::worker::{Activity, Shared};
+use build::Build;
 
 /// The shortest time between two looks at how workers have moved: often enough for people and promotions, rarely enough to cost nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -76,37 +78,34 @@ pub(crate) struct Manager {
     message: Option<String>,
     /// Why the newest build waits, when it does.
     blocked: Option<&'static str>,
+    /// A revision cannot be folded here.
+    unfit: bool,
+    heads: Heads,
+    /// How far revisions are in the store, when that was looked at.
+    stored: HashMap<Revision, (Instant, Vec<Progress>)>,
+    seen: Seen,
 }
 
-/// A revision that is folded here.
-struct Build {
-    work: Arc<RevisionWork>,
-    workers: Vec<Running>,
-    started: Instant,
-    /// Sum of positions when all workers had found out where they stand.
-    first: Option<u64>,
+/// What there was in the store: only its being emptied, or set back to an older state, makes that untrue.
+#[derive(Default)]
+struct Seen {
+    version: RolloutVersion,
+    /// When each revision was made.
+    made_at: HashMap<Revision, Timestamp>,
 }
 
-struct Running {
-    status: watch::Receiver<WorkerStatus>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Build {
-    fn statuses(&self) -> Vec<WorkerStatus> {
-        self.workers.iter().map(|worker| worker.status.borrow().clone()).collect()
-    }
-
-    async fn end(self) {
-        for worker in &self.workers {
-            worker.stop.cancel();
+impl Seen {
+    /// Takes note of `rollout`, unless it contradicts what was seen.
+    fn is_followed_by(&mut self, rollout: &Rollout) -> bool {
+        let is_other = |record: &RevisionRecord| {
+            self.made_at.get(&record.revision).is_some_and(|known| *known != record.created_at)
+        };
+        if rollout.version < self.version || rollout.revisions.iter().any(is_other) {
+            return false;
         }
-        for worker in self.workers {
-            if let Err(error) = worker.task.await {
-                tracing::error!(revision = %self.work.revision, %error, "a worker has panicked");
-            }
-        }
+        self.version = rollout.version;
+        self.made_at.extend(rollout.revisions.iter().map(|record| (record.revision, record.created_at)));
+        true
     }
 }
 
@@ -123,6 +122,7 @@ pub(crate) struct Parts {
 
 impl Manager {
     pub(crate) fn new(parts: Parts) -> Self {
+        let heads = Heads::follow(parts.shared.name.clone(), Arc::clone(&parts.shared.reader));
         Self {
             shared: parts.shared,
             store: parts.store,
@@ -136,25 +136,31 @@ impl Manager {
             builds: HashMap::new(),
             message: None,
             blocked: None,
+            unfit: false,
+            heads,
+            stored: HashMap::new(),
+            seen: Seen::default(),
         }
     }
 
     pub(crate) async fn run(mut self) {
         let mut moved = self.shared.moved.subscribe();
+        let mut leases = self.shared.leases.changes();
         let mut failures = 0;
         let mut answer: Option<(oneshot::Sender<Result<()>>, Result<()>)> = None;
         while !self.stop.is_cancelled() {
             moved.borrow_and_update();
+            leases.borrow_and_update();
             let wait = match self.work().await {
                 Ok(()) => {
-                    failures = 0;
+                    if std::mem::take(&mut failures) > 0 {
+                        tracing::info!(projection = self.shared.name, "the rollout goes on");
+                    }
                     IDLE
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == 1 {
-                        tracing::warn!(projection = self.shared.name, %error, "the rollout has stopped for now and is tried again");
-                    }
+                    say_failure!(failures == 1, projection = self.shared.name, %error, "the rollout has stopped for now and is tried again");
                     self.message = Some(error.to_string());
                     RETRY.delay(failures).unwrap_or(IDLE)
                 }
@@ -162,6 +168,7 @@ impl Manager {
             if let Err(error) = self.publish().await {
                 tracing::debug!(projection = self.shared.name, %error, "the status could not be read");
             }
+            self.stand();
             // Answered now, a command can be seen in the status. Whoever asked may be gone.
             if let Some((answer, result)) = answer.take() {
                 let _ = answer.send(result);
@@ -179,6 +186,8 @@ impl Manager {
                     None => break,
                 },
                 () = moves => {}
+                // The sender is the service's.
+                _ = leases.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -186,6 +195,7 @@ impl Manager {
         for (_, build) in self.builds.drain() {
             build.end().await;
         }
+        self.shared.leases.leave().await;
     }
 
     fn is_folding(&self) -> bool {
@@ -196,6 +206,10 @@ impl Manager {
     async fn work(&mut self) -> Result<()> {
         for _ in 0..STEPS {
             let rollout = self.store.rollout().await?;
+            if !self.seen.is_followed_by(&rollout) {
+                self.begin_again().await?;
+                continue;
+            }
             self.shared.active.store(rollout.active.map_or(0, |revision| revision.0), Ordering::Relaxed);
             self.message = None;
             self.blocked = None;
@@ -231,6 +245,23 @@ impl Manager {
         Ok(())
     }
 
+    /// Another store is in the place of the one that was seen: what was folded into that is worth nothing, however much the revisions' numbers and
+    /// positions look alike.
+    async fn begin_again(&mut self) -> Result<()> {
+        for (_, build) in self.builds.drain() {
+            build.end().await;
+        }
+        self.stored.clear();
+        self.shared.era.fetch_add(1, Ordering::AcqRel);
+        self.store.begin_again().await?;
+        self.seen = Seen::default();
+        tracing::warn!(
+            projection = self.shared.name,
+            "the read model was emptied, or set back to an older state: it is gone on with from what is there; what is not there is built anew from the log"
+        );
+        Ok(())
+    }
+
     async fn change(&self, rollout: &Rollout, change: &Change) -> Result<()> {
         match self.store.change(rollout.version, change).await {
             Ok(after) => {
@@ -259,74 +290,9 @@ impl Manager {
         })
     }
 
-    /// Sees to it that every revision with a role has its workers, and no other.
-    async fn run_workers(&mut self, rollout: &Rollout) {
-        let previous = rollout.previous.map(|previous| previous.revision);
-        let wanted: BTreeSet<Revision> = [rollout.active, rollout.candidate, previous]
-            .into_iter()
-            .flatten()
-            .filter(|_| self.is_folding())
-            .collect();
-        let ended: Vec<Revision> =
-            self.builds.keys().filter(|revision| !wanted.contains(revision)).copied().collect();
-        for revision in ended {
-            if let Some(build) = self.builds.remove(&revision) {
-                build.end().await;
-            }
-        }
-        for revision in wanted {
-            if !self.builds.contains_key(&revision)
-                && let Some(record) = rollout.record(revision)
-            {
-                match self.start(record) {
-                    Ok(build) => {
-                        self.builds.insert(revision, build);
-                    }
-                    Err(error) => {
-                        self.message = Some(format!("revision {revision} cannot be folded: {error}"));
-                    }
-                }
-            }
-            let limit = self.desired.as_ref().map_or(0, |desired| desired.rollout.max_events_per_second);
-            if let Some(build) = self.builds.get(&revision) {
-                build.work.limiter.set(if rollout.candidate == Some(revision) { limit } else { 0 });
-            }
-        }
-    }
-
-    fn start(&self, record: &RevisionRecord) -> Result<Build> {
-        let partitions = self.shared.reader.descriptor().partitions;
-        let definition = Definition::decode(&record.definition)?;
-        let plan = Plan::compile(&definition, partitions).map_err(|faults| faults_error(&faults))?;
-        let is_shared = plan.tables().iter().any(|table| table.writers == Writers::ManyStreams);
-        let work = Arc::new(RevisionWork {
-            revision: record.revision,
-            event_types: plan.event_types()?,
-            plan: Arc::new(plan),
-            limiter: crate::limiter::Limiter::default(),
-            turn: is_shared.then(Arc::default),
-        });
-        let workers = partitions.partitions().map(|partition| self.spawn(&work, partition)).collect();
-        Ok(Build { work, workers, started: Instant::now(), first: None })
-    }
-
-    fn spawn(&self, work: &Arc<RevisionWork>, partition: Partition) -> Running {
-        let stop = self.stop.child_token();
-        let starting = WorkerStatus { progress: None, head: None, activity: Activity::Starting };
-        let (sender, status) = watch::channel(starting);
-        let worker = Worker {
-            shared: Arc::clone(&self.shared),
-            work: Arc::clone(work),
-            partition,
-            status: sender,
-            stop: stop.clone(),
-        };
-        Running { status, stop, task: tokio::spawn(worker.run()) }
-    }
-
     /// What keeps `revision` from being promoted by itself.
     async fn hindrance(
-        &self,
+        &mut self,
         rollout: &Rollout,
         revision: Revision,
         desired: &Desired,
@@ -344,10 +310,12 @@ impl Manager {
         Ok(is_parked_more.then_some(BLOCKED))
     }
 
-    /// Whether all workers of `revision` run, and it is at most `max_lag` events behind the log.
-    async fn is_caught_up(&self, revision: Revision, max_lag: u32) -> Result<bool> {
-        let Some(build) = self.builds.get(&revision) else { return Ok(false) };
-        let statuses = build.statuses();
+    /// Whether all workers of `revision` run, here and elsewhere, and it is at most `max_lag` events behind the log.
+    async fn is_caught_up(&mut self, revision: Revision, max_lag: u32) -> Result<bool> {
+        if !self.builds.contains_key(&revision) {
+            return Ok(false);
+        }
+        let statuses = self.statuses(revision).await?;
         let is_running = statuses.iter().all(|status| status.activity == Activity::Running);
         // What the workers saw tells when it is worth to ask.
         if !is_running || lag(&statuses, Timestamp::now()).is_none_or(|lag| lag.events > u64::from(max_lag)) {

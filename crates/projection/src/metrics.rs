@@ -5,14 +5,16 @@ use std::fmt;
 use headwater_runtime::Metrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use crate::catalog::Catalog;
 use crate::status::{ProjectionStatus, RevisionStatus};
 
-/// Has `metrics` show the projections of `catalog`: `headwater_projection_…`, by projection, and by the role of the revision
-/// (`active`, `candidate`, `previous`).
+/// Has `metrics` show the projections of `catalog`: `headwater_projection_…`, by projection; what is so of revisions by the revision's role
+/// (`active`, `candidate`, `previous`), wherever it is folded; what is done here by what became of it.
 pub fn register(metrics: &Metrics, catalog: Catalog) {
     metrics.register_collector(Box::new(Projections(catalog)));
 }
@@ -61,12 +63,7 @@ impl Collector for Projections {
             .map(|service| (service.name().to_owned(), service.status()))
             .collect();
         for (name, help, unit, read) in &READINGS {
-            let mut family = encoder.encode_descriptor(
-                name,
-                help,
-                unit.as_ref(),
-                prometheus_client::metrics::MetricType::Gauge,
-            )?;
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             for (projection, status) in &statuses {
                 for (role, revision) in roles(status) {
                     if let Some(number) = read(revision) {
@@ -74,6 +71,42 @@ impl Collector for Projections {
                         ConstGauge::new(number).encode(family.encode_family(&labels)?)?;
                     }
                 }
+            }
+        }
+        self.encode_counts(&mut encoder)
+    }
+}
+
+impl Projections {
+    /// What this process does.
+    fn encode_counts(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts: Vec<_> = self
+            .0
+            .projections()
+            .iter()
+            .map(|service| (service.name().to_owned(), service.counts()))
+            .collect();
+        let help = "Partitions that this process folds";
+        let mut family =
+            encoder.encode_descriptor("projection_partitions_held", help, None, MetricType::Gauge)?;
+        for (projection, counts) in &counts {
+            let labels = [("projection", projection.as_str())];
+            ConstGauge::new(counts.held as i64).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Partitions that came to this process, or went to others";
+        let mut family =
+            encoder.encode_descriptor("projection_lease_moves", help, None, MetricType::Counter)?;
+        for (projection, counts) in &counts {
+            let labels = [("projection", projection.as_str())];
+            ConstCounter::new(counts.moves).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Events that this process folded, by whether their batch was applied or refused";
+        let mut family =
+            encoder.encode_descriptor("projection_folded_events", help, None, MetricType::Counter)?;
+        for (projection, counts) in &counts {
+            for (result, number) in [("applied", counts.kept), ("refused", counts.lost)] {
+                let labels = [("projection", projection.as_str()), ("result", result)];
+                ConstCounter::new(number).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

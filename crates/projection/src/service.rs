@@ -1,10 +1,10 @@
 use std::collections::HashSet;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_core::{Error, Partition, Position, Result, StreamId, Token};
-use headwater_log::{LogDescriptor, LogReader};
+use headwater_core::{Error, Partition, Position, Positions, Result, StreamId, Token};
+use headwater_log::{Backoff, LeaseTimes, LogDescriptor, LogReader};
 use headwater_resources::projection::{ErrorPolicy, QueryState};
 use headwater_view::{Batch, Durability, ParkedStream, Revision, RevisionRecord, Rollout, Skip, ViewStore};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -12,13 +12,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::answers::Answers;
 use crate::definition::Definition;
 use crate::desired::Desired;
+use crate::leases::Leases;
 use crate::manager::{Command, Manager, Parts, Request};
 use crate::parking::{Released, SkipWhat, release};
 use crate::plan::{Plan, faults_error};
 use crate::status::ProjectionStatus;
-use crate::worker::{RowChange, Shared};
+use crate::worker::{Folded, RowChange, Shared, Tally};
 
 /// Requests that wait for the manager; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -26,8 +28,9 @@ const REQUESTS: usize = 16;
 /// Row changes that a slow listener may be behind before it loses the oldest.
 const CHANGES: usize = 1024;
 
-/// How often it is looked whether another process's workers have moved.
-const OTHERS: Duration = Duration::from_millis(200);
+/// How soon, and how often at last, whoever waits looks whether another process's workers have moved: what is just written is there soon, and what
+/// is far away costs little.
+pub(crate) const OTHERS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// One projection, kept as its spec wants it. A cheap handle: clones are the same projection.
 #[derive(Clone)]
@@ -39,18 +42,20 @@ struct Inner {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<Arc<ProjectionStatus>>,
     query: watch::Receiver<QueryState>,
+    answers: Answers,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ProjectionService {
-    /// Starts keeping the projection `name` in `store`, from the events of `reader`. It folds nothing until it is
-    /// [reconciled](Self::reconcile) with what it is to be.
+    /// Starts keeping the projection `name` in `store`, from the events of `reader`, beside other processes or not: `worker` is what people call
+    /// this one. It folds nothing until it is [reconciled](Self::reconcile) with what it is to be.
     ///
     /// # Errors
     /// `Unavailable` or `Corrupt` when the store cannot be read; `FailedPrecondition` when it was built from another log.
     pub async fn start(
         name: impl Into<String>,
+        worker: impl Into<String>,
         reader: Arc<dyn LogReader>,
         store: Arc<dyn ViewStore>,
         stop: CancellationToken,
@@ -73,15 +78,21 @@ impl ProjectionService {
         let (status, status_receiver) =
             watch::channel(Arc::new(ProjectionStatus { name: name.clone(), ..ProjectionStatus::default() }));
         let (requests, request_receiver) = mpsc::channel(REQUESTS);
+        let sink = Arc::clone(&store) as Arc<dyn headwater_view::SinkLeases>;
+        let leases = Leases::join(&name, sink, partitions, worker.into(), LeaseTimes::default());
         let shared = Arc::new(Shared {
             name,
             reader,
             sink: Arc::clone(&store) as Arc<dyn headwater_view::ViewSink>,
             policy: policy_receiver,
             active: AtomicU32::new(0),
+            era: AtomicU64::new(0),
             changes: broadcast::channel(CHANGES).0,
             moved: watch::channel(0).0,
+            folded: Folded::default(),
             decided: Notify::new(),
+            leases,
+            tally: Tally::default(),
         });
         let stop = stop.child_token();
         let manager = Manager::new(Parts {
@@ -93,6 +104,7 @@ impl ProjectionService {
             query,
             stop: stop.clone(),
         });
+        let answers = Answers::follow(shared.name.clone(), Arc::clone(&store));
         let task = tokio::spawn(manager.run());
         Ok(Self(Arc::new(Inner {
             shared,
@@ -100,6 +112,7 @@ impl ProjectionService {
             requests,
             status: status_receiver,
             query: query_receiver,
+            answers,
             stop,
             task: Mutex::new(Some(task)),
         })))
@@ -189,14 +202,45 @@ impl ProjectionService {
         self.0.shared.changes.subscribe()
     }
 
+    /// Why the read model's store does not answer, for as long as it has not for seconds.
+    pub fn silence(&self) -> watch::Receiver<Option<String>> {
+        self.0.answers.silence()
+    }
+
     /// Whether queries are answered.
     pub fn is_queryable(&self) -> bool {
         *self.0.query.borrow() == QueryState::Enabled
     }
 
-    /// Changes whenever a worker has moved.
-    pub(crate) fn moved(&self) -> watch::Receiver<u64> {
-        self.0.shared.moved.subscribe()
+    /// To wait for workers' moves.
+    pub(crate) fn moves(&self) -> Moves {
+        Moves {
+            moved: self.0.shared.moved.subscribe(),
+            others: Backoff::new(OTHERS.0, OTHERS.1),
+            stop: self.0.stop.clone(),
+        }
+    }
+
+    /// The partitions that are folded here now; how many have come and gone; events folded whose batch was applied, and whose was not.
+    pub(crate) fn counts(&self) -> Counts {
+        let (held, moves) = self.0.shared.leases.count();
+        let tally = &self.0.shared.tally;
+        Counts {
+            held,
+            moves,
+            kept: tally.kept.load(Ordering::Relaxed),
+            lost: tally.lost.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether workers of this process fold `revision` and are not where `minimum` is yet.
+    pub(crate) fn is_behind(&self, revision: Revision, minimum: &Positions) -> bool {
+        self.0.shared.folded.is_behind(revision, minimum)
+    }
+
+    /// How often the store was emptied, or set back, under it: what was read of revisions before is of others now.
+    pub(crate) fn era(&self) -> u64 {
+        self.0.shared.era.load(Ordering::Acquire)
     }
 
     /// What happens when a rule fails.
@@ -211,9 +255,9 @@ impl ProjectionService {
     pub async fn wait_for(&self, token: &Token) -> Result<()> {
         let LogDescriptor { log_id, partitions } = self.reader().descriptor();
         let minimum = token.positions_in(log_id, partitions)?.clone();
-        let mut moved = self.moved();
+        let mut moves = self.moves();
         loop {
-            moved.borrow_and_update();
+            moves.seen();
             if let Some(active) = self.0.store.rollout().await?.active {
                 let progress = self.0.store.progress(active).await?;
                 let reached = progress
@@ -224,16 +268,7 @@ impl ProjectionService {
                     return Ok(());
                 }
             }
-            self.moves(&mut moved).await?;
-        }
-    }
-
-    /// Waits until a worker may have moved: one of this process, or, after a while, of another.
-    pub(crate) async fn moves(&self, moved: &mut watch::Receiver<u64>) -> Result<()> {
-        tokio::select! {
-            moved = moved.changed() => moved.map_err(|_| Error::Cancelled),
-            () = tokio::time::sleep(OTHERS) => Ok(()),
-            () = self.0.stop.cancelled() => Err(Error::Cancelled),
+            moves.next().await?;
         }
     }
 
@@ -392,6 +427,39 @@ impl ProjectionService {
             && let Err(error) = task.await
         {
             tracing::error!(projection = self.name(), %error, "the projection's manager has panicked");
+        }
+    }
+}
+
+/// What a service counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) held: usize,
+    pub(crate) moves: u64,
+    pub(crate) kept: u64,
+    pub(crate) lost: u64,
+}
+
+/// Waits until a worker may have moved.
+pub(crate) struct Moves {
+    moved: watch::Receiver<u64>,
+    others: Backoff,
+    stop: CancellationToken,
+}
+
+impl Moves {
+    /// What has moved so far is known.
+    pub(crate) fn seen(&mut self) {
+        self.moved.borrow_and_update();
+    }
+
+    /// Waits for the next move: of a worker of this process, or, after a while, of another's.
+    pub(crate) async fn next(&mut self) -> Result<()> {
+        let pause = self.others.pause();
+        tokio::select! {
+            moved = self.moved.changed() => moved.map_err(|_| Error::Cancelled),
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.stop.cancelled() => Err(Error::Cancelled),
         }
     }
 }

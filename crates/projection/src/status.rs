@@ -1,11 +1,12 @@
 //! What there is to see of a projection.
 
-use headwater_core::{LogId, Positions, Token};
-use headwater_view::{Previous, RevisionRecord};
+use headwater_core::{LogId, Partition, Positions, Token};
+use headwater_view::{Member, Previous, RevisionRecord};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fold::Failure;
+use crate::leases::View;
 use crate::worker::{Activity, WorkerStatus};
 
 /// A projection at one moment. Numbers that may pass what a double holds are text.
@@ -35,6 +36,19 @@ pub struct ProjectionStatus {
     pub lag: Option<LagStatus>,
     /// Events parked in the active revision.
     pub parked: u64,
+    /// The processes that fold it, by name, and which partitions each has.
+    pub workers: Vec<WorkerShare>,
+}
+
+/// A process that folds a projection, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkerShare {
+    /// Where it answers queries.
+    pub name: String,
+    /// `folds`; `reserve`: something keeps it from folding, and it has a share only where nobody else has; `watches`: it is paused.
+    pub standing: &'static str,
+    /// The partitions that it has.
+    pub partitions: Vec<u16>,
 }
 
 /// A revision at one moment.
@@ -100,6 +114,9 @@ pub struct PartitionStatus {
     pub skipped: u64,
     /// `Starting`, `Running`, `Halted`, `Failing` or `Stopped`.
     pub state: String,
+    /// The process that folds it, by name. Absent while it changes hands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// What halted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -108,8 +125,30 @@ pub struct PartitionStatus {
     pub message: Option<String>,
 }
 
+impl WorkerShare {
+    /// All that are alive, by name.
+    pub(crate) fn all(leases: &View) -> Vec<Self> {
+        let mut all: Vec<_> = leases
+            .holdings
+            .members
+            .iter()
+            .map(|member| {
+                let held = leases.holdings.holders.iter().enumerate();
+                let partitions = held.filter(|(_, holder)| **holder == Some(member.id));
+                Self {
+                    name: member.name.clone(),
+                    standing: member.standing.as_str(),
+                    partitions: partitions.map(|(number, _)| number as u16).collect(),
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
 impl PartitionStatus {
-    pub(crate) fn new(partition: u16, worker: &WorkerStatus) -> Self {
+    pub(crate) fn new(partition: u16, worker: &WorkerStatus, holder: Option<&Member>) -> Self {
         let (state, failure, message) = match &worker.activity {
             Activity::Starting => ("Starting", None, None),
             Activity::Running => ("Running", None, None),
@@ -121,11 +160,13 @@ impl PartitionStatus {
         Self {
             partition,
             position: progress.map_or_else(|| "0".to_owned(), |progress| progress.position.to_string()),
-            head: worker.head.map(|head| head.to_string()),
+            // It was looked at some time before, and what is folded was there.
+            head: worker.head.map(|head| head.get().max(position(worker).unwrap_or_default()).to_string()),
             recorded_at: progress.and_then(|progress| progress.recorded_at),
             parked: progress.map_or(0, |progress| progress.parked),
             skipped: progress.map_or(0, |progress| progress.skipped),
             state: state.to_owned(),
+            worker: holder.map(|member| member.name.clone()),
             failure,
             message,
         }
@@ -149,12 +190,16 @@ impl RevisionStatus {
         previous: Option<Previous>,
         workers: &[WorkerStatus],
         pace: Option<Pace>,
+        leases: &View,
         now: Timestamp,
     ) -> Self {
         let partitions: Vec<_> = workers
             .iter()
             .enumerate()
-            .map(|(number, worker)| PartitionStatus::new(number as u16, worker))
+            .map(|(number, worker)| {
+                let number = number as u16;
+                PartitionStatus::new(number, worker, leases.holder(Partition::new(number)))
+            })
             .collect();
         let lag = lag(workers, now);
         let (percent, eta_seconds) =
@@ -222,7 +267,7 @@ pub(crate) fn token(log_id: LogId, workers: &[WorkerStatus]) -> Token {
 mod tests {
     use std::time::Duration;
 
-    use headwater_core::{Partition, Position};
+    use headwater_core::Position;
     use headwater_view::Progress;
 
     use super::*;

@@ -5,25 +5,32 @@
 //!         ▼                                                   │
 //!  open: where is the checkpoint ──▶ page ──▶ fold and apply ─┴─▶ page …
 //!         ▲                                       │
-//!         └── after a while ◀── the sink or the log failed, or a rule halts (until it is skipped or retried)
+//!         ├── after a while ◀── the sink or the log failed, or a rule halts (until it is skipped or retried)
+//!         └── leased again  ◀── the lease has run out: before each page
 //! ```
 
+use std::collections::HashMap;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use headwater_core::{EventType, Partition, Position, RetryPolicy};
-use headwater_log::{LogReader, PartitionPage};
+use headwater_core::{EventType, Partition, Position, Positions, RetryPolicy};
+use headwater_log::{Filter, LogReader, PartitionPage, ReadPartition, say_failure};
 use headwater_resources::projection::ErrorPolicy;
-use headwater_view::{ApplyError, Progress, Revision, RowState, RowWrite, ViewSink};
+use headwater_runtime::{span, trace};
+use headwater_view::{ApplyError, Decisions, Progress, Revision, RowState, RowWrite, ViewSink};
+use serde::{Deserialize, Serialize};
 use tokio::sync::futures::Notified;
-use tokio::sync::{Mutex, Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::fold::Failure;
 use crate::folder::{Applied, Folder};
+use crate::leases::Leases;
 use crate::limiter::Limiter;
 use crate::pages::{PageSize, Pages};
 use crate::plan::Plan;
@@ -59,8 +66,8 @@ pub struct RowChange {
     pub row: Option<Vec<(String, headwater_view::Cell)>>,
 }
 
-/// What a worker is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a worker is doing. Part of what processes tell each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Activity {
     /// Finding out where it stands.
     Starting,
@@ -91,11 +98,54 @@ pub(crate) struct Shared {
     pub(crate) policy: watch::Receiver<ErrorPolicy>,
     /// The revision whose row changes are told, as a number; 0: none.
     pub(crate) active: AtomicU32,
+    /// See [`ProjectionService::era`](crate::ProjectionService).
+    pub(crate) era: AtomicU64,
     pub(crate) changes: broadcast::Sender<RowChange>,
     /// Told whenever a worker has moved.
     pub(crate) moved: watch::Sender<u64>,
+    pub(crate) folded: Folded,
     /// Told when a person has decided something: halted workers try again.
     pub(crate) decided: Notify,
+    /// Which partitions are folded here.
+    pub(crate) leases: Leases,
+    pub(crate) tally: Tally,
+}
+
+/// Events that were folded here.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Whose batch was applied.
+    pub(crate) kept: AtomicU64,
+    /// Whose batch was refused, or failed: they are folded again, here or elsewhere.
+    pub(crate) lost: AtomicU64,
+}
+
+/// How far the workers of this process have folded each revision, so that whoever waits for a position need not ask the sink at every move.
+#[derive(Default)]
+pub(crate) struct Folded(Mutex<HashMap<(Revision, Partition), Position>>);
+
+impl Folded {
+    fn note(&self, revision: Revision, partition: Partition, position: Position) {
+        self.enter().insert((revision, partition), position);
+    }
+
+    /// Nobody here folds that partition any more.
+    fn forget(&self, revision: Revision, partition: Partition) {
+        self.enter().remove(&(revision, partition));
+    }
+
+    /// Whether a worker of this process folds `revision` and is not where `minimum` is yet.
+    pub(crate) fn is_behind(&self, revision: Revision, minimum: &Positions) -> bool {
+        let folded = self.enter();
+        minimum.iter().any(|(partition, least)| {
+            folded.get(&(revision, partition)).is_some_and(|reached| *reached < least)
+        })
+    }
+
+    // Each change is whole.
+    fn enter(&self) -> MutexGuard<'_, HashMap<(Revision, Partition), Position>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What all workers of a revision share.
@@ -105,7 +155,7 @@ pub(crate) struct RevisionWork {
     pub(crate) event_types: Vec<EventType>,
     pub(crate) limiter: Limiter,
     /// See [`Folder`].
-    pub(crate) turn: Option<Arc<Mutex<()>>>,
+    pub(crate) turn: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// One worker.
@@ -123,10 +173,13 @@ enum End {
     Again,
     /// A person has decided something: what is known of the revision's state is old.
     Decided,
-    Halted(Box<Failure>),
+    /// Until people decide something else than these.
+    Halted(Box<Failure>, Decisions),
     Failed(String),
-    /// The checkpoint is beyond the log's end, which is there.
-    Ahead(Position),
+    /// The lease has run out.
+    NotHeld,
+    /// The log is not the one that was folded: what is different.
+    Restored(String),
 }
 
 impl Worker {
@@ -151,19 +204,29 @@ impl Worker {
                     conflicts += 1;
                     (conflicts > PATIENCE).then(|| RETRY.delay(conflicts - PATIENCE)).flatten()
                 }
-                End::Halted(failure) => {
+                End::NotHeld => {
+                    self.shared.folded.forget(self.work.revision, self.partition);
+                    self.set(Activity::Starting);
+                    tokio::select! {
+                        () = self.shared.leases.until_held(self.partition) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                    None
+                }
+                End::Halted(failure, decisions) => {
                     self.say_halted(&failure);
                     self.set(Activity::Halted(failure));
                     tokio::select! {
                         () = decided => {}
+                        () = self.decided_elsewhere(decisions) => {}
                         () = self.follow_head() => {}
                         () = self.stop.cancelled() => {}
                     }
                     None
                 }
-                End::Ahead(head) => {
+                End::Restored(what) => {
                     let message = format!(
-                        "the read model has folded events up to position {}, and the log ends at {head}: it was restored from an older backup; \
+                        "the read model has folded events up to position {}, and {what}: it was restored from an older backup; \
                          build the read model anew with `headwater projections rebuild {}`",
                         self.position().unwrap_or_default(),
                         self.shared.name
@@ -176,12 +239,11 @@ impl Worker {
                 }
                 End::Failed(message) => {
                     failures += 1;
-                    if failures == 1 {
-                        tracing::warn!(
-                            projection = self.shared.name, revision = %self.work.revision, partition = %self.partition, %message,
-                            "folding has stopped for now and is tried again"
-                        );
-                    }
+                    say_failure!(
+                        failures == 1,
+                        projection = self.shared.name, revision = %self.work.revision, partition = %self.partition, %message,
+                        "folding has stopped for now and is tried again"
+                    );
                     self.set(Activity::Failing(message));
                     RETRY.delay(failures)
                 }
@@ -194,6 +256,7 @@ impl Worker {
                 }
             }
         }
+        self.shared.folded.forget(self.work.revision, self.partition);
         self.set(Activity::Ended);
     }
 
@@ -219,6 +282,21 @@ impl Worker {
         }
     }
 
+    /// Waits until people have decided something by way of another process.
+    async fn decided_elsewhere(&self, known: Decisions) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.shared.sink.partition(self.work.revision, self.partition).await {
+                Ok(state) if state.decisions == known => {}
+                // Where the revision is gone, the session finds that out.
+                Ok(_) | Err(ApplyError::Gone { .. }) => return,
+                Err(error) => {
+                    tracing::debug!(projection = self.shared.name, partition = %self.partition, %error, "what people decided is not known");
+                }
+            }
+        }
+    }
+
     fn say_halted(&self, failure: &Failure) {
         tracing::error!(
             projection = self.shared.name, revision = %self.work.revision, partition = %self.partition, position = failure.position,
@@ -238,6 +316,9 @@ impl Worker {
 
     async fn session(&self, mut decided: Pin<&mut Notified<'_>>) -> End {
         let shared = &self.shared;
+        if !shared.leases.holds(self.partition) {
+            return End::NotHeld;
+        }
         let folder = Folder::open(
             Arc::clone(&shared.sink),
             Arc::clone(&self.work.plan),
@@ -251,15 +332,12 @@ impl Worker {
         };
         let progress = *folder.progress();
         self.status.send_modify(|status| status.progress = Some(progress));
+        shared.folded.note(self.work.revision, self.partition, progress.position);
         self.shared.moved.send_modify(|count| *count += 1);
         // A log that has lost events, to an older backup say: those that come in their place must not be skipped.
-        match shared.reader.heads().await {
-            Ok(heads) => {
-                let head = heads.get(self.partition.index()).map(|head| head.position).unwrap_or_default();
-                if progress.position > head {
-                    return End::Ahead(head);
-                }
-            }
+        match self.restored(&progress).await {
+            Ok(None) => {}
+            Ok(Some(what)) => return End::Restored(what),
             Err(error) => return End::Failed(error.to_string()),
         }
         let size = PageSize::new();
@@ -290,16 +368,88 @@ impl Worker {
                 () = self.stop.cancelled() => return End::Stopped,
                 () = tokio::time::sleep_until(passes_at) => {}
             }
+            // Whoever was stopped for longer than its lease finds that out here, or else by the checkpoint.
+            if !shared.leases.holds(self.partition) {
+                return End::NotHeld;
+            }
             let policy = *shared.policy.borrow();
             let started = Instant::now();
-            let applied = match folder.fold(&page, policy).await {
+            let span = self.span(&page);
+            let result = folder.fold(&page, policy).instrument(span.clone()).await;
+            self.count(&page, folder.progress().position, result.is_err());
+            let applied = match result {
                 Ok(applied) => applied,
-                Err(error) => return self.end_of(error),
+                Err(error) => {
+                    trace::fail(&span, failure_kind(&error));
+                    return self.end_of(error);
+                }
             };
+            drop(span);
             size.took(page.events.len(), started.elapsed());
             if let Some(halted) = self.tell(folder.progress(), &page, applied) {
-                return End::Halted(Box::new(halted));
+                return End::Halted(Box::new(halted), folder.decisions());
             }
+        }
+    }
+
+    /// How the log differs from the one that was folded up to `progress`, as far as that shows.
+    async fn restored(&self, progress: &Progress) -> headwater_core::Result<Option<String>> {
+        let reader = &self.shared.reader;
+        let heads = reader.heads().await?;
+        let head = heads.get(self.partition.index()).map(|head| head.position).unwrap_or_default();
+        if progress.position > head {
+            return Ok(Some(format!("the log ends at {head}")));
+        }
+        // A log that has grown since has events at these positions, which were recorded later. The time is that of the last event that the rules are
+        // about, which need not be the one at the checkpoint.
+        let Some(folded) = progress.recorded_at else { return Ok(None) };
+        let request = ReadPartition {
+            partition: self.partition,
+            after: reader.position_before(self.partition, folded).await?,
+            up_to: Some(progress.position),
+            filter: Filter::default(),
+            limit: 1,
+            max_bytes: 1,
+        };
+        let page = reader.read_partition(request).await?;
+        let is_there = page
+            .events
+            .first()
+            .is_some_and(|event| event.recorded_at.as_microsecond() == folded.as_microsecond());
+        Ok((!is_there).then(|| format!("the log has no event of {folded} up to there, which was folded")))
+    }
+
+    /// The span of folding a page, linked to where its events were appended. A page without events is none's.
+    fn span(&self, page: &PartitionPage) -> Span {
+        if page.events.is_empty() {
+            return Span::none();
+        }
+        let span = span!(
+            parent: None,
+            "process",
+            otel.name = format_args!("process {}", self.shared.name),
+            otel.kind = "consumer",
+            messaging.system = "headwater",
+            messaging.operation.name = "process",
+            messaging.operation.type = "process",
+            messaging.consumer.group.name = self.shared.name,
+            messaging.batch.message_count = page.events.len(),
+            headwater.revision = self.work.revision.0,
+            headwater.partition = self.partition.get(),
+            headwater.position = page.reached.get(),
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
+        trace::link(&span, page.events.iter().map(|event| &event.metadata));
+        span
+    }
+
+    /// Counts the events of a page: those up to `reached` were folded for good, and where it `failed`, those behind them in vain.
+    fn count(&self, page: &PartitionPage, reached: Position, failed: bool) {
+        let kept = page.events.partition_point(|event| event.position <= reached);
+        self.shared.tally.kept.fetch_add(kept as u64, Ordering::Relaxed);
+        if failed {
+            self.shared.tally.lost.fetch_add((page.events.len() - kept) as u64, Ordering::Relaxed);
         }
     }
 
@@ -323,8 +473,13 @@ impl Worker {
         self.status.send_modify(|status| {
             status.progress = Some(*progress);
             status.head = Some(page.head);
-            status.activity = Activity::Running;
+            if matches!(std::mem::replace(&mut status.activity, Activity::Running), Activity::Failing(_)) {
+                tracing::info!(
+                    projection = self.shared.name, revision = %self.work.revision, partition = %self.partition, "folding goes on"
+                );
+            }
         });
+        self.shared.folded.note(self.work.revision, self.partition, progress.position);
         self.shared.moved.send_modify(|count| *count += 1);
         applied.halted
     }
@@ -366,5 +521,15 @@ impl Worker {
             }
             ApplyError::Failed(error) => End::Failed(error.to_string()),
         }
+    }
+}
+
+/// How folding failed, as traces say it.
+const fn failure_kind(error: &ApplyError) -> &'static str {
+    match error {
+        ApplyError::Gone { .. } => "gone",
+        ApplyError::Conflict { .. } => "conflict",
+        ApplyError::Checkpoint { .. } => "checkpoint",
+        ApplyError::Failed(error) => error.kind(),
     }
 }

@@ -5,6 +5,7 @@
 //! {PREFIX}:g3:accounts:ID            a row of revision 3: a hash of its columns
 //! {PREFIX}:hw:state                  a hash: whose it is, the rollout, revisions, the last write and the last decision
 //! {PREFIX}:hw:skips                  a set: events that people skipped
+//! {PREFIX}:hw:leases                 a hash: until:ID, name:ID, standing:ID, report:ID by process that folds; lease:P by partition
 //! {PREFIX}:hw:g3:progress            a hash: position:P, recorded_at:P, parked:P, skipped:P by partition
 //! {PREFIX}:hw:g3:rows:accounts       a hash: by row, its version, and what else belongs to it
 //! {PREFIX}:hw:g3:order:accounts      a sorted set: the rows in the order of their keys
@@ -32,6 +33,11 @@ impl Keys {
         Self { prefix: format!("{{{prefix}}}") }
     }
 
+    /// As people have given it.
+    pub(crate) fn prefix(&self) -> &str {
+        self.prefix.trim_start_matches('{').trim_end_matches('}')
+    }
+
     pub(crate) fn state(&self) -> String {
         format!("{}:hw:state", self.prefix)
     }
@@ -42,6 +48,10 @@ impl Keys {
 
     pub(crate) fn skips(&self) -> String {
         format!("{}:hw:skips", self.prefix)
+    }
+
+    pub(crate) fn leases(&self) -> String {
+        format!("{}:hw:leases", self.prefix)
     }
 
     /// What `what` of a revision is kept in.
@@ -137,6 +147,7 @@ mod tests {
             keys.rows(three, "accounts") + "7",
             keys.state(),
             keys.skips(),
+            keys.leases(),
             keys.progress(three),
             keys.versions(three, "accounts"),
             keys.order(three, "accounts", 0),
@@ -151,6 +162,7 @@ mod tests {
             "g3:accounts:7",
             "hw:state",
             "hw:skips",
+            "hw:leases",
             "hw:g3:progress",
             "hw:g3:rows:accounts",
             "hw:g3:order:accounts",

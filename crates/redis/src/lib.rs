@@ -17,6 +17,7 @@ mod batch;
 mod call;
 mod cells;
 mod keys;
+mod leases;
 mod link;
 mod order;
 mod parked;

@@ -228,7 +228,20 @@ impl Link {
     }
 
     fn explain(&self, doing: &str, error: &RedisError) -> Error {
-        let message = format!("{doing} in {}: {error}", self.place);
+        let remedy = match error.code() {
+            Some("OOM") => {
+                "; its memory is full and nothing was changed: raise maxmemory (redis-cli CONFIG SET maxmemory 2gb), or remove what nobody needs; then \
+                 it goes on by itself"
+            }
+            Some("MISCONF") => {
+                "; it cannot write to its disk: look at its log, and make room; then it goes on by itself"
+            }
+            Some("NOREPLICAS") => {
+                "; too few replicas follow it for min-replicas-to-write: start them; then it goes on by itself"
+            }
+            _ => "",
+        };
+        let message = format!("{doing} in {}: {error}{remedy}", self.place);
         match error.kind() {
             _ if may_pass(error) => Error::unavailable(message),
             ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {

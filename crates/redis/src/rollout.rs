@@ -141,10 +141,30 @@ fn revisions<'s>(state: &'s [(String, String)], what: &str) -> Result<Vec<(Revis
     Ok(found)
 }
 
+/// The place was emptied, and may be somebody else's since.
+fn not_ours(view: &Inner, whose: Option<&str>) -> Error {
+    let place = view.link.place();
+    match whose {
+        None => Error::unavailable(format!(
+            "{place} was emptied: nothing says any more whose \"{}\" is; the read model is built anew",
+            view.keys.state()
+        )),
+        Some(whose) => Error::failed_precondition(format!(
+            "{place} was emptied, and \"{}\" is the read model of projection \"{whose}\" since, and not of \"{}\": give one of them another prefix, by \
+             sink.redis.keyPrefix, and start it again",
+            view.keys.state(),
+            view.name
+        )),
+    }
+}
+
 pub(crate) async fn load(view: &Inner) -> Result<Rollout> {
     let state = state(view).await?;
     let field = |name: &str| state.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
     let Some(version) = field("version") else { return Ok(Rollout::default()) };
+    if field("projection") != Some(&view.name) {
+        return Err(not_ours(view, field("projection")));
+    }
     let version = version.parse().map_err(|error| corrupt("the rollout's version", error))?;
     let records = revisions(&state, "record")?.into_iter().map(|(revision, text)| record(revision, text));
     let records = records.collect::<Result<_>>()?;
@@ -160,7 +180,12 @@ pub(crate) async fn change(
     if before.version != version {
         return Err(ChangeError::Stale { found: before.version });
     }
-    let after = before.after(change, Timestamp::now())?;
+    let now = Timestamp::now();
+    let mut after = before.after(change, now)?;
+    if before.version == RolloutVersion::default() {
+        // A server that was emptied counts from elsewhere: what was decided on a version of before is decided on none of now.
+        after.version = RolloutVersion(now.as_microsecond().unsigned_abs());
+    }
     let new: Vec<&RevisionRecord> =
         after.revisions.iter().filter(|record| before.record(record.revision).is_none()).collect();
     let gone: Vec<&RevisionRecord> =
@@ -168,6 +193,7 @@ pub(crate) async fn change(
     let mut call = Call::default()
         .key(view.keys.state())
         .key(view.keys.active())
+        .arg(&view.name)
         .number(before.version.0)
         .number(after.version.0)
         .arg(write(&after)?)
@@ -192,6 +218,7 @@ pub(crate) async fn change(
     match reply.text()?.as_str() {
         "ok" => {}
         "stale" => return Err(ChangeError::Stale { found: RolloutVersion(reply.number()?) }),
+        "other" => return Err(not_ours(view, reply.maybe_text()?.as_deref()).into()),
         _ => return Err(clash("changing the rollout", view, reply)?.into()),
     }
     if !gone.is_empty()

@@ -13,6 +13,8 @@ pub(crate) struct Scripts {
     pub(crate) parked: Script,
     pub(crate) change: Script,
     pub(crate) collect: Script,
+    pub(crate) look: Script,
+    pub(crate) leave: Script,
 }
 
 impl Scripts {
@@ -27,6 +29,8 @@ impl Scripts {
             parked: Script::new(include_str!("lua/parked.lua")),
             change: Script::new(include_str!("lua/change.lua")),
             collect: Script::new(include_str!("lua/collect.lua")),
+            look: Script::new(include_str!("lua/look.lua")),
+            leave: Script::new(include_str!("lua/leave.lua")),
         }
     }
 }

@@ -30,9 +30,14 @@ const LIMIT: BatchLimit = BatchLimit { rows: 1_000, bytes: 1 << 20 };
 pub struct RedisView(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
+    /// The projection's.
+    pub(crate) name: String,
     pub(crate) link: Link,
+    /// A connection of its own: a look at leases waits for no batch, and for no disk.
+    pub(crate) leases: Link,
     pub(crate) scripts: Scripts,
     pub(crate) keys: Keys,
+    /// What was found first under each number stays: a worker that has folded one revision never writes into another.
     revisions: RwLock<HashMap<Revision, Arc<Layout>>>,
 }
 
@@ -124,7 +129,7 @@ impl RedisView {
     /// `Corrupt` when a newer Headwater wrote there; `Unavailable` when the server cannot be reached.
     pub async fn open(url: &str, prefix: &str, name: &str) -> Result<Self> {
         check_prefix(prefix)?;
-        let link = Link::new(url)?;
+        let (link, leases) = (Link::new(url)?, Link::new(url)?);
         let (scripts, keys) = (Scripts::new(), Keys::new(prefix));
         if link.server().await?.durable == Durable::Snapshots {
             tracing::warn!(
@@ -134,34 +139,11 @@ impl RedisView {
                 link.place()
             );
         }
-        let call = Call::default().key(keys.state()).arg(name).arg(FORMAT.to_string());
-        let mut reply = link.write("opening a read model", &scripts.open, &call, false).await?;
-        let (format, kept) = (reply.maybe_text()?, reply.maybe_text()?);
-        let place = format!("prefix \"{prefix}\" in {}", link.place());
-        match (format.as_deref().map(str::parse::<u32>), kept) {
-            (Some(Ok(FORMAT)), Some(kept)) if kept == name => {}
-            (Some(Ok(FORMAT)), Some(kept)) => {
-                return Err(Error::failed_precondition(format!(
-                    "{place} holds the read model of projection \"{kept}\", and not of \"{name}\"; nothing was changed: give another prefix, by \
-                     sink.redis.keyPrefix, or the old name"
-                )));
-            }
-            (Some(Ok(newer)), Some(_)) => {
-                return Err(Error::corrupt(format!(
-                    "{place} was written by a newer Headwater (its format is {newer}, this one knows {FORMAT}): use the newer one; nothing was changed"
-                )));
-            }
-            _ => {
-                return Err(Error::failed_precondition(format!(
-                    "{place} holds something at {} that is not Headwater's; nothing was changed: give projection \"{name}\" another prefix, by \
-                     sink.redis.keyPrefix",
-                    keys.state()
-                )));
-            }
-        }
-        let view = Self(Arc::new(Inner { link, scripts, keys, revisions: RwLock::default() }));
-        rollout::collect(&view.0).await?;
-        Ok(view)
+        let inner =
+            Inner { name: name.to_owned(), link, leases, scripts, keys, revisions: RwLock::default() };
+        inner.claim().await?;
+        rollout::collect(&inner).await?;
+        Ok(Self(Arc::new(inner)))
     }
 }
 
@@ -183,6 +165,44 @@ fn check_prefix(prefix: &str) -> Result<()> {
 }
 
 impl Inner {
+    /// Takes the prefix for the projection, or finds that it has it.
+    async fn claim(&self) -> Result<()> {
+        let call = Call::default().key(self.keys.state()).arg(&self.name).arg(FORMAT.to_string());
+        let mut reply = self.link.write("opening a read model", &self.scripts.open, &call, false).await?;
+        let (format, kept) = (reply.maybe_text()?, reply.maybe_text()?);
+        let place = format!("prefix \"{}\" in {}", self.keys.prefix(), self.link.place());
+        let name = &self.name;
+        match (format.as_deref().map(str::parse::<u32>), kept) {
+            (Some(Ok(FORMAT)), Some(kept)) if kept == *name => {}
+            (Some(Ok(FORMAT)), Some(kept)) => {
+                return Err(Error::failed_precondition(format!(
+                    "{place} holds the read model of projection \"{kept}\", and not of \"{name}\"; nothing was changed: give another prefix, by \
+                     sink.redis.keyPrefix, or the old name"
+                )));
+            }
+            (Some(Ok(newer)), Some(_)) => {
+                return Err(Error::corrupt(format!(
+                    "{place} was written by a newer Headwater (its format is {newer}, this one knows {FORMAT}): use the newer one; nothing was changed"
+                )));
+            }
+            _ => {
+                return Err(Error::failed_precondition(format!(
+                    "{place} holds something at {} that is not Headwater's; nothing was changed: give projection \"{name}\" another prefix, by \
+                     sink.redis.keyPrefix",
+                    self.keys.state()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`ViewAdmin::begin_again`].
+    async fn begin_again(&self) -> Result<()> {
+        self.claim().await?;
+        self.revisions.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
     /// What is known of a revision.
     pub(crate) async fn layout(&self, revision: Revision) -> Result<Arc<Layout>, Missing> {
         let known = self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(&revision).cloned();
@@ -198,8 +218,7 @@ impl Inner {
         let record = rollout::record(revision, &record)?;
         let layout = Arc::new(Layout::new(revision, identity, record.tables));
         let mut known = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(revision, Arc::clone(&layout));
-        Ok(layout)
+        Ok(Arc::clone(known.entry(revision).or_insert(layout)))
     }
 
     /// Looks at how a script ended: `ok` and what follows, or another revision than the one that is known.
@@ -209,13 +228,11 @@ impl Inner {
             return Ok((end, reply));
         }
         if reply.maybe_text()?.is_none() {
-            let mut known = self.revisions.write().unwrap_or_else(PoisonError::into_inner);
-            known.remove(&layout.revision);
             return Err(Missing::Gone(layout.revision));
         }
         // What was folded so far is of the other one: nothing here may be taken for it.
-        Err(Missing::Failed(Error::failed_precondition(format!(
-            "{} was set back to an older state, and revision {} was made anew since: start this process again",
+        Err(Missing::Failed(Error::unavailable(format!(
+            "{} was emptied or set back to an older state, and revision {} was made anew since: it is begun again with that",
             self.link.place(),
             layout.revision
         ))))
@@ -290,5 +307,9 @@ impl ViewAdmin for RedisView {
     ) -> Result<Option<ParkedStream>> {
         let mut found = parked::list(&self.0, revision, parked::Which::One(stream_id), 1, events).await?;
         Ok(found.pop())
+    }
+
+    async fn begin_again(&self) -> Result<()> {
+        self.0.begin_again().await
     }
 }

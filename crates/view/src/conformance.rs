@@ -5,11 +5,13 @@
 //! ```
 
 mod batches;
+mod leases;
 mod parking;
 mod queries;
 mod rollouts;
 
 pub use batches::*;
+pub use leases::*;
 pub use parking::*;
 pub use queries::*;
 pub use rollouts::*;
@@ -58,6 +60,12 @@ macro_rules! view_conformance {
             a_rollback_holds_the_digest,
             everything_is_there_after_a_restart,
             bad_schemas_are_refused,
+            a_partition_has_one_holder_at_a_time,
+            what_is_not_named_is_free_at_once,
+            a_lease_ends_with_its_term_unless_it_is_renewed,
+            what_a_member_says_is_what_others_read,
+            of_several_that_take_a_partition_at_once_one_gets_it,
+            a_batch_needs_no_lease,
         );
     };
     (@each $place:expr; $($case:ident),* $(,)?) => {

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! worker ──load, apply──▶ ViewSink ┐
-//! query API ───query────▶ ViewReader ├─ ViewStore: one projection's tables, checkpoints, parked events, revisions
-//! service ──change, …───▶ ViewAdmin ┘             ◀── memory · sql · redis
+//! query API ───query────▶ ViewReader ├─ ViewStore: one projection's tables, checkpoints, parked events, revisions, leases
+//! service ──change, …───▶ ViewAdmin  │             ◀── memory · sql · redis
+//! workers ──look────────▶ SinkLeases ┘
 //! ```
 //!
 //! One store holds one projection. Each of its revisions has tables and checkpoints of its own; the [`Rollout`] says which of them
@@ -17,6 +18,7 @@ mod batch;
 mod cell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod lease;
 mod memory;
 mod query;
 mod rollout;
@@ -29,6 +31,7 @@ pub use batch::{
     Skip, Stamp, Written,
 };
 pub use cell::{Cell, Key};
+pub use lease::{Holdings, LocalLeases, Look, Member, SinkLeases, Standing};
 pub use memory::MemoryView;
 pub use query::{Answer, Order, Query, QueryError};
 pub use rollout::{

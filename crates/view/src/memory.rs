@@ -7,15 +7,17 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Answer, ApplyError, Batch, Change, ChangeError, Decisions, Key, Load, LoadedRow, Park, ParkChange,
-    ParkVersion, ParkedEvent, ParkedStream, PartitionState, Progress, Query, QueryError, Revision, Rollout,
-    RolloutVersion, RowState, RowVersion, ViewAdmin, ViewReader, ViewSink, Written,
+    Answer, ApplyError, Batch, Change, ChangeError, Decisions, Holdings, Key, Load, LoadedRow, LocalLeases,
+    Look, Park, ParkChange, ParkVersion, ParkedEvent, ParkedStream, PartitionState, Progress, Query,
+    QueryError, Revision, Rollout, RolloutVersion, RowState, RowVersion, SinkLeases, ViewAdmin, ViewReader,
+    ViewSink, Written,
 };
 
 /// A store that forgets: for tests, and for folding into a throw-away revision.
 #[derive(Debug, Default)]
 pub struct MemoryView {
     state: Mutex<State>,
+    leases: LocalLeases,
 }
 
 #[derive(Debug, Default)]
@@ -344,6 +346,17 @@ impl ViewAdmin for MemoryView {
     ) -> Result<Option<ParkedStream>> {
         let state = self.lock();
         Ok(state.tables(revision)?.parked.get(stream_id).map(|entry| entry.show(stream_id, events)))
+    }
+}
+
+#[async_trait]
+impl SinkLeases for MemoryView {
+    async fn look(&self, look: &Look) -> Result<Holdings> {
+        self.leases.look(look).await
+    }
+
+    async fn leave(&self, member: Uuid) -> Result<()> {
+        self.leases.leave(member).await
     }
 }
 

@@ -5,7 +5,7 @@ use headwater_core::{Partition, Result, StreamId};
 
 use crate::{
     Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Load, LoadedRow, ParkedStream,
-    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, Written,
+    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, SinkLeases, Written,
 };
 
 /// Takes what a worker folded.
@@ -112,9 +112,18 @@ pub trait ViewAdmin: Send + Sync + 'static {
         stream_id: &StreamId,
         events: usize,
     ) -> Result<Option<ParkedStream>>;
+
+    /// Takes the place anew, after it was emptied or set back to an older state: what is remembered of revisions is forgotten. Called only
+    /// while nobody folds by this handle.
+    ///
+    /// # Errors
+    /// As opening the store.
+    async fn begin_again(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// All of a projection's store.
-pub trait ViewStore: ViewSink + ViewReader + ViewAdmin {}
+pub trait ViewStore: ViewSink + ViewReader + ViewAdmin + SinkLeases {}
 
-impl<T: ViewSink + ViewReader + ViewAdmin> ViewStore for T {}
+impl<T: ViewSink + ViewReader + ViewAdmin + SinkLeases> ViewStore for T {}

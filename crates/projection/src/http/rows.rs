@@ -18,6 +18,7 @@ use super::parameters::{self, Parameters};
 use super::{PARKED_HEADER, TOKEN_HEADER, cursor};
 use crate::catalog::{Catalog, Entry};
 use crate::plan::names;
+use crate::service::OTHERS;
 use crate::travel::positions_of;
 
 pub(super) async fn rows(
@@ -125,12 +126,15 @@ async fn find(
         }
         None => Positions::default(),
     };
-    let mut moved = service.moved();
+    let mut moves = service.moves();
+    // Those of another process tell nothing. Those of this one say when it is worth it to ask the store.
+    let mut look_at = Instant::now() + OTHERS.1;
     let mut stale = None;
     let mut reached = Positions::default();
     loop {
-        moved.borrow_and_update();
+        moves.seen();
         match entry.active(stale).await? {
+            Some(record) if service.is_behind(record.revision, &minimum) && Instant::now() < look_at => {}
             Some(record) => {
                 let query = query(&record)?;
                 match ask(&**service.store(), &query).await? {
@@ -149,8 +153,11 @@ async fn find(
             None if parameters.min_token.is_none() => return Err(not_built(entry)),
             None => {}
         }
+        if Instant::now() >= look_at {
+            look_at = Instant::now() + OTHERS.1;
+        }
         tokio::select! {
-            moves = service.moves(&mut moved) => moves?,
+            moved = moves.next() => moved?,
             () = tokio::time::sleep_until(deadline) => {
                 return Err(Error::DeadlineExceeded {
                     message: format!(

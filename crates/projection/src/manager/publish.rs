@@ -2,36 +2,46 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use headwater_core::{Positions, Result};
+use headwater_core::{Partition, Positions, Result};
 use headwater_resources::shared::WorkState;
-use headwater_view::{Revision, RevisionRecord, Rollout};
+use headwater_view::{Progress, Revision, Rollout};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Manager;
-use crate::status::{Pace, ProjectionStatus, RevisionStatus, token};
+use crate::report;
+use crate::status::{Pace, ProjectionStatus, RevisionStatus, WorkerShare, token};
 use crate::worker::{Activity, WorkerStatus};
+
+/// How old what is known of the store may be: others move it.
+const STORED: Duration = Duration::from_millis(300);
 
 impl Manager {
     pub(super) async fn publish(&mut self) -> Result<()> {
         let rollout = self.store.rollout().await?;
         let now = Timestamp::now();
-        for build in self.builds.values_mut().filter(|build| build.first.is_none()) {
-            let statuses = build.statuses();
-            if statuses.iter().all(|status| status.progress.is_some()) {
-                build.first = Some(
-                    statuses.iter().filter_map(|status| status.progress).map(|at| at.position.get()).sum(),
-                );
-            }
-        }
+        self.stored.retain(|revision, _| rollout.record(*revision).is_some());
         let mut statuses = HashMap::new();
         for record in &rollout.revisions {
-            statuses.insert(record.revision, self.statuses(&rollout, record).await?);
+            let revision = record.revision;
+            let workers = self.statuses(revision).await?;
+            if let Some(build) = self.builds.get_mut(&revision).filter(|build| build.first.is_none())
+                && workers.iter().all(|worker| worker.progress.is_some())
+            {
+                build.first = Some(
+                    workers.iter().filter_map(|worker| worker.progress).map(|at| at.position.get()).sum(),
+                );
+            }
+            statuses.insert(revision, workers);
         }
+        let leases = self.shared.leases.view();
         let show = |revision: Option<Revision>| {
             let record = rollout.record(revision?)?;
             let pace = self.pace(record.revision, &rollout.start);
-            Some(RevisionStatus::new(record, rollout.previous, statuses.get(&record.revision)?, pace, now))
+            let workers = statuses.get(&record.revision)?;
+            Some(RevisionStatus::new(record, rollout.previous, workers, pace, &leases, now))
         };
         let active = show(rollout.active);
         let candidate = show(rollout.candidate);
@@ -50,6 +60,7 @@ impl Manager {
             parked: active.as_ref().map_or(0, |active| active.parked),
             previous: show(rollout.previous.map(|previous| previous.revision)),
             held_digest: rollout.held_digest,
+            workers: WorkerShare::all(&leases),
             active,
             candidate,
         };
@@ -63,31 +74,49 @@ impl Manager {
         Ok(())
     }
 
-    /// How far the revision is: as its workers say, or as the store does where there are none.
-    async fn statuses(&self, rollout: &Rollout, record: &RevisionRecord) -> Result<Vec<WorkerStatus>> {
-        let mut statuses = match self.builds.get(&record.revision) {
-            Some(build) => build.statuses(),
-            None => Vec::new(),
-        };
-        let partitions = rollout.log.map_or(0, |(_, partitions)| partitions.get());
-        if statuses.len() != partitions || statuses.iter().any(|status| status.progress.is_none()) {
-            let activity = |number: usize| {
-                statuses.get(number).map_or(Activity::Ended, |status| status.activity.clone())
-            };
-            let progress = self.store.progress(record.revision).await?;
-            let heads = self.shared.reader.heads().await?;
-            statuses = progress
-                .into_iter()
-                .zip(heads)
-                .enumerate()
-                .map(|(number, (progress, head))| WorkerStatus {
-                    progress: Some(progress),
-                    head: Some(head.position),
-                    activity: activity(number),
-                })
-                .collect();
+    /// How far each partition of the revision is: as its worker here says, or else as the store and its holder do.
+    pub(super) async fn statuses(&mut self, revision: Revision) -> Result<Vec<WorkerStatus>> {
+        let partitions = self.shared.reader.descriptor().partitions;
+        let build = self.builds.get(&revision);
+        let here: Vec<Option<WorkerStatus>> = partitions
+            .partitions()
+            .map(|partition| build.and_then(|build| build.status(partition)))
+            .collect();
+        let is_known =
+            |status: &Option<WorkerStatus>| status.as_ref().is_some_and(|status| status.progress.is_some());
+        let is_built = build.is_some();
+        if here.iter().all(is_known) {
+            return Ok(here.into_iter().flatten().collect());
         }
-        Ok(statuses)
+        let stored = self.stored(revision).await?;
+        let leases = self.shared.leases.view();
+        let status = |(partition, here): (Partition, Option<WorkerStatus>)| {
+            let activity = match (&here, leases.holder(partition)) {
+                (Some(here), _) => here.activity.clone(),
+                (None, Some(member)) if is_built => report::read(member, revision, partition),
+                (None, None) if is_built => Activity::Starting,
+                (None, _) => Activity::Ended,
+            };
+            let (progress, head) = here.map_or((None, None), |here| (here.progress, here.head));
+            WorkerStatus {
+                progress: progress.or_else(|| stored.get(partition.index()).copied()),
+                head: head.max(self.heads.of(partition)),
+                activity,
+            }
+        };
+        Ok(partitions.partitions().zip(here).map(status).collect())
+    }
+
+    /// How far the revision is in the store, a moment ago at most.
+    async fn stored(&mut self, revision: Revision) -> Result<Vec<Progress>> {
+        if let Some((at, progress)) = self.stored.get(&revision)
+            && at.elapsed() < STORED
+        {
+            return Ok(progress.clone());
+        }
+        let progress = self.store.progress(revision).await?;
+        self.stored.insert(revision, (Instant::now(), progress.clone()));
+        Ok(progress)
     }
 
     fn pace(&self, revision: Revision, start: &Positions) -> Option<Pace> {

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use headwater_core::{Error, Partition, Result, StreamId};
 use headwater_view::{
-    Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Load, LoadedRow, ParkedStream,
-    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader,
-    ViewSink, ViewStore, Written,
+    Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Holdings, Load, LoadedRow, LocalLeases, Look,
+    ParkedStream, PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, SinkLeases,
+    ViewAdmin, ViewReader, ViewSink, ViewStore, Written,
 };
+use uuid::Uuid;
 
 /// Fails about every `one_in`th call that writes: half of the time before the work is done, half of the time after.
 pub(crate) struct Flaky {
@@ -17,11 +18,18 @@ pub(crate) struct Flaky {
     one_in: u64,
     random: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Instead of the store's.
+    leases: Option<LocalLeases>,
 }
 
 impl Flaky {
     pub(crate) fn new(inner: Arc<dyn ViewStore>, one_in: u64, seed: u64) -> Self {
-        Self { inner, one_in, random: AtomicU64::new(seed), failures: AtomicU64::new(0) }
+        Self { inner, one_in, random: AtomicU64::new(seed), failures: AtomicU64::new(0), leases: None }
+    }
+
+    /// Fails never, and tells whoever asks that nobody else is there: leases that protect nothing.
+    pub(crate) fn alone(inner: Arc<dyn ViewStore>) -> Self {
+        Self { leases: Some(LocalLeases::default()), ..Self::new(inner, u64::MAX, 1) }
     }
 
     /// Whether to fail, and whether before the work.
@@ -77,6 +85,30 @@ impl ViewSink for Flaky {
 }
 
 #[async_trait]
+impl SinkLeases for Flaky {
+    async fn look(&self, look: &Look) -> Result<Holdings> {
+        if let Some(leases) = &self.leases {
+            return leases.look(look).await;
+        }
+        match self.fate() {
+            None => self.inner.look(look).await,
+            Some(true) => Err(lost()),
+            Some(false) => {
+                self.inner.look(look).await?;
+                Err(lost())
+            }
+        }
+    }
+
+    async fn leave(&self, member: Uuid) -> Result<()> {
+        if let Some(leases) = &self.leases {
+            return leases.leave(member).await;
+        }
+        self.inner.leave(member).await
+    }
+}
+
+#[async_trait]
 impl ViewReader for Flaky {
     async fn query(&self, query: &Query) -> Result<Answer, QueryError> {
         self.inner.query(query).await
@@ -112,6 +144,10 @@ impl ViewAdmin for Flaky {
         events: usize,
     ) -> Result<Vec<ParkedStream>> {
         self.inner.parked(revision, after, limit, events).await
+    }
+
+    async fn begin_again(&self) -> Result<()> {
+        self.inner.begin_again().await
     }
 
     async fn parked_stream(

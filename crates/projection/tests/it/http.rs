@@ -288,6 +288,10 @@ async fn projections_are_measured() {
         "headwater_projection_parked_events{projection=\"test\",role=\"active\"} 1\n",
         "headwater_projection_lag_events{projection=\"test\",role=\"active\"} 0\n",
         "headwater_projection_lag_seconds{projection=\"test\",role=\"active\"} 0\n",
+        "headwater_projection_partitions_held{projection=\"test\"} 1\n",
+        "headwater_projection_lease_moves_total{projection=\"test\"} 1\n",
+        "headwater_projection_folded_events_total{projection=\"test\",result=\"applied\"} 1\n",
+        "headwater_projection_folded_events_total{projection=\"test\",result=\"refused\"} 0\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -2,11 +2,13 @@
 
 mod banku;
 mod faults;
+mod group;
 mod http;
 mod oracle;
 mod orders;
 mod parking;
 mod redis;
+mod restored;
 mod rollout;
 mod support;
 mod travel;

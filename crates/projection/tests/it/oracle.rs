@@ -319,24 +319,30 @@ proptest! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_sink_double_nothing() {
-    two_processes(Sink::memory()).await;
+    two_processes(Sink::memory(), false).await;
+    two_processes(Sink::memory(), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_database_double_nothing() {
-    two_processes(Sink::postgres().await).await;
+    two_processes(Sink::postgres().await, false).await;
+    two_processes(Sink::postgres().await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_redis_double_nothing() {
-    two_processes(Sink::redis().await).await;
+    two_processes(Sink::redis().await, false).await;
+    two_processes(Sink::redis().await, true).await;
 }
 
-async fn two_processes(sink: Sink) {
+/// They share the partitions out, or each folds all of them, where `alone` has both believe that nobody else is there.
+async fn two_processes(sink: Sink, alone: bool) {
     let log = Log::new(3);
     let wanted = desired(&manifest(3, "Park"));
-    let one = start(&log, sink.open(), wanted.clone()).await;
-    let two = start(&log, sink.open(), wanted.clone()).await;
+    let open =
+        || -> Arc<dyn ViewStore> { if alone { Arc::new(Flaky::alone(sink.open())) } else { sink.open() } };
+    let one = start(&log, open(), wanted.clone()).await;
+    let two = start(&log, open(), wanted.clone()).await;
     for number in 0..600_u32 {
         append(&log, &Step::Set((number % 6) as u8, (number % 4) as u8, i64::from(number % 11) + 1)).await;
     }

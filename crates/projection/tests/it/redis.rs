@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_core::{EventType, NewEvent};
 use headwater_redis::RedisView;
@@ -10,7 +10,7 @@ use headwater_testkit::redis::Redis;
 use headwater_view::ViewStore;
 use uuid::Uuid;
 
-use crate::support::{Log, caught_up, desired, rows, start};
+use crate::support::{Log, PATIENCE, caught_up, desired, start, try_rows};
 
 /// `sums` are added up; `items` have a rule that reads the row; some events give several rows.
 const MANIFEST: &str = r#"
@@ -66,13 +66,17 @@ async fn append(log: &Log, count: u64, expected: &mut [BTreeMap<String, i64>; 3]
 }
 
 async fn found(store: &dyn ViewStore) -> [BTreeMap<String, i64>; 3] {
+    try_found(store).await.unwrap()
+}
+
+async fn try_found(store: &dyn ViewStore) -> Option<[BTreeMap<String, i64>; 3]> {
     let mut found = [BTreeMap::new(), BTreeMap::new(), BTreeMap::new()];
     for (of, table) in found.iter_mut().zip(["sums", "items", "lines"]) {
-        for (key, row) in rows(store, table).await {
+        for (key, row) in try_rows(store, table).await? {
             of.insert(key, row.last().unwrap().parse().unwrap());
         }
     }
-    found
+    Some(found)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,6 +106,55 @@ async fn a_redis_that_is_set_back_is_folded_into_again_from_there() {
     let again = start(&log, store.clone(), desired(MANIFEST)).await;
     caught_up(&log, &again).await;
     assert_eq!(found(&*store).await, expected);
+    again.stop().await;
+}
+
+/// Waits until the store holds all of `expected`, and nothing else.
+async fn until_found(store: &dyn ViewStore, expected: &[BTreeMap<String, i64>; 3], what: &str) {
+    let began = Instant::now();
+    loop {
+        let found = try_found(store).await;
+        if found.as_ref() == Some(expected) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what}: {found:?} and not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Two processes share it out, and neither is started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_emptied_is_built_anew_wholly() {
+    let server = Redis::start().unwrap();
+    let open = async || Arc::new(RedisView::open(&server.url(), "p", "p").await.unwrap());
+    let stores: [Arc<dyn ViewStore>; 2] = [open().await, open().await];
+    let log = Log::new(2);
+    let services = [
+        start(&log, stores[0].clone(), desired(MANIFEST)).await,
+        start(&log, stores[1].clone(), desired(MANIFEST)).await,
+    ];
+    let mut expected = Default::default();
+    append(&log, 200, &mut expected).await;
+    for store in &stores {
+        until_found(&**store, &expected, "at first").await;
+    }
+    // Once with no event to come, and then with some, while they are folded.
+    for more in [0, 100, 100] {
+        let during = append(&log, more, &mut expected);
+        let empty = async { server.cli(&["FLUSHALL"]).unwrap() };
+        tokio::join!(during, empty);
+        for (store, service) in stores.iter().zip(&services) {
+            until_found(&**store, &expected, &format!("with {more} more")).await;
+            caught_up(&log, service).await;
+        }
+    }
+    for service in services {
+        service.stop().await;
+    }
+    // It has its name and its format again.
+    let again = start(&log, open().await, desired(MANIFEST)).await;
+    caught_up(&log, &again).await;
+    until_found(&*stores[0], &expected, "at the end").await;
     again.stop().await;
 }
 

@@ -355,7 +355,8 @@ async fn another_log_and_a_spec_that_does_not_compile_are_refused() {
     service.stop().await;
 
     let other = Log::new(2);
-    let refused = ProjectionService::start("p", other.reader(), sink.open(), CancellationToken::new()).await;
+    let refused =
+        ProjectionService::start("p", "here", other.reader(), sink.open(), CancellationToken::new()).await;
     assert!(matches!(refused, Err(Error::FailedPrecondition { .. })), "{refused:?}");
 }
 

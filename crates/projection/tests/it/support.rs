@@ -92,7 +92,8 @@ impl Sink {
     /// A schema of its own.
     pub(crate) async fn postgres() -> Self {
         let server = Postgres::shared().unwrap();
-        let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
+        let database =
+            Database { url: server.url(), schema: Postgres::schema(), max_connections: 8, tls: None };
         Self::Postgres { view: PostgresView::open(&database, "test").await.unwrap(), _server: server }
     }
 
@@ -117,8 +118,9 @@ impl Sink {
 
 /// A projection that is started, over a log.
 pub(crate) async fn start(log: &Log, store: Arc<dyn ViewStore>, desired: Desired) -> ProjectionService {
-    let service =
-        ProjectionService::start("test", log.reader(), store, CancellationToken::new()).await.unwrap();
+    let service = ProjectionService::start("test", "here", log.reader(), store, CancellationToken::new())
+        .await
+        .unwrap();
     service.reconcile(desired).await.unwrap();
     service
 }
@@ -149,8 +151,13 @@ pub(crate) async fn caught_up(log: &Log, service: &ProjectionService) {
 
 /// All rows of a table of the active revision, by key, as text.
 pub(crate) async fn rows(store: &dyn ViewStore, table: &str) -> BTreeMap<String, Vec<String>> {
-    let rollout = store.rollout().await.unwrap();
-    let record = rollout.active_record().expect("an active revision");
+    try_rows(store, table).await.expect("an active revision")
+}
+
+/// The same; `None` where no revision is active, or another one since it was looked at.
+pub(crate) async fn try_rows(store: &dyn ViewStore, table: &str) -> Option<BTreeMap<String, Vec<String>>> {
+    let rollout = store.rollout().await.ok()?;
+    let record = rollout.active_record()?;
     let number = record.tables.iter().position(|known| known.name == table).expect("a table");
     let schema = &record.tables[number];
     let query = Query {
@@ -162,10 +169,9 @@ pub(crate) async fn rows(store: &dyn ViewStore, table: &str) -> BTreeMap<String,
         after: None,
         limit: usize::MAX >> 1,
     };
-    let answer = store.query(&query).await.unwrap();
-    answer
-        .rows
-        .into_iter()
-        .map(|cells| (schema.key_of(&cells).to_string(), cells.iter().map(ToString::to_string).collect()))
-        .collect()
+    let answer = store.query(&query).await.ok()?;
+    let row = |cells: Vec<headwater_view::Cell>| {
+        (schema.key_of(&cells).to_string(), cells.iter().map(ToString::to_string).collect())
+    };
+    Some(answer.rows.into_iter().map(row).collect())
 }

@@ -1,14 +1,18 @@
 #!lua
--- Changes the rollout, if it is still as it was.
+-- Changes the rollout, if it is still as it was, and the place is still the projection's.
 -- KEYS: state, the pointer for readers, and the created revision's progress, where there is one.
--- ARGV: version expected, the new one, the rollout, the active revision or '';
+-- ARGV: the projection's name; version expected, the new one, the rollout, the active revision or '';
 --       the number of created revisions, for each: revision, its identity, its record, the number of partitions, their positions;
 --       the dropped revisions.
--- Gives {'ok'}, {'stale', version}, or {'clash', key, type}.
+-- Gives {'ok'}, {'stale', version}, {'other', whose it is}, or {'clash', key, type}.
 local arg = 0
 local function take()
   arg = arg + 1
   return ARGV[arg]
+end
+local projection = redis.call('HGET', KEYS[1], 'projection')
+if projection ~= take() then
+  return {'other', projection}
 end
 local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= take() then
