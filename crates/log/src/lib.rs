@@ -46,6 +46,7 @@ mod replica;
 mod sequencer;
 mod store;
 mod subscription;
+mod tail;
 mod writer;
 
 pub use backoff::Backoff;
@@ -57,8 +58,9 @@ pub use page::{AllPage, ReadAll, end, read_all};
 pub use reader::{
     Direction, Filter, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage,
 };
-pub use replica::{Holder, LeaseTimes, Replica};
+pub use replica::{Holder, LeaseTimes, Replica, Sharing};
 pub use sequencer::{Sequencer, SequencerOptions, SequencerStats};
 pub use store::{Batch, BatchEvent, CommitError, Committed, Epoch, LogStore, StoredEvent};
 pub use subscription::{EventBatch, StartFrom, Subscription};
+pub use tail::Tail;
 pub use writer::LogWriter;

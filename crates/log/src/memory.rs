@@ -217,10 +217,8 @@ impl LogStore for MemoryStore {
         }
         let now = self.clock.now();
         let recorded_at = before.last_recorded_at.map_or(now, |last| last.max(now));
-        let mut position = batch.head;
-        for new in &batch.events {
-            position = position.next();
-            let event = recorded(new, batch.partition, position, recorded_at);
+        let position = batch.head.plus(batch.events.len() as u64);
+        for (event, new) in batch.recorded(recorded_at).zip(&batch.events) {
             let index = state.events[batch.partition.index()].len();
             state.ids.insert(event.id, (batch.partition, index));
             state.streams.entry(event.stream_id.clone()).or_default().push(index);
@@ -332,26 +330,5 @@ impl Stored {
             partition: self.event.partition,
             position: self.event.position,
         }
-    }
-}
-
-fn recorded(
-    new: &crate::BatchEvent,
-    partition: Partition,
-    position: Position,
-    recorded_at: Timestamp,
-) -> RecordedEvent {
-    RecordedEvent {
-        id: new.event.id,
-        stream_id: new.stream_id.clone(),
-        event_type: new.event.event_type.clone(),
-        version: new.version,
-        partition,
-        position,
-        schema_version: new.event.schema_version.get(),
-        content_type: new.event.content_type.clone(),
-        data: new.event.data.clone(),
-        metadata: new.event.metadata.clone(),
-        recorded_at,
     }
 }

@@ -6,11 +6,12 @@
 //! Sequencer ──▶ Leased (refuses what is not held here) ──▶ LeaseStore
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_core::{Error, Partition, Position, Result, StreamId, Version};
+use headwater_core::{Error, Partition, Position, Result, Share, StreamId, Version};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -44,6 +45,15 @@ impl Default for LeaseTimes {
     }
 }
 
+/// How the partitions are divided among the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each writes about as many as any other.
+    Evenly,
+    /// One writes all, and the others stand by.
+    OneHasAll,
+}
+
 /// How soon a look that is asked for is taken.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -67,6 +77,9 @@ pub struct Replica {
 struct Shared {
     store: Arc<dyn LeaseStore>,
     member: Member,
+    sharing: Sharing,
+    /// It leaves everything to the others for now.
+    stands_back: AtomicBool,
     times: LeaseTimes,
     view: watch::Sender<View>,
     nudge: Notify,
@@ -79,8 +92,18 @@ struct View {
     holders: Vec<Option<Member>>,
     /// Until when those that are ours are.
     until: Option<Instant>,
+    /// While all are ours without a break: cancelled when one is not any more.
+    tenure: Option<CancellationToken>,
     /// Why nobody could look, if that is so.
     fault: Option<Error>,
+}
+
+impl View {
+    fn end_tenure(&mut self) {
+        if let Some(tenure) = self.tenure.take() {
+            tenure.cancel();
+        }
+    }
 }
 
 impl Replica {
@@ -88,10 +111,17 @@ impl Replica {
     ///
     /// # Errors
     /// As the store, when it cannot be looked at.
-    pub async fn join(store: Arc<dyn LeaseStore>, address: String, times: LeaseTimes) -> Result<Self> {
+    pub async fn join(
+        store: Arc<dyn LeaseStore>,
+        address: String,
+        sharing: Sharing,
+        times: LeaseTimes,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             store,
             member: Member { id: Uuid::new_v4(), address },
+            sharing,
+            stands_back: AtomicBool::new(false),
             times,
             view: watch::Sender::default(),
             nudge: Notify::new(),
@@ -116,6 +146,26 @@ impl Replica {
     pub fn held(&self) -> usize {
         let partitions = self.shared.store.descriptor().partitions;
         partitions.partitions().filter(|partition| self.holder(*partition) == Holder::Us).count()
+    }
+
+    /// Waits until all partitions are held here, and gives what is cancelled as soon as it is known that one was not any more, even if it is
+    /// again by then: others may have written in between.
+    pub async fn has_all(&self) -> CancellationToken {
+        let mut view = self.shared.view.subscribe();
+        loop {
+            if let Some(tenure) = &view.borrow_and_update().tenure {
+                return tenure.clone();
+            }
+            // The sender is ours.
+            let _ = view.changed().await;
+        }
+    }
+
+    /// Leaves all partitions to the others for as long as it is told so: they can do what this process cannot.
+    pub fn stand_back(&self, stands_back: bool) {
+        if self.shared.stands_back.swap(stands_back, Ordering::Relaxed) != stands_back {
+            self.look_soon();
+        }
     }
 
     /// Looks anew soon: what was known has turned out to be wrong.
@@ -168,7 +218,10 @@ impl Replica {
     /// As the store: then the leases run out by themselves.
     pub async fn leave(&self) -> Result<()> {
         self.shared.stop.cancel();
-        self.shared.view.send_modify(|view| view.until = None);
+        self.shared.view.send_modify(|view| {
+            view.until = None;
+            view.end_tenure();
+        });
         // A look that is under way may claim something: it is finished first.
         let looking = self.take();
         if let Some(looking) = looking
@@ -211,6 +264,7 @@ impl Shared {
     }
 
     async fn keep_looking(self: Arc<Self>) {
+        let mut fails = false;
         loop {
             tokio::select! {
                 biased;
@@ -220,9 +274,17 @@ impl Shared {
                 () = self.nudge.notified() => tokio::time::sleep(SOON).await,
             }
             // A look that has begun is finished: what it claims must be known.
-            if let Err(error) = self.look().await {
-                tracing::warn!(%error, "who writes which partition cannot be looked at, and is tried again");
-                self.view.send_modify(|view| view.fault = Some(error));
+            match self.look().await {
+                Ok(()) if fails => {
+                    fails = false;
+                    tracing::info!("who writes which partition can be looked at again");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    crate::say_failure!(!fails, %error, "who writes which partition cannot be looked at, and is tried again");
+                    fails = true;
+                    self.view.send_modify(|view| view.fault = Some(error));
+                }
             }
         }
     }
@@ -232,7 +294,14 @@ impl Shared {
         // Before the store can have counted from.
         let until = Instant::now() + self.times.term.saturating_sub(self.times.margin);
         let mut holdings = self.store.renew(&self.member, self.times.term).await?;
-        let share = Share::of(&holdings, self.member.id);
+        if !self.has_all(&holdings) {
+            // Before any of it is claimed again.
+            self.view.send_if_modified(|view| {
+                view.end_tenure();
+                false
+            });
+        }
+        let mut share = self.share(&holdings);
         if !share.too_many.is_empty() {
             for partition in &share.too_many {
                 holdings.holders[partition.index()] = None;
@@ -241,57 +310,59 @@ impl Shared {
             self.publish(&holdings, until);
             self.store.release(self.member.id, &share.too_many).await?;
         }
-        if !share.wanted.is_empty() {
-            for partition in self.store.claim(&self.member, &share.wanted, self.times.term).await? {
+        while !share.wanted.is_empty() {
+            let claimed = self.store.claim(&self.member, &share.wanted, self.times.term).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            for partition in claimed {
                 holdings.holders[partition.index()] = Some(self.member.clone());
             }
+            share = self.share(&holdings);
         }
         self.publish(&holdings, until);
         Ok(())
     }
 
-    fn publish(&self, holdings: &Holdings, until: Instant) {
-        if self.stop.is_cancelled() {
-            return;
+    fn share(&self, holdings: &Holdings) -> Share {
+        let id = |member: &Member| member.id;
+        let holders: Vec<_> = holdings.holders.iter().map(|holder| holder.as_ref().map(id)).collect();
+        let members: Vec<_> = holdings.members.iter().map(id).collect();
+        if self.stands_back.load(Ordering::Relaxed) {
+            return Share::of(&holders, &[], self.member.id);
         }
+        match self.sharing {
+            Sharing::Evenly => Share::of(&holders, &members, self.member.id),
+            Sharing::OneHasAll => Share::all_or_none(&holders, self.member.id),
+        }
+    }
+
+    fn has_all(&self, holdings: &Holdings) -> bool {
+        holdings
+            .holders
+            .iter()
+            .all(|holder| holder.as_ref().is_some_and(|holder| holder.id == self.member.id))
+    }
+
+    fn publish(&self, holdings: &Holdings, until: Instant) {
         self.view.send_if_modified(|view| {
-            let is_new = view.holders != holdings.holders || view.fault.is_some();
+            // Whoever leaves says so first, and then here.
+            if self.stop.is_cancelled() {
+                return false;
+            }
+            let has_all = self.has_all(holdings);
+            let begins = has_all && view.tenure.is_none();
+            if begins {
+                view.tenure = Some(CancellationToken::new());
+            } else if !has_all {
+                view.end_tenure();
+            }
+            let is_new = begins || view.holders != holdings.holders || view.fault.is_some();
             view.holders.clone_from(&holdings.holders);
             view.until = Some(until);
             view.fault = None;
             is_new
         });
-    }
-}
-
-/// What one of the members should change, so that all have about as many.
-#[derive(Debug, PartialEq, Eq)]
-struct Share {
-    wanted: Vec<Partition>,
-    too_many: Vec<Partition>,
-}
-
-impl Share {
-    fn of(holdings: &Holdings, me: Uuid) -> Self {
-        let partitions: Vec<Partition> =
-            (0..holdings.holders.len()).map(|number| Partition::new(number as u16)).collect();
-        let members = holdings.members.len().max(1);
-        let rank = holdings.members.iter().position(|member| member.id == me).unwrap_or(0);
-        let share = partitions.len() / members + usize::from(rank < partitions.len() % members);
-        let holder =
-            |partition: &Partition| holdings.holders[partition.index()].as_ref().map(|member| member.id);
-        let held: Vec<Partition> =
-            partitions.iter().copied().filter(|partition| holder(partition) == Some(me)).collect();
-        let mut free: Vec<Partition> =
-            partitions.iter().copied().filter(|partition| holder(partition).is_none()).collect();
-        // Members that look at the same time begin at different places.
-        if !free.is_empty() {
-            let first = rank * free.len() / members;
-            free.rotate_left(first);
-        }
-        free.truncate(share.saturating_sub(held.len()));
-        let too_many = held.get(share..).unwrap_or_default().to_vec();
-        Self { wanted: free, too_many }
     }
 }
 

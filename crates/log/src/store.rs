@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use headwater_core::{ContentDigest, Error, NewEvent, Partition, Position, Result, StreamId, Version};
+use headwater_core::{
+    ContentDigest, Error, NewEvent, Partition, Position, RecordedEvent, Result, StreamId, Version,
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -22,6 +24,25 @@ pub struct Batch {
     pub head: Position,
     /// At least one.
     pub events: Vec<BatchEvent>,
+}
+
+impl Batch {
+    /// Its events as a reader sees them once it is committed.
+    pub fn recorded(&self, recorded_at: Timestamp) -> impl Iterator<Item = RecordedEvent> + '_ {
+        self.events.iter().zip(1..).map(move |(new, number)| RecordedEvent {
+            id: new.event.id,
+            stream_id: new.stream_id.clone(),
+            event_type: new.event.event_type.clone(),
+            version: new.version,
+            partition: self.partition,
+            position: self.head.plus(number),
+            schema_version: new.event.schema_version.get(),
+            content_type: new.event.content_type.clone(),
+            data: new.event.data.clone(),
+            metadata: new.event.metadata.clone(),
+            recorded_at,
+        })
+    }
 }
 
 /// One event of a [`Batch`].

@@ -49,7 +49,7 @@ async fn main() {
             ..base
         },
     ] {
-        run(load, Duration::from_secs_f64(seconds), server.as_ref()).await;
+        Box::pin(run(load, Duration::from_secs_f64(seconds), server.as_ref())).await;
     }
 }
 
@@ -62,7 +62,8 @@ async fn run(load: Load, time: Duration, server: Option<&Postgres>) {
             Arc::new(log.expect("a new log"))
         }
         Some(server) => {
-            let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 8 };
+            let database =
+                Database { url: server.url(), schema: Postgres::schema(), max_connections: 8, tls: None };
             Arc::new(PostgresLog::open(&database, "speed", PartitionCount::ONE).await.expect("a new log"))
         }
     };

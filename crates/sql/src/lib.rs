@@ -8,7 +8,7 @@ mod sqlite_view;
 mod stamps;
 mod view_sql;
 
-pub use postgres::{Database, PostgresLog};
+pub use postgres::{Database, DatabaseTls, PostgresLog};
 pub use postgres_view::PostgresView;
 pub use sqlite::{DataLock, OpenLog, SqliteLog, SqliteRelayState};
 pub use sqlite_view::SqliteView;

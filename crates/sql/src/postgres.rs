@@ -1,11 +1,14 @@
 //! The log on PostgreSQL and CockroachDB.
 
 pub(crate) mod database;
+mod follower;
 mod lease;
 mod log;
+mod page;
+pub(crate) mod pool;
 mod relay;
 mod rows;
 pub(crate) mod schema;
 
-pub use database::Database;
+pub use database::{Database, DatabaseTls};
 pub use log::PostgresLog;

@@ -15,19 +15,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use headwater_core::{Error, Partition, Result, StreamId};
-use headwater_log::Backoff;
 use headwater_view::{
     Answer, ApplyError, Batch, Change, ChangeError, Load, LoadedRow, ParkedStream, PartitionState, Progress,
     Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader, ViewSink, Written,
 };
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::postgres::Database;
-use crate::postgres::database::{Pool, TRIES, is_ambiguous, is_rolled_back};
+use crate::postgres::database::{is_ambiguous, is_rolled_back, silence};
+use crate::postgres::pool::{Pool, Tries};
 use crate::postgres::schema;
 
 mod batch;
 mod cells;
+mod leases;
 mod parked;
 mod query;
 mod rollout;
@@ -36,7 +38,14 @@ mod table;
 use table::TableSql;
 
 /// The number of the tables' form. A newer one gets another.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+
+/// What makes each format of the one before, from the first on.
+const FORMATS: [&str; FORMAT as usize] =
+    [include_str!("postgres_view/v1.sql"), include_str!("postgres_view/v2.sql")];
+
+/// How long a whole transaction may take. People query by columns that have no index, and a batch waits for those before it.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Reads what one snapshot shows.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -82,9 +91,9 @@ impl PostgresView {
         let pool = database.connect().await?;
         schema::ensure(&pool, database).await?;
         let holds_a_log: bool = pool
-            .read("describe", || async {
+            .read("describe", |mut connection| async move {
                 sqlx::query_scalar("SELECT to_regclass('partition_head') IS NOT NULL")
-                    .fetch_one(&pool.connections)
+                    .fetch_one(&mut *connection)
                     .await
             })
             .await
@@ -95,14 +104,14 @@ impl PostgresView {
                 pool.place
             )));
         }
-        schema::run(&pool, include_str!("postgres_view/v1.sql")).await?;
+        schema::run(&pool, FORMATS[0]).await?;
         let (format, kept): (i64, String) = pool
-            .read("describe", || async {
+            .read("describe", |mut connection| async move {
                 sqlx::query("UPDATE hw_rollout SET name = $1 WHERE name IS NULL")
                     .bind(name)
-                    .execute(&pool.connections)
+                    .execute(&mut *connection)
                     .await?;
-                sqlx::query_as("SELECT format, name FROM hw_rollout").fetch_one(&pool.connections).await
+                sqlx::query_as("SELECT format, name FROM hw_rollout").fetch_one(&mut *connection).await
             })
             .await
             .map_err(|error| pool.explain("opening", &error))?;
@@ -119,12 +128,16 @@ impl PostgresView {
                 pool.place
             )));
         }
+        if format < FORMAT {
+            upgrade(&pool, format).await?;
+        }
+        let pool = pool.within(ANSWER);
         Ok(Self(Arc::new(Inner { pool, tables: RwLock::default() })))
     }
 
     /// Closes the connections. What is under way is finished first.
     pub async fn close(&self) {
-        self.0.pool.connections.close().await;
+        self.0.pool.close().await;
     }
 
     /// Runs `work` in a transaction, again where the database rolls it back because of others.
@@ -133,7 +146,7 @@ impl PostgresView {
         name: &'static str,
         work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
     ) -> Result<T, E> {
-        self.transact(name, "BEGIN", "writing", is_rolled_back, work).await
+        self.transact(name, Some("BEGIN"), "writing", is_rolled_back, work).await
     }
 
     /// Runs `work` in a snapshot, again also where the connection was lost.
@@ -142,36 +155,40 @@ impl PostgresView {
         name: &'static str,
         work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
     ) -> Result<T, E> {
-        let may_pass = |error: &sqlx::Error| is_rolled_back(error) || is_ambiguous(error);
-        self.transact(name, SNAPSHOT, "reading", may_pass, work).await
+        self.transact(name, Some(SNAPSHOT), "reading", may_be_read_again, work).await
     }
 
     async fn transact<T, E: From<Error>>(
         &self,
         name: &'static str,
-        begin: &'static str,
+        begin: Option<&'static str>,
         doing: &str,
         may_pass: impl Fn(&sqlx::Error) -> bool,
         work: impl for<'t> Fn(&'t mut PgConnection) -> BoxFuture<'t, Result<T, Stop<E>>>,
     ) -> Result<T, E> {
-        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(200));
-        let mut attempt = 1;
+        let pool = &self.0.pool;
+        let mut tries = Tries::new(name, pool.answer());
         loop {
             let once = async {
-                let mut transaction = self.0.pool.connections.begin_with(begin).await?;
-                let value = work(&mut transaction).await?;
-                transaction.commit().await?;
-                Ok(value)
+                let mut connection = pool.lend().await?;
+                let done = tokio::time::timeout(pool.answer(), async {
+                    let Some(begin) = begin else { return work(&mut connection).await };
+                    let mut transaction = connection.begin_with(begin).await?;
+                    let value = work(&mut transaction).await?;
+                    transaction.commit().await?;
+                    Ok(value)
+                });
+                let done = done.await.unwrap_or_else(|_| Err(Stop::Sql(silence(pool.answer()))));
+                if let Err(Stop::Sql(error)) = &done {
+                    connection.failed(error);
+                }
+                done
             };
             match once.await {
                 Ok(value) => return Ok(value),
                 Err(Stop::Other(error)) => return Err(error),
-                Err(Stop::Sql(error)) if attempt < TRIES && may_pass(&error) => {
-                    tracing::debug!(transaction = name, attempt, %error, "trying again");
-                    tokio::time::sleep(backoff.pause()).await;
-                    attempt += 1;
-                }
-                Err(Stop::Sql(error)) => return Err(self.0.pool.explain(doing, &error).into()),
+                Err(Stop::Sql(error)) if may_pass(&error) && tries.again(&error).await => {}
+                Err(Stop::Sql(error)) => return Err(pool.explain(doing, &error).into()),
             }
         }
     }
@@ -185,8 +202,17 @@ impl PostgresView {
         if !rollout::exists(connection, revision).await? {
             return Ok(None);
         }
+        self.tables_of(connection, revision).await.map(Some)
+    }
+
+    /// The same of a revision that is there.
+    async fn tables_of<E: From<Error>>(
+        &self,
+        connection: &mut PgConnection,
+        revision: Revision,
+    ) -> Result<Arc<[TableSql]>, Stop<E>> {
         let known = self.known(revision);
-        if known.is_some() {
+        if let Some(known) = known {
             return Ok(known);
         }
         let schemas = rollout::schemas(connection, revision).await?;
@@ -195,13 +221,33 @@ impl PostgresView {
         let mut known = self.0.tables.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(known, _)| *known != revision);
         known.push((revision, tables.clone()));
-        Ok(Some(tables))
+        Ok(tables)
     }
 
     fn known(&self, revision: Revision) -> Option<Arc<[TableSql]>> {
         let known = self.0.tables.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().find(|(known, _)| *known == revision).map(|(_, tables)| tables.clone())
     }
+}
+
+fn may_be_read_again(error: &sqlx::Error) -> bool {
+    is_rolled_back(error) || is_ambiguous(error)
+}
+
+/// Makes the newest format of an older one. Several processes may do so at once; the number comes last.
+async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
+    for tables in FORMATS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+        schema::run(pool, tables).await?;
+    }
+    pool.read("upgrade", |mut connection| async move {
+        sqlx::query("UPDATE hw_rollout SET format = $1 WHERE format < $1")
+            .bind(FORMAT)
+            .execute(&mut *connection)
+            .await
+    })
+    .await
+    .map(drop)
+    .map_err(|error| pool.explain("upgrading", &error))
 }
 
 impl std::fmt::Debug for PostgresView {
@@ -222,7 +268,9 @@ impl ViewSink for PostgresView {
 
     async fn load(&self, load: &Load) -> Result<Vec<Vec<LoadedRow>>, ApplyError> {
         let load = Arc::new(load.clone());
-        self.read("load", |connection| {
+        // The rows of one table are one statement, which needs no snapshot around it: two round trips less.
+        let begin = (load.rows.len() > 1).then_some(SNAPSHOT);
+        self.transact("load", begin, "reading", may_be_read_again, |connection| {
             let (view, load) = (self.clone(), Arc::clone(&load));
             Box::pin(async move { batch::load(&view, connection, &load).await })
         })

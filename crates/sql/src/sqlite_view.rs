@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use async_trait::async_trait;
 use headwater_core::{Error, Partition, Result, StreamId};
 use headwater_view::{
-    Answer, ApplyError, Batch, Change, ChangeError, Durability, Load, LoadedRow, ParkedStream,
-    PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader,
-    ViewSink, Written,
+    Answer, ApplyError, Batch, Change, ChangeError, Durability, Holdings, Load, LoadedRow, LocalLeases, Look,
+    ParkedStream, PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, SinkLeases,
+    ViewAdmin, ViewReader, ViewSink, Written,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::connection::{self, Format, Synchronous};
 
@@ -66,6 +67,8 @@ struct Inner {
     reading: Semaphore,
     /// The statements of each revision's tables, made when first needed.
     tables: RwLock<Vec<(Revision, Arc<[TableSql]>)>>,
+    /// Not in the file: no other process has it, and what a process holds ends with it.
+    leases: LocalLeases,
 }
 
 impl SqliteView {
@@ -82,7 +85,7 @@ impl SqliteView {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn temporary(directory: impl AsRef<Path>) -> Result<Self> {
-        Self::make(directory.as_ref().join(format!("scratch-{}.sqlite", uuid::Uuid::new_v4())), true)
+        Self::make(directory.as_ref().join(format!("scratch-{}.sqlite", Uuid::new_v4())), true)
     }
 
     fn make(path: PathBuf, is_temporary: bool) -> Result<Self> {
@@ -100,6 +103,7 @@ impl SqliteView {
             readers: Mutex::default(),
             reading: Semaphore::new(READERS),
             tables: RwLock::default(),
+            leases: LocalLeases::default(),
         })))
     }
 
@@ -308,5 +312,16 @@ impl ViewAdmin for SqliteView {
         let stream_id = stream_id.clone();
         self.read(move |inner, snapshot| parked::parked_stream(inner, snapshot, revision, &stream_id, events))
             .await
+    }
+}
+
+#[async_trait]
+impl SinkLeases for SqliteView {
+    async fn look(&self, look: &Look) -> Result<Holdings> {
+        self.0.leases.look(look).await
+    }
+
+    async fn leave(&self, member: Uuid) -> Result<()> {
+        self.0.leases.leave(member).await
     }
 }

@@ -11,7 +11,7 @@ use headwater_core::{
 use headwater_log::{
     Batch, Clock, CommitError, Committed, Head, Holder, Holdings, LeaseStore, LeaseTimes, LogDescriptor,
     LogReader, LogStore, LogWriter, Member, MemoryStore, PartitionPage, ReadPartition, ReadStream, Replica,
-    Sequencer, SequencerOptions, StoredEvent, StreamPage,
+    Sequencer, SequencerOptions, Sharing, StoredEvent, StreamPage,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -26,8 +26,12 @@ fn log() -> Arc<MemoryStore> {
 }
 
 async fn join(log: &Arc<MemoryStore>, name: &str) -> Replica {
+    join_as(log, name, Sharing::Evenly).await
+}
+
+async fn join_as(log: &Arc<MemoryStore>, name: &str, sharing: Sharing) -> Replica {
     let store = Arc::clone(log) as Arc<dyn LeaseStore>;
-    Replica::join(store, format!("http://{name}:1"), LeaseTimes::default()).await.unwrap()
+    Replica::join(store, format!("http://{name}:1"), sharing, LeaseTimes::default()).await.unwrap()
 }
 
 /// Waits until each holds as many as `wanted`, at most `within`.
@@ -170,7 +174,7 @@ async fn whoever_wakes_after_its_leases_writes_nothing() {
     let stopped = Stopped { store: Arc::clone(&log), running: watch::channel(true).0 };
     let stopped = Arc::new(stopped);
     let store = Arc::clone(&stopped) as Arc<dyn LeaseStore>;
-    let a = Replica::join(store, "http://a:1".into(), LeaseTimes::default()).await.unwrap();
+    let a = Replica::join(store, "http://a:1".into(), Sharing::Evenly, LeaseTimes::default()).await.unwrap();
     let sequencer = Sequencer::start(a.store(), SequencerOptions::default());
     let first = in_partition(&log, Partition::ZERO);
     sequencer.append(first.clone()).await.unwrap();
@@ -196,6 +200,68 @@ async fn whoever_wakes_after_its_leases_writes_nothing() {
         let mine = if a.holder(partition) == Holder::Us { &sequencer } else { &others };
         mine.append(in_partition(&log, partition)).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_has_all_partitions_and_the_next_takes_all_of_them() {
+    let log = log();
+    let looks = 3 * LeaseTimes::default().look;
+    let a = join_as(&log, "a", Sharing::OneHasAll).await;
+    let first = a.has_all().await;
+    let b = join_as(&log, "b", Sharing::OneHasAll).await;
+    let c = join_as(&log, "c", Sharing::OneHasAll).await;
+    tokio::time::sleep(4 * LeaseTimes::default().term).await;
+    hold(&[&a, &b, &c], &[6, 0, 0], Duration::ZERO).await;
+    assert!(!first.is_cancelled(), "it was never another's");
+    let begun = Instant::now();
+    let next = tokio::spawn(async move {
+        let tenure = tokio::select! {
+            tenure = b.has_all() => tenure,
+            tenure = c.has_all() => tenure,
+        };
+        let all = [&b, &c].map(Replica::held);
+        (tenure, all)
+    });
+    a.leave().await.unwrap();
+    assert!(first.is_cancelled());
+    let (tenure, held) = next.await.unwrap();
+    assert!(held == [6, 0] || held == [0, 6], "{held:?}");
+    assert!(begun.elapsed() <= looks && !tenure.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stands_back_leaves_all_to_the_next_and_takes_it_when_nobody_else_does() {
+    let log = log();
+    let looks = 3 * LeaseTimes::default().look;
+    let a = join_as(&log, "a", Sharing::OneHasAll).await;
+    let b = join_as(&log, "b", Sharing::OneHasAll).await;
+    let tenure = a.has_all().await;
+    a.stand_back(true);
+    hold(&[&a, &b], &[0, 6], looks).await;
+    assert!(tenure.is_cancelled());
+    b.stand_back(true);
+    hold(&[&a, &b], &[0, 0], looks).await;
+    a.stand_back(false);
+    hold(&[&a, &b], &[6, 0], looks).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_had_all_and_slept_is_told_even_when_it_has_all_again() {
+    let log = log();
+    let stopped = Stopped { store: Arc::clone(&log), running: watch::channel(true).0 };
+    let stopped = Arc::new(stopped);
+    let store = Arc::clone(&stopped) as Arc<dyn LeaseStore>;
+    let a =
+        Replica::join(store, "http://a:1".into(), Sharing::OneHasAll, LeaseTimes::default()).await.unwrap();
+    let first = a.has_all().await;
+    stopped.running.send_replace(false);
+    tokio::time::advance(LeaseTimes::default().term).await;
+    // Nobody else came.
+    stopped.running.send_replace(true);
+    tokio::time::timeout(2 * LeaseTimes::default().term, first.cancelled()).await.unwrap();
+    let second = a.has_all().await;
+    assert!(!second.is_cancelled());
+    assert_eq!(a.held(), 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,18 +1,18 @@
 //! Connections to one schema of a database, and what its errors mean to our callers.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use headwater_core::{Error, Result};
-use headwater_log::Backoff;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
-/// How long a connection is waited for, when all are in use or the server does not answer.
-const ACQUIRE: Duration = Duration::from_secs(5);
+use super::pool::{ACQUIRE, Pool};
 
-/// Tries of a transaction that the database rolled back because of others: beyond this, they do not let it through.
-pub(crate) const TRIES: u32 = 10;
+/// A transaction of a client that is silent for so long has been forgotten by it, and lets go of what it holds: between the statements
+/// of ours is less than a second.
+const ABANDONED: &str = "20s";
 
 /// Where the tables of one log or view are.
 #[derive(Debug, Clone)]
@@ -23,30 +23,109 @@ pub struct Database {
     pub schema: String,
     /// Connections at most.
     pub max_connections: u32,
+    /// How connections are protected. `None`: as the URL says (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`), where that is nothing, by TLS
+    /// if the server has it.
+    pub tls: Option<DatabaseTls>,
 }
 
-/// Connections whose names are those of one schema.
-#[derive(Debug, Clone)]
-pub(crate) struct Pool {
-    pub(crate) connections: PgPool,
-    /// Where that is, for messages; no password.
-    pub(crate) place: String,
+/// TLS of the connections to a database. Certificates and keys are in PEM.
+#[derive(Clone)]
+pub enum DatabaseTls {
+    /// Plain text.
+    Disable,
+    /// The server's certificate is checked.
+    Verify {
+        /// Also whether it is of the host that is connected to.
+        host: bool,
+        /// The authorities that are trusted. `None`: those of the system.
+        ca: Option<Vec<u8>>,
+        /// A certificate and its key, to show to the server.
+        identity: Option<(Vec<u8>, Vec<u8>)>,
+    },
+}
+
+impl fmt::Debug for DatabaseTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disable => f.write_str("Disable"),
+            Self::Verify { host, .. } => f.debug_struct("Verify").field("host", host).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl DatabaseTls {
+    /// Whatever the URL says.
+    fn set(&self, options: PgConnectOptions) -> PgConnectOptions {
+        let Self::Verify { host, ca, identity } = self else { return options.ssl_mode(PgSslMode::Disable) };
+        let mode = if *host { PgSslMode::VerifyFull } else { PgSslMode::VerifyCa };
+        let mut options = options.ssl_mode(mode);
+        if let Some(ca) = ca {
+            options = options.ssl_root_cert_from_pem(ca.clone());
+        }
+        if let Some((certificate, key)) = identity {
+            options = options.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(key);
+        }
+        options
+    }
 }
 
 impl Database {
     /// The tables of the log of the event stream `name`, in the schema that is theirs by default.
     pub fn of_stream(url: impl Into<String>, name: &str) -> Self {
-        Self { url: url.into(), schema: format!("hw_{}", name.replace('-', "_")), max_connections: 20 }
+        Self {
+            url: url.into(),
+            schema: format!("hw_{}", name.replace('-', "_")),
+            max_connections: 20,
+            tls: None,
+        }
     }
 
     /// The tables of the read model of the projection `name`, in the schema that is theirs by default.
     pub fn of_projection(url: impl Into<String>, name: &str) -> Self {
         // Workers write one after the other; the rest is for queries.
-        Self { url: url.into(), schema: format!("hw_{}_view", name.replace('-', "_")), max_connections: 8 }
+        Self {
+            url: url.into(),
+            schema: format!("hw_{}_view", name.replace('-', "_")),
+            max_connections: 8,
+            tls: None,
+        }
+    }
+
+    /// The tables of the log of the saga `name`.
+    pub fn of_saga(url: impl Into<String>, name: &str) -> Self {
+        Self { max_connections: 8, ..Self::of_stream(url, &format!("saga-{name}")) }
+    }
+
+    /// Whether the URL and the schema can be such.
+    ///
+    /// # Errors
+    /// `Invalid`, by `field` for the URL, without telling what it keeps secret.
+    pub fn check(&self, field: &str) -> Result<()> {
+        self.options().map(drop).map_err(|error| match error {
+            Error::Invalid { field: wrong, message } if wrong == "url" => Error::invalid(field, message),
+            other => other,
+        })
     }
 
     /// Connects, so that a wrong URL is known at once.
     pub(crate) async fn connect(&self) -> Result<Pool> {
+        let options = self.options()?;
+        let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
+        let place = format!(
+            "schema {} of database {database} at {}:{}",
+            self.schema,
+            options.get_host(),
+            options.get_port()
+        );
+        // The pool would try a server that is not there again and again, and say only that it took too long.
+        let failed = |error: sqlx::Error| explain("connecting to", &place, &error);
+        let connection = tokio::time::timeout(ACQUIRE, options.connect()).await;
+        let connection = connection.map_err(|_| silence(ACQUIRE)).flatten().map_err(failed)?;
+        connection.close().await.map_err(failed)?;
+        Pool::connect(options, self.max_connections, place.clone()).await.map_err(failed)
+    }
+
+    fn options(&self) -> Result<PgConnectOptions> {
         let invalid = |why: String| {
             Error::invalid(
                 "url",
@@ -65,31 +144,45 @@ impl Database {
                 ),
             ));
         }
+        // What the parser does not know it logs, with its value.
+        let query = self.url.split_once('?').map(|(_, query)| query).unwrap_or_default();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let name = parameter.split('=').next().unwrap_or_default();
+            if !PARAMETERS.contains(&name) {
+                return Err(invalid(format!(
+                    "it has a parameter {name:?}, and those that count are {}",
+                    PARAMETERS.join(", ")
+                )));
+            }
+        }
         // The parser's words may hold parts of the URL, and so of the password.
         let options = PgConnectOptions::from_str(&self.url)
             .map_err(|_| invalid("it cannot be read".to_owned()))?
             .application_name("headwater")
-            .options([("search_path", self.schema.as_str())]);
-        let database = options.get_database().unwrap_or_else(|| options.get_username()).to_owned();
-        let place = format!(
-            "schema {} of database {database} at {}:{}",
-            self.schema,
-            options.get_host(),
-            options.get_port()
-        );
-        // The pool would try a server that is not there again and again, and say only that it took too long.
-        let failed = |error: sqlx::Error| explain("connecting to", &place, &error);
-        options.connect().await.map_err(failed)?.close().await.map_err(failed)?;
-        let connections = PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(ACQUIRE)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        Ok(Pool { connections, place })
+            .options([
+                ("search_path", self.schema.as_str()),
+                ("idle_in_transaction_session_timeout", ABANDONED),
+            ]);
+        Ok(match &self.tls {
+            Some(tls) => tls.set(options),
+            None => options,
+        })
     }
 }
+
+/// The parameters of a URL that are followed.
+const PARAMETERS: [&str; 10] = [
+    "application_name",
+    "dbname",
+    "host",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+];
 
 fn is_identifier(schema: &str) -> bool {
     schema.len() <= 63
@@ -97,60 +190,17 @@ fn is_identifier(schema: &str) -> bool {
         && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-impl Pool {
-    /// Does `work`, again where the database has rolled it back because of others, a limited number of times.
-    pub(crate) async fn retry<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
-    where
-        F: Future<Output = sqlx::Result<T>>,
-    {
-        repeat(name, is_rolled_back, work).await
-    }
-
-    /// Does `work`, which does no harm when it is done twice, again also where the connection was lost: those that were kept while the
-    /// server was started again are.
-    pub(crate) async fn read<T, F>(&self, name: &'static str, work: impl Fn() -> F) -> sqlx::Result<T>
-    where
-        F: Future<Output = sqlx::Result<T>>,
-    {
-        repeat(name, |error| is_rolled_back(error) || is_ambiguous(error), work).await
-    }
-
-    /// What `error` means to our callers.
-    pub(crate) fn explain(&self, doing: &str, error: &sqlx::Error) -> Error {
-        explain(doing, &self.place, error)
-    }
-}
-
-async fn repeat<T, F>(
-    name: &'static str,
-    may_pass: impl Fn(&sqlx::Error) -> bool,
-    work: impl Fn() -> F,
-) -> sqlx::Result<T>
-where
-    F: Future<Output = sqlx::Result<T>>,
-{
-    let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(200));
-    let mut attempt = 1;
-    loop {
-        match work().await {
-            Err(error) if attempt < TRIES && may_pass(&error) => {
-                tracing::debug!(transaction = name, attempt, %error, "trying again");
-                tokio::time::sleep(backoff.pause()).await;
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
-}
-
 /// The SQLSTATE of an error that the database told.
 pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
-/// Whether the transaction was rolled back because of others, and may succeed when it is tried again.
+/// A process that was stopped in mid-transaction, and wakes: see [`ABANDONED`]. The session is over.
+const WAS_ABANDONED: &str = "25P03";
+
+/// Whether the transaction was rolled back because of others, or of its own silence, and may succeed when it is tried again.
 pub(crate) fn is_rolled_back(error: &sqlx::Error) -> bool {
-    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+    matches!(code(error).as_deref(), Some("40001" | "40P01" | WAS_ABANDONED))
 }
 
 /// Whether it is unknown what became of a transaction that ended with `error`, its last statement having been sent.
@@ -164,7 +214,21 @@ pub(crate) fn is_ambiguous(error: &sqlx::Error) -> bool {
     }
 }
 
-fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
+/// Whether the connection is of no more use, and others that are as old may be of none.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    match code(error) {
+        Some(code) => code.starts_with("08") || code.starts_with("57P") || code == WAS_ABANDONED,
+        None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)),
+    }
+}
+
+/// That no answer has come for so long.
+pub(crate) fn silence(time: Duration) -> sqlx::Error {
+    let message = format!("no answer within {time:?}");
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+}
+
+pub(crate) fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
     let what = format!("{doing} {place}: {error}");
     let Some(code) = code(error) else {
         return match error {
@@ -172,10 +236,10 @@ fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
             sqlx::Error::PoolTimedOut => Error::unavailable(format!(
                 "{doing} {place}: no connection within {ACQUIRE:?}: the database does not answer, or all connections are in use"
             )),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed => {
+            sqlx::Error::Tls(_) => Error::unavailable(format!(
+                "{what}; see that the server serves TLS by a certificate of its host and of a trusted authority, or say otherwise in database.tls or the URL"
+            )),
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
                 Error::unavailable(format!("{what}; see that the database runs and can be reached"))
             }
             _ => Error::internal(format!("{what}; please report this")),
@@ -197,6 +261,7 @@ fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
             "{what}; something of yours depends on it, drop that or base it on the tables' plain names"
         )),
         code if code.starts_with("53") => Error::exhausted(format!("{what}; make room there")),
+        WAS_ABANDONED => Error::unavailable(what),
         code if code.starts_with("40") || code.starts_with("08") || code.starts_with("57") => {
             Error::unavailable(what)
         }
@@ -210,8 +275,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_url_or_schema_is_refused_without_telling_the_password() {
-        let database =
-            |url: &str, schema: &str| Database { url: url.into(), schema: schema.into(), max_connections: 1 };
+        let database = |url: &str, schema: &str| Database {
+            url: url.into(),
+            schema: schema.into(),
+            max_connections: 1,
+            tls: None,
+        };
         for (url, schema, field) in [
             ("mysql://u:secret@h/d", "hw", "url"),
             ("postgres://u:sec%ret@h:port/d", "hw", "url"),

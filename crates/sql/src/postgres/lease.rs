@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::log::PostgresLog;
+use super::pool::Pool;
 use super::rows::Broken;
 
 const STATE: &str = "leases";
@@ -17,24 +18,23 @@ const STATE: &str = "leases";
 #[async_trait]
 impl LeaseStore for PostgresLog {
     async fn renew(&self, member: &Member, term: Duration) -> Result<Holdings> {
-        self.pool
-            .read("renew leases", || async {
-                sqlx::query(include_str!("log/renew.sql"))
-                    .bind(self.now())
-                    .bind(member.id.to_string())
-                    .bind(&member.address)
-                    .bind(micros(term))
-                    .execute(&self.pool.connections)
-                    .await
-            })
-            .await
-            .map_err(|error| self.pool.explain("renewing leases of", &error))?;
-        let rows = self
-            .pool
-            .read("look at leases", || async {
+        let pool = self.in_time(term);
+        pool.read("renew leases", |mut connection| async move {
+            sqlx::query(include_str!("log/renew.sql"))
+                .bind(self.now())
+                .bind(member.id.to_string())
+                .bind(&member.address)
+                .bind(micros(term))
+                .execute(&mut *connection)
+                .await
+        })
+        .await
+        .map_err(|error| self.pool.explain("renewing leases of", &error))?;
+        let rows = pool
+            .read("look at leases", |mut connection| async move {
                 sqlx::query(include_str!("log/holdings.sql"))
                     .bind(self.now())
-                    .fetch_all(&self.pool.connections)
+                    .fetch_all(&mut *connection)
                     .await
             })
             .await
@@ -60,18 +60,18 @@ impl LeaseStore for PostgresLog {
         partitions: &[Partition],
         term: Duration,
     ) -> Result<Vec<Partition>> {
-        let numbers = self.numbers(partitions)?;
+        let numbers = &self.numbers(partitions)?;
         let got: Vec<i64> = self
-            .pool
+            .in_time(term)
             // Twice does no harm: what was got the first time is not got again, and the next look finds it.
-            .read("claim partitions", || async {
+            .read("claim partitions", |mut connection| async move {
                 sqlx::query_scalar(include_str!("log/claim.sql"))
-                    .bind(&numbers)
+                    .bind(numbers)
                     .bind(self.now())
                     .bind(member.id.to_string())
                     .bind(&member.address)
                     .bind(micros(term))
-                    .fetch_all(&self.pool.connections)
+                    .fetch_all(&mut *connection)
                     .await
             })
             .await
@@ -87,13 +87,13 @@ impl LeaseStore for PostgresLog {
     }
 
     async fn release(&self, member: Uuid, partitions: &[Partition]) -> Result<()> {
-        let numbers = self.numbers(partitions)?;
+        let numbers = &self.numbers(partitions)?;
         self.pool
-            .read("release partitions", || async {
+            .read("release partitions", |mut connection| async move {
                 sqlx::query(include_str!("log/release.sql"))
-                    .bind(&numbers)
+                    .bind(numbers)
                     .bind(member.to_string())
-                    .execute(&self.pool.connections)
+                    .execute(&mut *connection)
                     .await
             })
             .await
@@ -103,10 +103,10 @@ impl LeaseStore for PostgresLog {
 
     async fn leave(&self, member: Uuid) -> Result<()> {
         self.pool
-            .read("leave", || async {
+            .read("leave", |mut connection| async move {
                 sqlx::query(include_str!("log/leave.sql"))
                     .bind(member.to_string())
-                    .execute(&self.pool.connections)
+                    .execute(&mut *connection)
                     .await
             })
             .await
@@ -131,6 +131,11 @@ fn micros(term: Duration) -> i64 {
 }
 
 impl PostgresLog {
+    /// An answer that comes later than this is of no use: there must be time to ask once more before a lease of this term ends.
+    fn in_time(&self, term: Duration) -> Pool {
+        self.pool.within(term / 3)
+    }
+
     fn numbers(&self, partitions: &[Partition]) -> Result<Vec<i64>, Error> {
         partitions.iter().map(|partition| self.check(*partition)).collect()
     }

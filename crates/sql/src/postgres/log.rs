@@ -5,21 +5,21 @@ use async_trait::async_trait;
 use headwater_core::{Error, Partition, PartitionCount, Position, RecordedEvent, Result, StreamId, Version};
 use headwater_log::{
     Batch, Clock, CommitError, Committed, Direction, Epoch, Head, Heads, LogDescriptor, LogReader, LogStore,
-    PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage,
+    PartitionPage, ReadPartition, ReadStream, StoredEvent, StreamPage, Tail,
 };
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::database::{Database, Pool, code, is_ambiguous, is_rolled_back};
+use super::database::{Database, code, is_ambiguous, is_rolled_back};
+use super::follower::Follower;
+use super::page;
+use super::pool::Pool;
 use super::rows::{self, Broken, Columns};
 use super::schema;
-
-/// Positions that a page with a filter looks at, at most: some milliseconds.
-const LOOK_AT: u64 = 10_000;
 
 /// How soon what other processes have written is looked for, and how seldom when nothing comes.
 const SOONEST_LOOK: Duration = Duration::from_millis(2);
@@ -30,6 +30,8 @@ const LATEST_LOOK: Duration = Duration::from_millis(100);
 /// ```text
 /// commit ──one statement──▶ partition_head (epoch, head) + events            one round trip, one transaction
 /// read ────one statement──▶ both, in one snapshot                            never beyond the head
+/// past ────from a follower, where there is one
+/// tail ── what this process has just written is read in memory, so that who follows closely asks the database nothing
 /// wait ── own commits at once; those of others by looking at the heads, more seldom while nothing comes
 /// ```
 pub struct PostgresLog {
@@ -37,7 +39,11 @@ pub struct PostgresLog {
     descriptor: LogDescriptor,
     /// As far as this process has seen.
     seen: Heads,
+    /// By partition: what this process has just written.
+    tails: Option<Vec<Tail>>,
     looked: Mutex<Instant>,
+    /// Where what is long past is read.
+    follower: Option<Follower>,
     /// Instead of the database's clock.
     clock: Option<Clock>,
 }
@@ -57,9 +63,19 @@ impl PostgresLog {
             pool,
             descriptor,
             seen: Heads::new(heads),
+            tails: Some(Tail::of_partitions(partitions)),
             looked: Mutex::new(Instant::now()),
+            follower: None,
             clock: None,
         })
+    }
+
+    /// Reads what is more than a page behind the log's end from a follower of its database, while that can be reached and has it.
+    ///
+    /// Events never change, so nobody sees a difference but in the load: the end is always read from the database itself.
+    pub async fn with_follower(self, database: Database) -> Self {
+        let follower = Box::pin(Follower::open(database, self.descriptor, self.pool.clone())).await;
+        Self { follower: Some(follower), ..self }
     }
 
     /// Records events by `clock` instead of the database's: for tests.
@@ -68,9 +84,18 @@ impl PostgresLog {
         Self { clock: Some(clock), ..self }
     }
 
+    /// Reads everything from the database, also what this process has just written: for tests.
+    #[must_use]
+    pub fn without_tail(self) -> Self {
+        Self { tails: None, ..self }
+    }
+
     /// Closes the connections. What is under way is finished first.
     pub async fn close(&self) {
-        self.pool.connections.close().await;
+        self.pool.close().await;
+        if let Some(follower) = &self.follower {
+            follower.close().await;
+        }
     }
 
     /// The time that rows get, if it is not the database's.
@@ -87,7 +112,7 @@ impl PostgresLog {
         let number = self.check(partition)?;
         let row = self
             .pool
-            .read("acquire", || async {
+            .read("acquire", |mut connection| async move {
                 let query = match member {
                     None => sqlx::query(include_str!("log/acquire.sql")).bind(number).bind(self.now()),
                     Some(member) => sqlx::query(include_str!("log/acquire_as.sql"))
@@ -95,7 +120,7 @@ impl PostgresLog {
                         .bind(self.now())
                         .bind(member.to_string()),
                 };
-                query.fetch_optional(&self.pool.connections).await
+                query.fetch_optional(&mut *connection).await
             })
             .await
             .map_err(|error| self.pool.explain("taking over a partition of", &error))?;
@@ -106,6 +131,10 @@ impl PostgresLog {
             )));
         };
         let head = head(&row, 0).map_err(|error| self.broken(&format!("partition {partition}"), error))?;
+        // A database that was set back holds other events now.
+        if let Some(tail) = self.tail(partition) {
+            tail.clear();
+        }
         self.seen.raise(partition, head);
         Ok(head)
     }
@@ -115,7 +144,11 @@ impl PostgresLog {
     }
 
     pub(super) fn broken(&self, what: &str, error: impl std::fmt::Display) -> Error {
-        Error::corrupt(format!("{} is damaged: {what}: {error}; restore it from a backup", self.pool.place))
+        self.pool.broken(what, error)
+    }
+
+    fn tail(&self, partition: Partition) -> Option<&Tail> {
+        self.tails.as_ref().map(|tails| &tails[partition.index()])
     }
 
     /// Looks at all heads, unless somebody just has.
@@ -131,7 +164,12 @@ impl PostgresLog {
         Ok(())
     }
 
-    async fn try_commit(&self, batch: &Batch, columns: &Columns<'_>) -> sqlx::Result<Option<(i64, i64)>> {
+    async fn try_commit(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+        columns: &Columns<'_>,
+    ) -> sqlx::Result<Option<(i64, i64)>> {
         let row = sqlx::query(include_str!("log/commit.sql"))
             .bind(i64::from(batch.partition.get()))
             .bind(batch.epoch.0 as i64)
@@ -148,7 +186,7 @@ impl PostgresLog {
             .bind(&columns.digests)
             .bind(&columns.metadata)
             .bind(&columns.data)
-            .fetch_optional(&self.pool.connections)
+            .fetch_optional(connection)
             .await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
@@ -170,10 +208,10 @@ impl PostgresLog {
     }
 }
 
-async fn read_heads(pool: &Pool, descriptor: LogDescriptor) -> Result<Vec<Head>> {
+pub(super) async fn read_heads(pool: &Pool, descriptor: LogDescriptor) -> Result<Vec<Head>> {
     let rows = pool
-        .read("heads", || async {
-            sqlx::query(include_str!("log/heads.sql")).fetch_all(&pool.connections).await
+        .read("heads", |mut connection| async move {
+            sqlx::query(include_str!("log/heads.sql")).fetch_all(&mut *connection).await
         })
         .await
         .map_err(|error| pool.explain("reading", &error))?;
@@ -210,6 +248,7 @@ impl LogReader for PostgresLog {
 
     async fn read_stream(&self, request: ReadStream) -> Result<StreamPage> {
         // Events never change, so what is at or below a version that was seen stays as it is: no snapshot is needed.
+        let request = &request;
         let versions =
             self.stream_versions(Partition::ZERO, std::slice::from_ref(&request.stream_id)).await?;
         let version = versions.first().copied().unwrap_or_default();
@@ -225,14 +264,14 @@ impl LogReader for PostgresLog {
         };
         let rows = self
             .pool
-            .read("read a stream", || async {
+            .read("read a stream", |mut connection| async move {
                 sqlx::query(sql)
                     .bind(request.stream_id.as_str())
                     .bind(from.min(Version::MAX).get() as i64)
                     .bind(to.get() as i64)
                     .bind(i64::try_from(request.limit).unwrap_or(i64::MAX))
                     .bind(i64::try_from(request.max_bytes.max(1)).unwrap_or(i64::MAX))
-                    .fetch_all(&self.pool.connections)
+                    .fetch_all(&mut *connection)
                     .await
             })
             .await
@@ -249,55 +288,20 @@ impl LogReader for PostgresLog {
     }
 
     async fn read_partition(&self, request: ReadPartition) -> Result<PartitionPage> {
-        let number = self.check(request.partition)?;
-        let ReadPartition { partition, after, up_to, filter, limit, max_bytes } = request;
-        let look_at = if filter.is_empty() { limit as u64 } else { LOOK_AT };
-        let window = Position::new(after.get().saturating_add(look_at).min(Position::MAX.get()));
-        let end = up_to.map_or(window, |up_to| up_to.min(window));
-        let types: Vec<&str> = filter.event_types.iter().map(headwater_core::EventType::as_str).collect();
-        let rows = self
-            .pool
-            .read("read a partition", || async {
-                sqlx::query(include_str!("log/page.sql"))
-                    .bind(number)
-                    .bind(after.get() as i64)
-                    .bind(end.get() as i64)
-                    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                    .bind(&types)
-                    .bind(filter.stream_id_prefix.as_deref())
-                    .bind(i64::try_from(max_bytes.max(1)).unwrap_or(i64::MAX))
-                    .fetch_all(&self.pool.connections)
-                    .await
-            })
-            .await
-            .map_err(|error| self.pool.explain("reading", &error))?;
-        let damaged = |error: &dyn std::fmt::Display| self.broken(&format!("partition {partition}"), error);
-        let Some(first) = rows.first() else {
-            return Err(damaged(&"it has no head"));
-        };
-        let head = first.try_get::<i64, _>("head").map_err(|error| damaged(&error))?;
-        let head = Position::new(head as u64);
-        let mut page = PartitionPage { events: Vec::with_capacity(rows.len()), reached: after, head };
-        for row in &rows {
-            let position: Option<i64> = row.try_get("position").map_err(|error| damaged(&error))?;
-            // The one row of a page without an event.
-            let Some(position) = position else { break };
-            let position = Position::new(position as u64);
-            if filter.is_empty() && position != page.reached.next() {
-                let what =
-                    format!("it has no event at position {}, below its head {head}", page.reached.next());
-                return Err(damaged(&what));
-            }
-            page.reached = position;
-            page.events.push(rows::event(row, partition, position).map_err(|error| damaged(&error))?);
+        self.check(request.partition)?;
+        let seen = self.seen.get(request.partition).position;
+        if let Some(page) = self.tail(request.partition).and_then(|tail| tail.page(&request, seen)) {
+            // Nothing here waits: whoever asks again and again still lets others run.
+            tokio::task::consume_budget().await;
+            return Ok(page);
         }
-        let size = |event: &RecordedEvent| event.data.len() + event.metadata.as_bytes().len();
-        let is_cut = page.events.len() >= limit || page.events.iter().map(size).sum::<usize>() >= max_bytes;
-        if !filter.is_empty() && !is_cut {
-            // Nothing else of the window passes.
-            page.reached = end.min(head).max(after);
+        if let Some(follower) = &self.follower
+            && seen > request.after.plus(request.limit as u64)
+            && let Some(page) = follower.page(&request).await
+        {
+            return Ok(page);
         }
-        Ok(page)
+        page::read(&self.pool, &request).await
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {
@@ -316,11 +320,11 @@ impl LogReader for PostgresLog {
             let middle = before + (after - before) / 2;
             let recorded_at: i64 = self
                 .pool
-                .read("find a time", || async {
+                .read("find a time", |mut connection| async move {
                     sqlx::query_scalar(include_str!("log/recorded_at.sql"))
                         .bind(number)
                         .bind(middle as i64)
-                        .fetch_one(&self.pool.connections)
+                        .fetch_one(&mut *connection)
                         .await
                 })
                 .await
@@ -345,7 +349,11 @@ impl LogReader for PostgresLog {
         loop {
             tokio::select! {
                 reached = self.seen.wait_beyond(partition, position) => return Ok(reached),
-                () = tokio::time::sleep(pause) => self.look(pause).await?,
+                // Both at once: who has written here is not kept waiting by a look at what others have.
+                looked = async {
+                    tokio::time::sleep(pause).await;
+                    self.look(pause).await
+                } => looked?,
             }
             pause = LATEST_LOOK.min(pause * 2);
         }
@@ -359,12 +367,15 @@ impl LogStore for PostgresLog {
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
-        let columns = Columns::of(&batch);
+        let batch = &*batch;
+        let columns = &Columns::of(batch);
         let committed = self
             .pool
-            .retry("commit", || self.try_commit(&batch, &columns))
+            .retry("commit", |mut connection| async move {
+                self.try_commit(&mut connection, batch, columns).await
+            })
             .await
-            .map_err(|error| self.commit_failed(&batch, &error))?;
+            .map_err(|error| self.commit_failed(batch, &error))?;
         let Some((recorded_at, inserted)) = committed else { return Err(CommitError::Fenced) };
         if inserted != batch.events.len() as i64 {
             let what = format!("{inserted} of {} events were stored; please report this", batch.events.len());
@@ -374,19 +385,23 @@ impl LogStore for PostgresLog {
             .map_err(|error| CommitError::Unknown(self.broken("the time of a commit", error)))?;
         let position = batch.head.plus(batch.events.len() as u64);
         let head = Head { position, epoch: batch.epoch, last_recorded_at: Some(recorded_at) };
+        // Before it is told how far the log is: who is woken by that finds the events.
+        if let Some(tail) = self.tail(batch.partition) {
+            tail.push(batch.recorded(recorded_at));
+        }
         self.seen.raise(batch.partition, head);
         Ok(Committed { head: position, recorded_at })
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
         self.check(partition)?;
-        let ids: Vec<&str> = stream_ids.iter().map(StreamId::as_str).collect();
+        let ids: &Vec<&str> = &stream_ids.iter().map(StreamId::as_str).collect();
         let versions: Vec<i64> = self
             .pool
-            .read("versions", || async {
+            .read("versions", |mut connection| async move {
                 sqlx::query_scalar(include_str!("log/stream_versions.sql"))
-                    .bind(&ids)
-                    .fetch_all(&self.pool.connections)
+                    .bind(ids)
+                    .fetch_all(&mut *connection)
                     .await
             })
             .await
@@ -397,8 +412,8 @@ impl LogStore for PostgresLog {
     async fn find(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>> {
         let rows = self
             .pool
-            .read("find", || async {
-                sqlx::query(include_str!("log/find.sql")).bind(ids).fetch_all(&self.pool.connections).await
+            .read("find", |mut connection| async move {
+                sqlx::query(include_str!("log/find.sql")).bind(ids).fetch_all(&mut *connection).await
             })
             .await
             .map_err(|error| self.pool.explain("reading", &error))?;

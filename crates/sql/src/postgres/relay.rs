@@ -16,11 +16,11 @@ impl RelayState for PostgresLog {
         let number = self.check(partition)?;
         let row = self
             .pool
-            .read("load a relay's checkpoint", || async {
+            .read("load a relay's checkpoint", |mut connection| async move {
                 sqlx::query(include_str!("log/relay_load.sql"))
                     .bind(number)
                     .bind(epoch.0 as i64)
-                    .fetch_optional(&self.pool.connections)
+                    .fetch_optional(&mut *connection)
                     .await
             })
             .await
@@ -34,13 +34,13 @@ impl RelayState for PostgresLog {
         let reference = checkpoint.reference.as_ref().map(|reference| reference.0.as_str());
         let saved = self
             .pool
-            .read("save a relay's checkpoint", || async {
+            .read("save a relay's checkpoint", |mut connection| async move {
                 sqlx::query(include_str!("log/relay_save.sql"))
                     .bind(number)
                     .bind(epoch.0 as i64)
                     .bind(checkpoint.position.get() as i64)
                     .bind(reference)
-                    .execute(&self.pool.connections)
+                    .execute(&mut *connection)
                     .await
             })
             .await

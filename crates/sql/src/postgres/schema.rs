@@ -2,9 +2,10 @@
 
 use headwater_core::{Error, LogId, PartitionCount, Result};
 use headwater_log::LogDescriptor;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
-use super::database::{Database, Pool, code};
+use super::database::{Database, code};
+use super::pool::Pool;
 
 /// The number of the tables' form. A newer one gets another.
 const FORMAT: i64 = 3;
@@ -45,6 +46,11 @@ pub(super) async fn describe(
     }
 }
 
+/// The id of the log that the schema holds, if it holds one.
+pub(super) async fn id(pool: &Pool) -> Result<Option<LogId>> {
+    Ok(find(pool).await?.map(|found| LogId::from_uuid(found.log_id)))
+}
+
 struct Found {
     format: i64,
     log_id: uuid::Uuid,
@@ -54,9 +60,9 @@ struct Found {
 
 async fn find(pool: &Pool) -> Result<Option<Found>> {
     let row = pool
-        .read("describe", || async {
+        .read("describe", |mut connection| async move {
             sqlx::query("SELECT format, log_id, name, partitions FROM log")
-                .fetch_optional(&pool.connections)
+                .fetch_optional(&mut *connection)
                 .await
         })
         .await;
@@ -107,10 +113,10 @@ async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
     for tables in FORMATS.iter().skip(usize::try_from(from).unwrap_or(0)) {
         run(pool, tables).await?;
     }
-    pool.retry("upgrade", || async {
+    pool.read("upgrade", |mut connection| async move {
         sqlx::query("UPDATE log SET format = $1 WHERE format < $1")
             .bind(FORMAT)
-            .execute(&pool.connections)
+            .execute(&mut *connection)
             .await
     })
     .await
@@ -122,10 +128,10 @@ async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
 /// Makes the schema, unless it is there: who may not make one may own one.
 pub(crate) async fn ensure(pool: &Pool, database: &Database) -> Result<()> {
     let there: bool = pool
-        .read("find the schema", || async {
+        .read("find the schema", |mut connection| async move {
             sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1)")
                 .bind(&database.schema)
-                .fetch_one(&pool.connections)
+                .fetch_one(&mut *connection)
                 .await
         })
         .await
@@ -141,10 +147,11 @@ pub(crate) async fn ensure(pool: &Pool, database: &Database) -> Result<()> {
 pub(crate) async fn run(pool: &Pool, statements: &str) -> Result<()> {
     for statement in statements.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
         let run = async || {
-            pool.retry("create", || async {
-                sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&pool.connections).await
-            })
-            .await
+            pool.patient()
+                .read("create", |mut connection| async move {
+                    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut *connection).await
+                })
+                .await
         };
         let mut done = run().await;
         // Somebody else made the same just now.
@@ -161,8 +168,8 @@ pub(crate) async fn run(pool: &Pool, statements: &str) -> Result<()> {
 /// The first to insert decides which log it is.
 async fn insert(pool: &Pool, name: &str, partitions: PartitionCount) -> Result<()> {
     let log_id = LogId::generate();
-    pool.retry("insert the log", || async {
-        let mut transaction = pool.connections.begin().await?;
+    pool.read("insert the log", |mut connection| async move {
+        let mut transaction = connection.begin().await?;
         let inserted = sqlx::query(
             "INSERT INTO log (singleton, format, log_id, name, partitions, created_at) \
              VALUES (1, $1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT) ON CONFLICT DO NOTHING",
@@ -211,8 +218,8 @@ mod tests {
 
     #[test]
     fn statements_are_those_of_both_databases() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres");
-        let mut folders = vec![folder];
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![source.join("postgres"), source.join("postgres_view")];
         let mut files = 0;
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -233,6 +240,6 @@ mod tests {
                 }
             }
         }
-        assert!(files >= 9, "{files} files");
+        assert!(files >= 23, "{files} files");
     }
 }

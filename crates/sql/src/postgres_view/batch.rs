@@ -41,51 +41,86 @@ async fn checkpoint<E: From<Error>>(
     revision: Revision,
     partition: Partition,
 ) -> Result<Progress, Stop<E>> {
+    match moved(connection, revision, partition).await? {
+        Some(progress) => Ok(progress),
+        None => Ok(unmoved(partition, &rollout::starts(connection).await?.1)),
+    }
+}
+
+/// Where a partition stands, if a batch has moved it.
+async fn moved<E: From<Error>>(
+    connection: &mut PgConnection,
+    revision: Revision,
+    partition: Partition,
+) -> Result<Option<Progress>, Stop<E>> {
     let found: Option<Stored> = sqlx::query_as(
         "SELECT partition, position, recorded_at, parked, skipped FROM hw_checkpoints WHERE revision = $1 AND partition = $2",
     )
     .bind(i64::from(revision.0))
     .bind(i64::from(partition.get()))
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    match found {
-        Some(stored) => progress_of(stored).map_err(other),
-        None => Ok(unmoved(partition, &rollout::starts(connection).await?.1)),
+    found.map(progress_of).transpose().map_err(other)
+}
+
+/// What a snapshot says of a revision that is there.
+pub(super) struct Standing {
+    pub(super) active: Option<i64>,
+    /// By partition.
+    pub(super) progress: Vec<Progress>,
+}
+
+/// In one round trip: every query asks for it. `Err`: the revision is not there, and this one is active.
+pub(super) async fn standing<E: From<Error>>(
+    connection: &mut PgConnection,
+    revision: Revision,
+) -> Result<Result<Standing, Option<i64>>, Stop<E>> {
+    let rows = sqlx::query(
+        "SELECT r.active, r.partitions, r.start, EXISTS (SELECT 1 FROM hw_revisions WHERE revision = $1), \
+         c.partition, c.position, c.recorded_at, c.parked, c.skipped \
+         FROM hw_rollout AS r LEFT JOIN hw_checkpoints AS c ON c.revision = $1",
+    )
+    .bind(i64::from(revision.0))
+    .fetch_all(connection)
+    .await?;
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let active: Option<i64> = first.try_get(0)?;
+    if !first.try_get::<bool, _>(3)? {
+        return Ok(Err(active));
     }
+    let (partitions, start) = rollout::start_of(first.try_get(1)?, first.try_get(2)?).map_err(other)?;
+    let mut progress: Vec<Progress> =
+        (0..partitions).map(|number| unmoved(Partition::new(number), &start)).collect();
+    for row in &rows {
+        let Some(partition) = row.try_get::<Option<i64>, _>(4)? else { break };
+        let stored = (partition, row.try_get(5)?, row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
+        let moved = progress_of(stored).map_err(other)?;
+        if let Some(known) = progress.get_mut(moved.partition.index()) {
+            *known = moved;
+        }
+    }
+    Ok(Ok(Standing { active, progress }))
+}
+
+pub(super) async fn progress<E: From<Error>>(
+    connection: &mut PgConnection,
+    revision: Revision,
+) -> Result<Vec<Progress>, Stop<E>> {
+    match standing(connection, revision).await? {
+        Ok(standing) => Ok(standing.progress),
+        Err(_) => Err(no_revision(revision)),
+    }
+}
+
+pub(super) fn no_revision<E: From<Error>>(revision: Revision) -> Stop<E> {
+    other(Error::not_found(format!("there is no revision {revision}")))
 }
 
 pub(super) async fn require<E: From<Error>>(
     connection: &mut PgConnection,
     revision: Revision,
 ) -> Result<(), Stop<E>> {
-    if rollout::exists(connection, revision).await? {
-        Ok(())
-    } else {
-        Err(other(Error::not_found(format!("there is no revision {revision}"))))
-    }
-}
-
-pub(super) async fn progress<E: From<Error> + Send>(
-    connection: &mut PgConnection,
-    revision: Revision,
-) -> Result<Vec<Progress>, Stop<E>> {
-    require(connection, revision).await?;
-    let (partitions, start) = rollout::starts(connection).await?;
-    let moved: Vec<Stored> = sqlx::query_as(
-        "SELECT partition, position, recorded_at, parked, skipped FROM hw_checkpoints WHERE revision = $1",
-    )
-    .bind(i64::from(revision.0))
-    .fetch_all(connection)
-    .await?;
-    let mut all: Vec<Progress> =
-        (0..partitions).map(|number| unmoved(Partition::new(number), &start)).collect();
-    for stored in moved {
-        let progress = progress_of(stored).map_err(other)?;
-        if let Some(known) = all.get_mut(progress.partition.index()) {
-            *known = progress;
-        }
-    }
-    Ok(all)
+    if rollout::exists(connection, revision).await? { Ok(()) } else { Err(no_revision(revision)) }
 }
 
 pub(super) async fn partition(
@@ -206,11 +241,14 @@ pub(super) async fn apply(
             .await?;
     let (version, decisions) = (version as u64, Decisions(decisions as u64));
     let gone = || Stop::Other(ApplyError::Gone { revision });
-    let tables = view.tables(connection, revision).await?.ok_or_else(gone)?;
     let mut progress: BTreeMap<Partition, Progress> = BTreeMap::new();
-    if let Some(advance) = &batch.advance {
+    let tables = if let Some(advance) = &batch.advance {
+        // A revision that has a checkpoint is there.
         progress.insert(advance.partition, advanced(connection, revision, advance).await?);
-    }
+        view.tables_of(connection, revision).await?
+    } else {
+        view.tables(connection, revision).await?.ok_or_else(gone)?
+    };
     if decisions != batch.decisions {
         return Err(conflict("the list of skipped events".to_owned()));
     }
@@ -264,7 +302,13 @@ async fn advanced(
     revision: Revision,
     advance: &Advance,
 ) -> Result<Progress, Stop<ApplyError>> {
-    let mut progress = checkpoint(connection, revision, advance.partition).await?;
+    let mut progress = match moved(connection, revision, advance.partition).await? {
+        Some(progress) => progress,
+        None if rollout::exists(connection, revision).await? => {
+            unmoved(advance.partition, &rollout::starts(connection).await?.1)
+        }
+        None => return Err(Stop::Other(ApplyError::Gone { revision })),
+    };
     if progress.position != advance.from {
         return Err(Stop::Other(ApplyError::Checkpoint { found: progress.position }));
     }

@@ -30,17 +30,20 @@ pub(super) async fn answer(
     connection: &mut PgConnection,
     query: &Query,
 ) -> Result<Answer, Stop<QueryError>> {
+    let standing = batch::standing(connection, query.revision).await?;
     if query.active {
-        let active: Option<i64> =
-            sqlx::query_scalar("SELECT active FROM hw_rollout").fetch_one(&mut *connection).await?;
+        let active = standing.as_ref().map_or_else(|active| *active, |standing| standing.active);
         let active = active.and_then(|active| u32::try_from(active).ok()).map(Revision);
         if active != Some(query.revision) {
             return Err(Stop::Other(QueryError::NotActive { active }));
         }
     }
-    let progress = batch::progress(connection, query.revision).await?;
-    let tables = view.tables(connection, query.revision).await?;
-    let table = tables.as_ref().and_then(|tables| tables.get(query.table)).ok_or_else(|| {
+    let progress = match standing {
+        Ok(standing) => standing.progress,
+        Err(_) => return Err(batch::no_revision(query.revision)),
+    };
+    let tables = view.tables_of(connection, query.revision).await?;
+    let table = tables.get(query.table).ok_or_else(|| {
         other(Error::not_found(format!("revision {} has no table number {}", query.revision, query.table)))
     })?;
     query.check(&table.schema).map_err(other)?;

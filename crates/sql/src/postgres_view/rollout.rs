@@ -202,11 +202,15 @@ pub(super) async fn starts<E: From<Error>>(
 ) -> Result<(u16, Positions), Stop<E>> {
     let (partitions, start): (Option<i64>, Option<String>) =
         sqlx::query_as("SELECT partitions, start FROM hw_rollout").fetch_one(connection).await?;
+    start_of(partitions, start).map_err(other)
+}
+
+/// How many partitions there are, and where revisions start, as they are stored.
+pub(super) fn start_of(partitions: Option<i64>, start: Option<String>) -> Result<(u16, Positions)> {
     let positions = match start {
-        Some(token) => token.parse::<Token>().map_err(other)?.positions,
+        Some(token) => token.parse::<Token>()?.positions,
         None => Positions::default(),
     };
-    let partitions =
-        u16::try_from(partitions.unwrap_or(0)).map_err(|error| other(corrupt("the log", error)))?;
+    let partitions = u16::try_from(partitions.unwrap_or(0)).map_err(|error| corrupt("the log", error))?;
     Ok((partitions, positions))
 }

@@ -1,7 +1,9 @@
 //! The adapters against their ports' conformance suites, and what only they promise.
 
+mod faults;
 mod log;
 mod log_files;
+mod postgres_follower;
 mod postgres_log;
 mod postgres_view;
 mod relay_states;

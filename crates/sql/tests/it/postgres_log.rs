@@ -4,9 +4,11 @@ mod read_committed {
     use headwater_core::PartitionCount;
     use headwater_log::Clock;
     use headwater_log::conformance::Fixture;
+    use headwater_sql::PostgresLog;
 
+    /// Each page is read from the database.
     async fn make(partitions: PartitionCount, clock: Clock) -> Fixture {
-        super::make(partitions, clock, "").await
+        super::make(partitions, clock, "", PostgresLog::without_tail).await
     }
 
     headwater_log::store_conformance!(make);
@@ -18,7 +20,8 @@ mod serializable {
     use headwater_log::conformance::Fixture;
 
     async fn make(partitions: PartitionCount, clock: Clock) -> Fixture {
-        super::make(partitions, clock, "?options=-c%20default_transaction_isolation%3Dserializable").await
+        let options = "?options=-c%20default_transaction_isolation%3Dserializable";
+        super::make(partitions, clock, options, std::convert::identity).await
     }
 
     headwater_log::store_conformance!(make);
@@ -57,13 +60,23 @@ use headwater_testkit::postgres::Postgres;
 use uuid::Uuid;
 
 fn database(server: &Postgres, options: &str) -> Database {
-    Database { url: format!("{}{options}", server.url()), schema: Postgres::schema(), max_connections: 8 }
+    Database {
+        url: format!("{}{options}", server.url()),
+        schema: Postgres::schema(),
+        max_connections: 8,
+        tls: None,
+    }
 }
 
-async fn make(partitions: PartitionCount, clock: Clock, options: &str) -> Fixture {
+async fn make(
+    partitions: PartitionCount,
+    clock: Clock,
+    options: &str,
+    change: fn(PostgresLog) -> PostgresLog,
+) -> Fixture {
     let server = Postgres::shared().unwrap();
     let log = PostgresLog::open(&database(&server, options), "orders", partitions).await.unwrap();
-    Fixture { store: Arc::new(log.with_clock(clock)), keep: Box::new(server) }
+    Fixture { store: Arc::new(change(log.with_clock(clock))), keep: Box::new(server) }
 }
 
 #[tokio::test]
@@ -133,7 +146,8 @@ async fn who_may_make_no_schema_uses_one_of_its_own() {
     run(format!("CREATE ROLE {role} LOGIN")).await;
     let url = server.url().replace("headwater@", &format!("{role}@"));
     let (log, view) = (Postgres::schema(), Postgres::schema());
-    let database = |schema: &str| Database { url: url.clone(), schema: schema.into(), max_connections: 2 };
+    let database =
+        |schema: &str| Database { url: url.clone(), schema: schema.into(), max_connections: 2, tls: None };
     let refused = PostgresLog::open(&database(&log), "orders", PartitionCount::ONE).await.unwrap_err();
     assert!(
         matches!(&refused, Error::FailedPrecondition { message } if message.contains("let the user own it")),
@@ -175,23 +189,36 @@ const EVENTS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_doubled_while_the_server_is_killed() {
-    const WRITERS: usize = 8;
     const KILLS: usize = 3;
     let server = Arc::new(Postgres::start().unwrap());
     let partitions = PartitionCount::new(2).unwrap();
     let log = Arc::new(PostgresLog::open(&database(&server, ""), "orders", partitions).await.unwrap());
+    write_and_check(&log, partitions, async || {
+        for _ in 0..KILLS {
+            // The moment of the kill is the input of this test, not a wait for something.
+            tokio::time::sleep(Duration::from_millis(100 + (Uuid::new_v4().as_u128() % 200) as u64)).await;
+            let server = Arc::clone(&server);
+            tokio::task::spawn_blocking(move || server.kill().and_then(|()| server.resume()))
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    })
+    .await;
+    log.close().await;
+}
+
+/// Writers append until each of their events is acknowledged, while `happens` does; then each must be there once.
+pub(crate) async fn write_and_check(
+    log: &Arc<PostgresLog>,
+    partitions: PartitionCount,
+    happens: impl AsyncFnOnce(),
+) {
+    const WRITERS: usize = 8;
     let sequencer = Arc::new(Sequencer::start(log.clone(), SequencerOptions::default()));
     let writers: Vec<_> =
         (0..WRITERS).map(|number| tokio::spawn(write(Arc::clone(&sequencer), number))).collect();
-    for _ in 0..KILLS {
-        // The moment of the kill is the input of this test, not a wait for something.
-        tokio::time::sleep(Duration::from_millis(100 + (Uuid::new_v4().as_u128() % 200) as u64)).await;
-        let server = Arc::clone(&server);
-        tokio::task::spawn_blocking(move || server.kill().and_then(|()| server.resume()))
-            .await
-            .unwrap()
-            .unwrap();
-    }
+    happens().await;
     let mut acknowledged = HashSet::new();
     for writer in writers {
         acknowledged.extend(writer.await.unwrap());
@@ -221,5 +248,4 @@ async fn nothing_acknowledged_is_lost_or_doubled_while_the_server_is_killed() {
     assert_eq!(stored.len(), WRITERS * EVENTS as usize, "each is there once");
     assert_eq!(stored.into_iter().collect::<HashSet<_>>(), acknowledged);
     sequencer.shutdown().await;
-    log.close().await;
 }

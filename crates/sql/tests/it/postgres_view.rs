@@ -1,17 +1,19 @@
 //! The view on PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_core::{Error, LogId, PartitionCount, Positions};
+use headwater_core::{Error, LogId, Partition, PartitionCount, Positions};
 use headwater_sql::{Database, PostgresLog, PostgresView};
 use headwater_testkit::postgres::Postgres;
 use headwater_view::conformance::Place;
 use headwater_view::{
-    Batch, Cell, Change, Column, ColumnType, Decisions, Index, Key, NewRevision, Row, RowState, RowWrite,
-    TableSchema, ViewStore, Writers,
+    Batch, Cell, Change, Column, ColumnType, Decisions, Index, Key, Look, Member, NewRevision, Row, RowState,
+    RowWrite, Standing, TableSchema, ViewStore, Writers,
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 struct Schema {
     /// Lives as long as the place.
@@ -26,6 +28,7 @@ impl Schema {
             url: format!("{}{options}", server.url()),
             schema: Postgres::schema(),
             max_connections: 8,
+            tls: None,
         };
         Self { server, database }
     }
@@ -50,7 +53,7 @@ async fn a_schema_keeps_what_it_was_made_for() {
         "{other}"
     );
     let pool = sqlx::PgPool::connect(&place.database.url).await.unwrap();
-    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.hw_rollout SET format = 2", place.database.schema));
+    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.hw_rollout SET format = 3", place.database.schema));
     sqlx::query(newer).execute(&pool).await.unwrap();
     let newer = PostgresView::open(&place.database, "orders").await.unwrap_err();
     assert!(matches!(&newer, Error::Corrupt { message } if message.contains("newer Headwater")), "{newer}");
@@ -110,6 +113,38 @@ async fn people_read_the_active_revision_with_the_types_that_they_expect() {
     let line = "SELECT id, amount * 2, pg_typeof(at), extract(microseconds FROM at AT TIME ZONE 'UTC'), extra -> 'a' ->> 0";
     let shown = place.server.query(&format!("{line} FROM {view}")).unwrap();
     assert_eq!(shown.trim(), "o-1|39.80|timestamp with time zone|59999999|1");
+}
+
+/// A schema as the first Headwater with read models in PostgreSQL made it is opened, brought up to date and folded on.
+#[tokio::test]
+async fn a_schema_of_the_first_format_is_brought_up_to_date() {
+    // As it was released: what the program makes now may be written otherwise.
+    const FIRST: &str = include_str!("golden/postgres_view_1.sql");
+    let place = Schema::new("");
+    let schema = &place.database.schema;
+    let pool = sqlx::PgPool::connect(&place.database.url).await.unwrap();
+    let made = format!(
+        "CREATE SCHEMA {schema}; SET search_path TO {schema}; {FIRST}; UPDATE hw_rollout SET name = 'orders', last_revision = 4, version = 9"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(made)).execute(&pool).await.unwrap();
+    let other = PostgresView::open(&place.database, "bills").await.unwrap_err();
+    assert!(matches!(&other, Error::FailedPrecondition { .. }), "{other}");
+    let format = format!("SELECT format FROM {schema}.hw_rollout");
+    assert_eq!(place.server.query(&format).unwrap().trim(), "1");
+
+    // Several at once, as when a deployment is updated.
+    let (one, two) = tokio::join!(place.open(), place.open());
+    assert_eq!(place.server.query(&format).unwrap().trim(), "2");
+    assert_eq!(one.rollout().await.unwrap().last_revision, 4);
+    let member =
+        Member { id: Uuid::new_v4(), name: "a".into(), standing: Standing::Folds, report: String::new() };
+    let look = Look {
+        hold: vec![Partition::ZERO],
+        partitions: PartitionCount::ONE,
+        term: Duration::from_mins(1),
+        member: member.clone(),
+    };
+    assert_eq!(two.look(&look).await.unwrap().holders, [Some(member.id)]);
 }
 
 mod serializable {

@@ -29,7 +29,7 @@ async fn checkpoints_in_postgres() {
     // A space is escaped for the server, and the backslash for the URL.
     for level in ["read%5C%20committed", "serializable"] {
         let url = format!("{}?options=-c%20default_transaction_isolation%3D{level}", server.url());
-        let database = Database { url, schema: Postgres::schema(), max_connections: 4 };
+        let database = Database { url, schema: Postgres::schema(), max_connections: 4, tls: None };
         checkpoints_are_moved_by_the_newest_relay_alone(async || log(&database).await as Arc<dyn RelayState>)
             .await;
     }
@@ -38,7 +38,7 @@ async fn checkpoints_in_postgres() {
 #[tokio::test]
 async fn a_log_in_postgres_from_before_there_were_relays_gets_a_place_for_theirs() {
     let server = Postgres::shared().unwrap();
-    let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 4 };
+    let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 4, tls: None };
     drop(log(&database).await);
     server.query(&format!("DROP TABLE {0}.relay; UPDATE {0}.log SET format = 2", database.schema)).unwrap();
     let log = log(&database).await;
