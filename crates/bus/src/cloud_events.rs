@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
+use crate::Last;
+
 /// The version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
 
@@ -52,6 +54,14 @@ pub struct Place {
     pub partition: Partition,
     /// Its number within the partition.
     pub position: Position,
+    /// Its event's id.
+    pub id: Uuid,
+}
+
+impl From<Place> for Last {
+    fn from(place: Place) -> Self {
+        Self { position: place.position, id: Some(place.id) }
+    }
 }
 
 impl CloudEvents {
@@ -115,6 +125,19 @@ impl CloudEvents {
         name == "metadata" || WELL_KNOWN.iter().any(|(_, known)| *known == name)
     }
 
+    /// Whose events these are: `/headwater/NAMESPACE/STREAM`.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The source of a message that has these attributes, if it carries an event of another event stream. (Another log of the same one was there
+    /// before this.)
+    pub fn stranger<'a>(&self, attribute: impl Fn(&str) -> Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
+        let source = attribute("source")?;
+        (source.starts_with("/headwater/") && source != self.source && attribute("logid").is_some())
+            .then_some(source)
+    }
+
     /// Where a message belongs, which has these attributes. `None`: it is not of this log.
     ///
     /// # Errors
@@ -126,6 +149,7 @@ impl CloudEvents {
         Ok(Some(Place {
             partition: Partition::new(number(&attribute, "partition")?),
             position: Position::new(number(&attribute, "position")?),
+            id: parse::<Uuid>("id", &text(&attribute, "id")?)?,
         }))
     }
 
@@ -139,7 +163,7 @@ impl CloudEvents {
         attribute: impl Fn(&str) -> Option<Cow<'a, str>>,
         data: Bytes,
     ) -> Result<Option<RecordedEvent>> {
-        let Some(Place { partition, position }) = self.place(&attribute)? else { return Ok(None) };
+        let Some(Place { partition, position, id }) = self.place(&attribute)? else { return Ok(None) };
         if attribute(OMITTED).is_some() {
             return Ok(None);
         }
@@ -151,7 +175,7 @@ impl CloudEvents {
         };
         let named = |error: Error| Error::corrupt(format!("a message on the bus: {error}"));
         Ok(Some(RecordedEvent {
-            id: parse::<Uuid>("id", &text(&attribute, "id")?)?,
+            id,
             stream_id: StreamId::new(text(&attribute, "subject")?).map_err(named)?,
             event_type: EventType::new(text(&attribute, "type")?).map_err(named)?,
             version: Version::new(number(&attribute, "streamversion")?),

@@ -24,7 +24,7 @@ use headwater_log::{
     Epoch, LogDescriptor, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions,
 };
 
-use crate::{Bus, Checkpoint, Consumer, Reached, RelayState};
+use crate::{Bus, Checkpoint, Consumer, Last, Reached, RelayState};
 
 pub use bus::*;
 pub use faults::FaultyBus;
@@ -59,12 +59,14 @@ macro_rules! bus_conformance {
             a_relay_goes_on_after_its_checkpoint
             a_relay_that_was_superseded_moves_no_checkpoint
             a_relay_fills_in_what_the_broker_has_lost
+            a_relay_does_not_carry_on_what_another_log_began
             a_feed_gives_each_position_once_and_in_order
             faults_of_the_bus_are_mended_from_the_log
             a_bus_that_is_down_stops_nothing
             what_the_bus_drops_last_is_noticed
             those_who_follow_the_log_get_what_comes_from_the_bus
             those_who_follow_the_log_see_no_hole_over_a_bus_that_fails
+            a_partition_is_followed_while_somebody_waits_for_it
         );
     };
     ($make:ident; $($name:ident)+) => {

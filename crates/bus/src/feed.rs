@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
-use headwater_log::{Backoff, Filter, LogReader, ReadPartition};
+use headwater_log::{Backoff, Filter, LogReader, ReadPartition, say_failure};
 use tokio::time::Instant;
 
 use crate::{Bus, Consumer};
@@ -14,11 +14,17 @@ pub struct FeedOptions {
     pub silence: Duration,
     /// The first pause after the bus has failed, and the longest; the log is read meanwhile.
     pub pause: (Duration, Duration),
+    /// How long a partition that nobody waits for any more is followed still: it may have gone to another process.
+    pub idle: Duration,
 }
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(5), pause: (Duration::from_millis(100), Duration::from_secs(5)) }
+        Self {
+            silence: Duration::from_secs(5),
+            pause: (Duration::from_millis(100), Duration::from_secs(5)),
+            idle: Duration::from_secs(30),
+        }
     }
 }
 
@@ -35,6 +41,20 @@ pub struct FeedStats {
     pub holes: u64,
     /// Failures of the bus.
     pub failures: u64,
+}
+
+impl FeedStats {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            from_bus: self.from_bus + other.from_bus,
+            from_log: self.from_log + other.from_log,
+            repeats: self.repeats + other.repeats,
+            holes: self.holes + other.holes,
+            failures: self.failures + other.failures,
+        }
+    }
 }
 
 /// What [`Feed::next_batch`] gives.
@@ -206,7 +226,9 @@ impl Feed {
                 return Ok(None);
             }
         };
-        self.backoff = Backoff::new(self.options.pause.0, self.options.pause.1);
+        if self.backoff.reset() {
+            tracing::info!(partition = %self.partition, "the bus is back");
+        }
         let mut events = Vec::with_capacity(delivered.len());
         for event in delivered {
             if event.partition != self.partition {
@@ -234,9 +256,10 @@ impl Feed {
     fn bus_failed(&mut self, error: &Error) {
         self.consumer = None;
         self.stats.failures += 1;
+        let is_first = self.backoff.is_unused();
         let pause = self.backoff.pause();
-        if error.is_retryable() {
-            tracing::warn!(partition = %self.partition, %error, ?pause, "the bus failed; the log is read until it is back");
+        if error.is_retryable() || !is_first {
+            say_failure!(is_first, partition = %self.partition, %error, ?pause, "the bus failed; the log is read until it is back");
         } else {
             tracing::error!(partition = %self.partition, %error, ?pause, "the bus cannot be used as it is; the log is read until it can");
         }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use headwater_core::{Error, Partition, PartitionCount, Position, RecordedEvent, Result};
 use tokio::sync::watch;
 
-use crate::{BrokerReference, Bus, Checkpoint, Consumer, Reached};
+use crate::{BrokerReference, Bus, Checkpoint, Consumer, Last, Reached};
 
 /// A bus within one process: a bounded ring per partition. A consumer that is slower than the ring sees a hole, and nothing waits for it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Kept {
     messages: VecDeque<RecordedEvent>,
     published: u64,
     /// The greatest position that was published.
-    reached: Position,
+    reached: Last,
 }
 
 /// Messages that a consumer is given at once.
@@ -72,7 +72,7 @@ impl Bus for InProcessBus {
                 }
                 kept.messages.push_back(event.clone());
                 kept.published += 1;
-                kept.reached = kept.reached.max(event.position);
+                kept.reached = kept.reached.max(event.into());
             }
             kept.published
         };
@@ -82,7 +82,11 @@ impl Bus for InProcessBus {
 
     async fn reached(&self, partition: Partition, checkpoint: &Checkpoint) -> Result<Reached> {
         let reached = self.ring(partition)?.kept().reached;
-        Ok(if reached >= checkpoint.position { Reached::UpTo(reached) } else { Reached::Lost(reached) })
+        Ok(if reached.position >= checkpoint.position {
+            Reached::UpTo(reached)
+        } else {
+            Reached::Lost(reached)
+        })
     }
 
     async fn consume(&self, partition: Partition, after: Position) -> Result<Box<dyn Consumer>> {

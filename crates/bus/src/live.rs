@@ -1,11 +1,12 @@
-use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
+use headwater_core::{Error, Partition, Position, Result};
 use headwater_log::{
-    Backoff, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage,
+    Backoff, Head, LogDescriptor, LogReader, PartitionPage, ReadPartition, ReadStream, StreamPage, Tail,
+    say_failure,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -13,14 +14,13 @@ use tokio::task::JoinHandle;
 
 use crate::{Bus, Feed, FeedBatch, FeedOptions, FeedStats};
 
-/// The newest events that are kept of each partition: what its readers are behind one another, at the live edge.
-const KEPT_EVENTS: usize = 4_096;
-/// And bytes of them.
-const KEPT_BYTES: usize = 16 << 20;
 /// Taken from the feed at once.
 const BATCH: (usize, usize) = (1_024, 4 << 20);
 /// The first pause after the log failed, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often a feed that nobody waits for looks whether somebody does.
+const AWAITED: Duration = Duration::from_millis(100);
 
 /// A log as those see it who follow it: the past is read from the log itself, and what comes is brought by the bus, once a partition however many
 /// read it.
@@ -33,7 +33,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// ```
 ///
 /// A page may end where the bus has got to, and not where the log ends: whoever needs what was just appended asks the log. A partition is
-/// consumed from when somebody first waits for it.
+/// consumed from when somebody first waits for it, until nobody has for a while.
 pub struct LiveReader {
     log: Arc<dyn LogReader>,
     bus: Arc<dyn Bus>,
@@ -42,18 +42,19 @@ pub struct LiveReader {
 }
 
 /// The live end of one partition.
-#[derive(Default)]
 struct Edge {
-    newest: Mutex<Newest>,
+    newest: Tail,
+    stats: Mutex<Stats>,
     state: watch::Sender<State>,
     feeding: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What feeds have brought.
 #[derive(Default)]
-struct Newest {
-    events: VecDeque<RecordedEvent>,
-    bytes: usize,
-    stats: FeedStats,
+struct Stats {
+    now: FeedStats,
+    /// Of feeds that have ended.
+    before: FeedStats,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -66,25 +67,37 @@ struct State {
     fault: Option<Error>,
 }
 
+/// How long a bus may bring nothing before the log is asked as well: one that is away says so only after seconds.
+const SILENCE: Duration = Duration::from_secs(1);
+
 impl LiveReader {
     /// Follows `log` by way of `bus`.
     pub fn new(log: Arc<dyn LogReader>, bus: Arc<dyn Bus>, options: FeedOptions) -> Self {
-        let edges = log.descriptor().partitions.partitions().map(|_| Arc::default()).collect();
+        let edge = |newest| {
+            Arc::new(Edge {
+                newest,
+                stats: Mutex::default(),
+                state: watch::Sender::default(),
+                feeding: Mutex::default(),
+            })
+        };
+        let edges = Tail::of_partitions(log.descriptor().partitions).into_iter().map(edge).collect();
         Self { log, bus, options, edges }
     }
 
     /// What was brought so far, over all partitions.
     pub fn stats(&self) -> FeedStats {
-        let mut sum = FeedStats::default();
-        for edge in &self.edges {
-            let FeedStats { from_bus, from_log, repeats, holes, failures } = edge.newest().stats;
-            sum.from_bus += from_bus;
-            sum.from_log += from_log;
-            sum.repeats += repeats;
-            sum.holes += holes;
-            sum.failures += failures;
-        }
-        sum
+        self.edges.iter().fold(FeedStats::default(), |sum, edge| {
+            let Stats { now, before } = *edge.stats();
+            sum.and(before).and(now)
+        })
+    }
+
+    /// How many partitions are followed now.
+    pub fn followed(&self) -> usize {
+        let is_followed =
+            |edge: &&Arc<Edge>| edge.feeding.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.edges.iter().filter(is_followed).count()
     }
 
     fn edge(&self, partition: Partition) -> Result<&Arc<Edge>> {
@@ -105,12 +118,11 @@ impl LiveReader {
 }
 
 impl Edge {
-    // What is kept is whole after every push.
-    fn newest(&self) -> std::sync::MutexGuard<'_, Newest> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stats(&self) -> std::sync::MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings what comes, from the log's end on. Never ends.
+    /// Brings what comes, from the log's end on, until nobody has waited for it for a while.
     async fn feed(
         self: Arc<Self>,
         log: Arc<dyn LogReader>,
@@ -120,19 +132,57 @@ impl Edge {
     ) {
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         let mut feed = None;
+        let mut forsaken = pin!(self.forsaken(options.idle));
         loop {
-            let brought = self.bring(&mut feed, &log, &bus, partition, &options).await;
+            let brought = tokio::select! {
+                brought = self.bring(&mut feed, &log, &bus, partition, &options) => brought,
+                () = &mut forsaken => return,
+            };
             let fault = match brought {
                 Ok(()) => {
-                    backoff = Backoff::new(PAUSE.0, PAUSE.1);
+                    if backoff.reset() {
+                        tracing::info!(%partition, "the event stream is followed again");
+                    }
                     continue;
                 }
                 Err(fault) => fault,
             };
+            let is_first = backoff.is_unused();
             let pause = backoff.pause();
-            tracing::warn!(%partition, error = %fault, ?pause, "the event stream cannot be followed for now, and is tried again");
+            say_failure!(is_first, %partition, error = %fault, ?pause, "the event stream cannot be followed for now, and is tried again");
             self.state.send_modify(|state| state.fault = Some(fault));
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = &mut forsaken => return,
+            }
+        }
+    }
+
+    /// Ends only when nobody has waited for so long; then nothing of the feed is left, and the next to wait begins another.
+    async fn forsaken(&self, idle: Duration) {
+        loop {
+            self.state.closed().await;
+            if tokio::time::timeout(idle, self.awaited()).await.is_ok() {
+                continue;
+            }
+            // Whoever begins one holds this, and waits already.
+            let mut feeding = self.feeding.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.state.receiver_count() > 0 {
+                continue;
+            }
+            *feeding = None;
+            self.newest.clear();
+            let mut stats = self.stats();
+            *stats = Stats { now: FeedStats::default(), before: stats.before.and(stats.now) };
+            self.state.send_replace(State::default());
+            return;
+        }
+    }
+
+    /// Waits until somebody waits.
+    async fn awaited(&self) {
+        while self.state.receiver_count() == 0 {
+            tokio::time::sleep(AWAITED).await;
         }
     }
 
@@ -155,57 +205,12 @@ impl Edge {
         let (events, bytes) = BATCH;
         let FeedBatch { events, .. } = feed.next_batch(events, bytes).await?;
         let reached = feed.position();
-        {
-            let mut newest = self.newest();
-            newest.stats = feed.stats();
-            for event in events {
-                newest.bytes += size(&event);
-                newest.events.push_back(event);
-            }
-            while newest.events.len() > KEPT_EVENTS || newest.bytes > KEPT_BYTES {
-                let Some(oldest) = newest.events.pop_front() else { break };
-                newest.bytes -= size(&oldest);
-            }
-        }
+        self.stats().now = feed.stats();
+        self.newest.push(events);
         let head = feed.head().max(reached);
         self.state.send_modify(|state| *state = State { reached: Some(reached), head, fault: None });
         Ok(())
     }
-
-    /// The page that `request` asks for, if all of it is kept.
-    fn page(&self, request: &ReadPartition) -> Option<PartitionPage> {
-        let newest = self.newest();
-        let (first, last) = (newest.events.front()?.position, newest.events.back()?.position);
-        if request.after < Position::new(first.get() - 1) || request.after >= last {
-            return None;
-        }
-        let skipped = (request.after.get() + 1 - first.get()) as usize;
-        let up_to = request.up_to.unwrap_or(last).min(last);
-        let mut page = PartitionPage {
-            events: Vec::new(),
-            reached: request.after,
-            head: self.state.borrow().head.max(last),
-        };
-        let mut bytes = 0;
-        for event in newest.events.range(skipped..) {
-            if event.position > up_to || page.events.len() >= request.limit {
-                break;
-            }
-            if request.filter.matches(event.event_type.as_str(), event.stream_id.as_str()) {
-                bytes += size(event);
-                if bytes > request.max_bytes && !page.events.is_empty() {
-                    break;
-                }
-                page.events.push(event.clone());
-            }
-            page.reached = event.position;
-        }
-        Some(page)
-    }
-}
-
-fn size(event: &RecordedEvent) -> usize {
-    event.data.len() + event.metadata.as_bytes().len()
 }
 
 impl Drop for LiveReader {
@@ -229,8 +234,18 @@ impl LogReader for LiveReader {
     }
 
     async fn read_partition(&self, request: ReadPartition) -> Result<PartitionPage> {
-        match self.edge(request.partition)?.page(&request) {
-            Some(page) => Ok(page),
+        let edge = self.edge(request.partition)?;
+        let head = {
+            // One guard: a second one would wait behind a writer that waits for the first.
+            let state = edge.state.borrow();
+            state.reached.unwrap_or_default().max(state.head)
+        };
+        match edge.newest.page(&request, head) {
+            Some(page) => {
+                // Nothing here waits: whoever asks again and again still lets others run.
+                tokio::task::consume_budget().await;
+                Ok(page)
+            }
             None => self.log.read_partition(request).await,
         }
     }
@@ -247,15 +262,23 @@ impl LogReader for LiveReader {
         let edge = self.edge(partition)?;
         let mut state = edge.state.subscribe();
         self.begin(partition, edge);
-        let is_told = |state: &State| {
-            state.fault.is_some() || state.reached.is_some_and(|reached| reached.max(state.head) > position)
+        let is_brought = |state: &State| {
+            state.fault.is_none() && state.reached.is_some_and(|reached| reached.max(state.head) > position)
         };
         let gone =
             |_| Error::internal("a partition's edge is gone while it is waited for; please report this");
-        let state = state.wait_for(is_told).await.map_err(gone)?;
-        match &state.fault {
-            Some(fault) => Err(fault.clone()),
-            None => Ok(state.head),
+        let told = state.wait_for(|state| state.fault.is_some() || is_brought(state));
+        if let Ok(state) = tokio::time::timeout(SILENCE, told).await {
+            let state = state.map_err(gone)?;
+            if state.fault.is_none() {
+                return Ok(state.head);
+            }
+        }
+        // Nothing comes by the bus for now, whether it says so or not: the log itself is asked beside it.
+        tokio::select! {
+            biased;
+            brought = state.wait_for(is_brought) => brought.map(|state| state.head).map_err(gone),
+            beyond = self.log.wait_beyond(partition, position) => beyond,
         }
     }
 }

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use headwater_core::{Partition, Position, RecordedEvent, Result};
 use headwater_log::Epoch;
+use uuid::Uuid;
 
 /// Where something is in a broker, in the broker's own terms, as text: for example a topic's id and an offset. Only the adapter
 /// that made it reads it.
@@ -20,10 +21,47 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     /// At least what the checkpoint says, and all up to here: go on after it.
-    UpTo(Position),
+    UpTo(Last),
     /// Less than the checkpoint says: the broker has forgotten what it had acknowledged, or is another one. The greatest position that is
     /// there: go on after it. (What has expired by the broker's retention is not lost.)
-    Lost(Position),
+    Lost(Last),
+}
+
+impl Reached {
+    /// What to go on after.
+    pub const fn last(self) -> Last {
+        match self {
+            Self::UpTo(last) | Self::Lost(last) => last,
+        }
+    }
+}
+
+/// The last event of a partition that a broker has, or has had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Last {
+    /// Its position; 0 for none.
+    pub position: Position,
+    /// Its id, where the broker still has it: a log that has another event there is not the one that was published.
+    pub id: Option<Uuid>,
+}
+
+impl Last {
+    /// What can be said of a position whose event the broker does not show.
+    pub const fn at(position: Position) -> Self {
+        Self { position, id: None }
+    }
+
+    /// The later of both; of the same position, the one that tells the event.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        if (other.position, other.id.is_some()) > (self.position, self.id.is_some()) { other } else { self }
+    }
+}
+
+impl From<&RecordedEvent> for Last {
+    fn from(event: &RecordedEvent) -> Self {
+        Self { position: event.position, id: Some(event.id) }
+    }
 }
 
 /// Carries events by partition.

@@ -1,7 +1,10 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Reached};
 use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
 
+use crate::client::MAX_MESSAGE_BYTES;
 use crate::consumer::KafkaConsumer;
 use crate::options::KafkaOptions;
 use crate::publisher::Publisher;
@@ -14,6 +17,10 @@ pub struct KafkaBus {
     options: KafkaOptions,
     wire: CloudEvents,
     publishers: Vec<Publisher>,
+    /// The limit of messages that was last warned of.
+    told: AtomicUsize,
+    /// Looks where partitions end that nothing is published to.
+    looker: tokio::sync::Mutex<Option<Reader>>,
 }
 
 impl KafkaBus {
@@ -24,7 +31,13 @@ impl KafkaBus {
     pub fn new(options: KafkaOptions, wire: CloudEvents) -> Result<Self> {
         options.check()?;
         let publishers = options.partitions.partitions().map(Publisher::new).collect();
-        Ok(Self { options, wire, publishers })
+        Ok(Self {
+            options,
+            wire,
+            publishers,
+            told: AtomicUsize::new(0),
+            looker: tokio::sync::Mutex::default(),
+        })
     }
 
     fn publisher(&self, partition: Partition) -> Result<&Publisher> {
@@ -34,6 +47,34 @@ impl KafkaBus {
                 format!("there is no partition {partition}; there are {}", self.publishers.len()),
             )
         })
+    }
+
+    /// Says, once, that some events are larger than what the topic takes.
+    fn tell(&self, limit: Option<usize>) {
+        let Some(limit) = limit.filter(|limit| *limit < MAX_MESSAGE_BYTES) else { return };
+        if self.told.swap(limit, Ordering::Relaxed) != limit {
+            tracing::warn!(
+                topic = self.options.topic,
+                "the topic {:?} takes messages of up to {limit} bytes (max.message.bytes), and events may need {MAX_MESSAGE_BYTES}: a larger event stops \
+                 the relay until that is raised",
+                self.options.topic
+            );
+        }
+    }
+
+    /// Where `partition` ends, asked over one connection for all of them. `None`: it cannot be told.
+    async fn end_of(&self, partition: Partition) -> Option<i64> {
+        let mut looker = self.looker.lock().await;
+        if looker.is_none() {
+            *looker = Reader::open(&self.options, partition).ok();
+        }
+        let end = looker.as_ref()?.end_of(partition).await;
+        if let Err(error) = &end {
+            // Whoever asked looks through the partition, and says what is wrong.
+            tracing::debug!(%error, "the end of a partition cannot be told");
+            *looker = None;
+        }
+        end.ok()
     }
 
     fn scan<'a>(&'a self, reader: &'a Reader, partition: Partition) -> Scan<'a> {
@@ -52,10 +93,25 @@ impl Bus for KafkaBus {
     }
 
     async fn reached(&self, partition: Partition, checkpoint: &Checkpoint) -> Result<Reached> {
-        self.publisher(partition)?;
+        let publisher = self.publisher(partition)?;
+        if let Some(last) = publisher.at_end(&self.options, checkpoint).await? {
+            return Ok(Reached::UpTo(last));
+        }
+        if let Some((last, end)) = publisher.seen(checkpoint)
+            && self.end_of(partition).await.is_some_and(|now| now == end)
+        {
+            return Ok(Reached::UpTo(last));
+        }
         let reader = Reader::open(&self.options, partition)?;
-        topic::provide(&self.options, &reader).await?;
-        self.scan(&reader, partition).reached(checkpoint).await
+        let scan = self.scan(&reader, partition);
+        let limit = topic::provide(&self.options, &reader, &scan).await?;
+        self.tell(limit);
+        let (reached, end) = scan.reached(checkpoint).await?;
+        publisher.goes_on(end, limit);
+        if let Reached::UpTo(last) = reached {
+            publisher.has_seen(checkpoint, last, end);
+        }
+        Ok(reached)
     }
 
     async fn consume(&self, partition: Partition, after: Position) -> Result<Box<dyn Consumer>> {

@@ -17,7 +17,7 @@ use crate::options::{KafkaOptions, SaslMechanism};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The largest message: an event's data may have 1 MiB and its metadata 64 KiB, which is written twice at most, and there are the other headers.
-pub(crate) const MAX_MESSAGE_BYTES: &str = "2097152";
+pub(crate) const MAX_MESSAGE_BYTES: usize = 2_097_152;
 
 /// Keeps what librdkafka last said of its connections: its error codes do not tell a refused connection from a wrong password.
 #[derive(Debug, Clone, Default)]

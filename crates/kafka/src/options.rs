@@ -120,7 +120,7 @@ impl KafkaOptions {
             let missing = |field: &str, what: &str| {
                 Error::invalid(
                     field,
-                    format!("{what} is not part of this build: build headwater-kafka with its feature `tls`"),
+                    format!("{what} is not part of this build: build with `--features kafka-tls`"),
                 )
             };
             if self.tls.is_some() {
@@ -144,6 +144,12 @@ impl KafkaOptions {
                 format!(
                     "{policy:?} would remove events that have not been consumed; only `delete` is allowed"
                 ),
+            ));
+        }
+        if config.get("compression.type").is_some_and(|kind| kind == "zstd") {
+            return Err(Error::invalid(
+                "config.compression.type",
+                "zstd is not part of this build, which could not read the topic: say producer, gzip, snappy or lz4",
             ));
         }
         for (given, name) in [
@@ -200,6 +206,11 @@ mod tests {
             let retention = Retention::default();
             options.provision = Provision::Create { replication_factor: 1, config, retention };
         });
+        check("config.compression.type", |options| {
+            let config = [("compression.type".to_owned(), "zstd".to_owned())].into();
+            let retention = Retention::default();
+            options.provision = Provision::Create { replication_factor: 1, config, retention };
+        });
         check("config.retention.ms", |options| {
             let config = [("retention.ms".to_owned(), "1".to_owned())].into();
             let retention = Retention { max_age: Some(Duration::from_secs(1)), max_bytes: None };
@@ -212,14 +223,14 @@ mod tests {
     fn what_this_build_cannot_do_is_refused() {
         let mut tls = options();
         tls.tls = Some(Tls { authorities: None, verify_host: true, identity: None });
-        assert!(tls.check().unwrap_err().to_string().contains("feature `tls`"));
+        assert!(tls.check().unwrap_err().to_string().contains("--features kafka-tls"));
         let mut scram = options();
         scram.sasl = Some(Sasl {
             mechanism: SaslMechanism::ScramSha512,
             username: "u".into(),
             password: Password("p".into()),
         });
-        assert!(scram.check().unwrap_err().to_string().contains("feature `tls`"));
+        assert!(scram.check().unwrap_err().to_string().contains("--features kafka-tls"));
     }
 
     #[test]

@@ -81,11 +81,19 @@ impl Reader {
 
     /// What is there now.
     pub(crate) async fn bounds(&self) -> Result<Bounds> {
+        self.bounds_of(self.partition).await
+    }
+
+    /// Those of another partition: no more is asked of the brokers than of its own.
+    pub(crate) async fn end_of(&self, partition: Partition) -> Result<i64> {
+        self.bounds_of(i32::from(partition.get())).await.map(|bounds| bounds.end)
+    }
+
+    async fn bounds_of(&self, partition: i32) -> Result<Bounds> {
         use RDKafkaErrorCode as Code;
         let began = Instant::now();
         loop {
-            let (consumer, topic, partition) =
-                (Arc::clone(&self.consumer), self.topic.clone(), self.partition);
+            let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
             let bounds = blocking(move || consumer.fetch_watermarks(&topic, partition, PATIENCE)).await?;
             match bounds {
                 Ok((low, end)) => return Ok(Bounds { low, end }),

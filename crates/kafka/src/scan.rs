@@ -1,9 +1,10 @@
 //! What of a log a topic's partition holds, told from the messages themselves. Others may write to the topic too: theirs are passed over.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use headwater_bus::{Checkpoint, CloudEvents, Reached};
-use headwater_core::{Partition, Position, Result};
+use headwater_bus::{Checkpoint, CloudEvents, Last, Reached};
+use headwater_core::{Error, Partition, Position, Result};
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
@@ -26,18 +27,40 @@ pub(crate) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// The position of `message`, if it is of this partition of this log.
-    fn position(&self, message: &BorrowedMessage<'_>) -> Result<Option<Position>> {
+    /// The event of `message`, if it is of this partition of this log.
+    fn event(&self, message: &BorrowedMessage<'_>) -> Result<Option<Last>> {
         let place = wire::place(self.wire, message)?;
-        Ok(place.filter(|place| place.partition == self.partition).map(|place| place.position))
+        Ok(place.filter(|place| place.partition == self.partition).map(Last::from))
     }
 
-    /// As [`headwater_bus::Bus::reached`].
-    pub(crate) async fn reached(&self, checkpoint: &Checkpoint) -> Result<Reached> {
+    /// # Errors
+    /// `FailedPrecondition` when the oldest message is of another event stream: those who consume the topic could not tell them apart.
+    pub(crate) async fn check_owner(&self) -> Result<()> {
+        let Bounds { low, end } = self.reader.bounds().await?;
+        let oldest = |message: &BorrowedMessage<'_>| {
+            Ok(ControlFlow::Break(wire::stranger(self.wire, message).map(Cow::into_owned)))
+        };
+        match self.reader.scan(low, end, oldest).await?.flatten() {
+            None => Ok(()),
+            Some(owner) => Err(Error::failed_precondition(format!(
+                "the topic {:?} carries the events of {owner}, and not of {}: give each event stream a topic of its own in bus.kafka.topic, or delete this \
+                 one if it is of no more use",
+                self.topic,
+                self.wire.source()
+            ))),
+        }
+    }
+
+    /// As [`headwater_bus::Bus::reached`], with the end that was looked up to.
+    pub(crate) async fn reached(&self, checkpoint: &Checkpoint) -> Result<(Reached, i64)> {
         let bounds = self.reader.bounds().await?;
+        Ok((self.reached_within(bounds, checkpoint).await?, bounds.end))
+    }
+
+    async fn reached_within(&self, bounds: Bounds, checkpoint: &Checkpoint) -> Result<Reached> {
         let Some(reference) = &checkpoint.reference else {
             let newest = self.newest(bounds).await?;
-            return Ok(if newest >= checkpoint.position {
+            return Ok(if newest.position >= checkpoint.position {
                 Reached::UpTo(newest)
             } else {
                 Reached::Lost(newest)
@@ -46,31 +69,35 @@ impl Scan<'_> {
         if let Some(Reference { topic, offset }) = Reference::read(reference)?
             && topic == self.topic
             && offset < bounds.end
-            && let Some(position) = self.after(bounds, offset, checkpoint.position).await?
+            && let Some(last) = self.after(bounds, offset, checkpoint.position).await?
         {
-            return Ok(Reached::UpTo(position));
+            return Ok(Reached::UpTo(last));
         }
         Ok(Reached::Lost(self.newest(bounds).await?))
     }
 
     /// How far the log is there without a hole, where the event at `position` is at `offset`; `None` when it is not.
-    async fn after(&self, bounds: Bounds, offset: i64, position: Position) -> Result<Option<Position>> {
+    async fn after(&self, bounds: Bounds, offset: i64, position: Position) -> Result<Option<Last>> {
         // What has expired was there, and so was all between it and the first that is left.
         let expired = offset < bounds.low;
         let mut jumps = expired;
         let mut proven = expired;
-        let mut reached = position;
+        let mut reached = Last::at(position);
         let other = self
             .reader
             .scan(offset.max(bounds.low), bounds.end, |message| {
-                let found = self.position(message)?;
+                let found = self.event(message)?;
                 if !proven {
-                    proven = message.offset() == offset && found == Some(position);
+                    proven =
+                        message.offset() == offset && found.is_some_and(|found| found.position == position);
+                    reached = found.filter(|_| proven).unwrap_or(reached);
                     return Ok(if proven { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
                 }
                 if let Some(found) = found {
                     // Beyond a hole may stand what a relay that was superseded left.
-                    if found == reached.next() || (jumps && found > reached) {
+                    if found.position == reached.position.next()
+                        || (jumps && found.position > reached.position)
+                    {
                         reached = found;
                     }
                     jumps = false;
@@ -81,17 +108,18 @@ impl Scan<'_> {
         Ok((other.is_none() && proven).then_some(reached))
     }
 
-    /// The greatest position among the newest messages; 0 when there is none, or when the topic does not begin where it should.
-    async fn newest(&self, bounds: Bounds) -> Result<Position> {
+    /// The event of the greatest position among the newest messages; none when there is none, or when the topic does not begin where it should.
+    async fn newest(&self, bounds: Bounds) -> Result<Last> {
         let mut before = bounds.end;
         let mut many = NEWEST;
-        let mut newest = None;
+        let mut newest: Option<Last> = None;
         while newest.is_none() && before > bounds.low {
             let from = (bounds.end - many).max(bounds.low);
             let nothing: Option<()> = self
                 .reader
                 .scan(from, before, |message| {
-                    newest = newest.max(self.position(message)?);
+                    newest =
+                        self.event(message)?.map(|event| event.max(newest.unwrap_or_default())).or(newest);
                     Ok(ControlFlow::Continue(()))
                 })
                 .await?;
@@ -99,14 +127,14 @@ impl Scan<'_> {
             before = from;
             many *= 2;
         }
-        let Some(newest) = newest else { return Ok(Position::ZERO) };
+        let Some(newest) = newest else { return Ok(Last::default()) };
         // From a topic that nothing was removed from yet, the beginning of the log is missing only if the topic was made anew
         // under a relay that went on.
         if bounds.low == 0
             && let Some((_, first)) = self.first(0, bounds.end).await?
             && first > Position::ZERO.next()
         {
-            return Ok(Position::ZERO);
+            return Ok(Last::default());
         }
         Ok(newest)
     }
@@ -115,8 +143,8 @@ impl Scan<'_> {
     async fn first(&self, from: i64, end: i64) -> Result<Option<(i64, Position)>> {
         self.reader
             .scan(from, end, |message| {
-                Ok(match self.position(message)? {
-                    Some(position) => ControlFlow::Break((message.offset(), position)),
+                Ok(match self.event(message)? {
+                    Some(event) => ControlFlow::Break((message.offset(), event.position)),
                     None => ControlFlow::Continue(()),
                 })
             })

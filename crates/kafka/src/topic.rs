@@ -13,9 +13,17 @@ use tokio::time::Instant;
 use crate::client::{self, Context, Held, MAX_MESSAGE_BYTES, PATIENCE, failed, failed_with};
 use crate::options::{KafkaOptions, Provision, Retention};
 use crate::reader::{LOOK_AGAIN, Reader};
+use crate::scan::Scan;
 
-/// Sees to it that the topic is there, and as it must be.
-pub(crate) async fn provide(options: &KafkaOptions, reader: &Reader) -> Result<()> {
+/// The setting that limits the size of messages.
+const MAX_MESSAGE: &str = "max.message.bytes";
+
+/// Sees to it that the topic is there, and as it must be. Answers the largest batch of messages that it takes, where that is known.
+pub(crate) async fn provide(
+    options: &KafkaOptions,
+    reader: &Reader,
+    scan: &Scan<'_>,
+) -> Result<Option<usize>> {
     // Asked first, since it can tell why there is no answer.
     let there = reader.partitions().await?;
     let topic = Topic::new(options, reader)?;
@@ -31,11 +39,18 @@ pub(crate) async fn provide(options: &KafkaOptions, reader: &Reader) -> Result<(
         (None, Provision::Create { replication_factor, config, retention }) => {
             topic.create(*replication_factor, wanted(options, config, retention)).await?;
         }
-        (Some(count), _) => topic.check_partitions(count)?,
+        (Some(count), _) => {
+            topic.check_partitions(count)?;
+            // Before anything of another's is changed.
+            scan.check_owner().await?;
+        }
     }
     let entries = topic.settings().await?;
+    let mut limit = setting(&entries, MAX_MESSAGE).and_then(|bytes| bytes.parse().ok());
     if let Provision::Create { config, retention, .. } = &options.provision {
-        topic.adjust(&entries, &wanted(options, config, retention)).await?;
+        let wanted = wanted(options, config, retention);
+        topic.adjust(&entries, &wanted).await?;
+        limit = wanted.get(MAX_MESSAGE).and_then(|bytes| bytes.parse().ok());
     } else if let Some(policy) = setting(&entries, "cleanup.policy").filter(|policy| *policy != "delete") {
         return Err(Error::failed_precondition(format!(
             "the topic {:?} has cleanup.policy={policy}, which removes events that have not been consumed: set it to delete, or name another topic",
@@ -48,7 +63,7 @@ pub(crate) async fn provide(options: &KafkaOptions, reader: &Reader) -> Result<(
             options.topic
         )));
     }
-    Ok(())
+    Ok(limit)
 }
 
 /// The settings that the topic is to have.
@@ -59,7 +74,7 @@ fn wanted(
 ) -> BTreeMap<String, String> {
     let mut wanted = BTreeMap::from([
         ("cleanup.policy".to_owned(), "delete".to_owned()),
-        ("max.message.bytes".to_owned(), MAX_MESSAGE_BYTES.to_owned()),
+        (MAX_MESSAGE.to_owned(), MAX_MESSAGE_BYTES.to_string()),
     ]);
     if let Some(age) = retention.max_age {
         wanted.insert("retention.ms".to_owned(), age.as_millis().to_string());

@@ -10,6 +10,9 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 
 /// What the binding puts before an attribute's name.
 const PREFIX: &str = "ce_";
+/// What the lengths of a header take, and what there is of a batch and a record besides, at most.
+const HEADER_BYTES: usize = 6;
+const RECORD_BYTES: usize = 96;
 /// The header that it has for the attribute `datacontenttype`.
 const CONTENT_TYPE: &str = "content-type";
 
@@ -30,6 +33,19 @@ pub(crate) fn headers(wire: &CloudEvents, event: &RecordedEvent) -> OwnedHeaders
             headers.insert(Header { key: &name, value: Some(value.as_bytes()) })
         },
     )
+}
+
+/// How large the message of `event` is on its own, as the brokers count it, or a little more.
+pub(crate) fn size(wire: &CloudEvents, event: &RecordedEvent) -> usize {
+    let headers = wire.attributes(event);
+    let headers: usize =
+        headers.iter().map(|(name, value)| PREFIX.len() + name.len() + value.len() + HEADER_BYTES).sum();
+    headers + event.stream_id.as_str().len() + event.data.len() + RECORD_BYTES
+}
+
+/// The source of `message`, if it carries an event of another event stream.
+pub(crate) fn stranger<'a>(wire: &CloudEvents, message: &'a BorrowedMessage<'_>) -> Option<Cow<'a, str>> {
+    wire.stranger(|name| attribute(message, name))
 }
 
 /// Where `message` belongs in the log; `None` when it is not of this log.

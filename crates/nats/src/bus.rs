@@ -1,19 +1,21 @@
 use std::sync::Mutex;
 
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, Context};
 use async_trait::async_trait;
-use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Reached};
+use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Last, Place, Reached};
 use headwater_core::{Error, Partition, PartitionCount, Position, RecordedEvent, Result};
 
-use crate::NatsOptions;
 use crate::connect::{PATIENCE, address, connect};
 use crate::consumer::{AHEAD, NatsConsumer};
-use crate::provision::{find, provide, source};
-use crate::publish::{Chain, Publisher, wrong_place};
+use crate::headers::attribute;
+use crate::provision::{find, provide, shared, source};
+use crate::publish::{Failure, Progress, Publisher, wrong_place};
 use crate::reference::Reference;
-use crate::scan::{Scan, config};
+use crate::scan::{Scan, config, place};
 use crate::subject::Subjects;
+use crate::{NatsOptions, Provision};
 
 /// Carries the events of one log in a JetStream stream. Connects when it is first used.
 pub struct NatsBus {
@@ -24,15 +26,40 @@ pub struct NatsBus {
     context: tokio::sync::Mutex<Option<Context>>,
     /// What was seen of the stream when it was last looked at.
     known: Mutex<Option<Known>>,
-    /// By partition: where the last message is that is known to be there.
-    last: Vec<Mutex<Option<u64>>>,
+    order: Order,
+    /// By partition: where the last message is that is known to be there, before which nothing is missing.
+    seen: Vec<Mutex<Option<Seen>>>,
+    /// Whose turn it is, where partitions are not told apart.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
     created: i128,
     is_atomic: bool,
+    max_message: Option<usize>,
 }
+
+/// Of what the last message is known, so that the next one is only taken after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Of the partition: its subjects are its own.
+    OfPartition,
+    /// Of the stream: nobody else publishes there.
+    OfStream,
+    /// Of the stream, where it is looked up each time, since other partitions, or others, publish there too.
+    Shared,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    /// When the stream was made, in which nothing is missing.
+    created: i128,
+    sequence: u64,
+}
+
+/// How often publishing is tried again because others were faster.
+const MOST_TURNS: usize = 50;
 
 impl NatsBus {
     /// A bus for the log of `events`, which has so many partitions.
@@ -43,8 +70,17 @@ impl NatsBus {
         let subjects = Subjects::new(&options.subject, &options.event_stream)
             .map_err(|error| error.within("bus.nats"))?;
         options.servers.iter().try_for_each(|server| address(server).map(drop))?;
+        let order = if subjects.names_partition() {
+            Order::OfPartition
+        } else if partitions == PartitionCount::ONE && matches!(options.provision, Provision::Create(_)) {
+            Order::OfStream
+        } else {
+            Order::Shared
+        };
         Ok(Self {
-            last: partitions.partitions().map(|_| Mutex::default()).collect(),
+            order,
+            seen: partitions.partitions().map(|_| Mutex::default()).collect(),
+            turn: tokio::sync::Mutex::default(),
             options,
             events,
             partitions,
@@ -65,8 +101,8 @@ impl NatsBus {
         Ok(connected)
     }
 
-    fn check(&self, partition: Partition) -> Result<&Mutex<Option<u64>>> {
-        self.last.get(partition.index()).ok_or_else(|| {
+    fn check(&self, partition: Partition) -> Result<&Mutex<Option<Seen>>> {
+        self.seen.get(partition.index()).ok_or_else(|| {
             let count = self.partitions.get();
             Error::invalid("partition", format!("there is no partition {partition}; this bus has {count}"))
         })
@@ -74,13 +110,14 @@ impl NatsBus {
 
     /// Sees to it that the stream is there, and remembers what it is.
     async fn provide(&self, context: &Context) -> Result<(Stream, Known)> {
-        let stream = provide(context, &self.options, &self.subjects)
+        let stream = provide(context, &self.options, &self.subjects, self.events.source())
             .await
             .map_err(|error| error.within("bus.nats"))?;
         let info = stream.cached_info();
         let known = Known {
             created: info.created.unix_timestamp_nanos(),
             is_atomic: info.config.allow_atomic_publish,
+            max_message: usize::try_from(info.config.max_message_size).ok().filter(|most| *most > 0),
         };
         *lock(&self.known) = Some(known);
         Ok((stream, known))
@@ -88,15 +125,70 @@ impl NatsBus {
 
     /// Where the last message of `partition` is, whoever wrote it.
     async fn last_sequence(&self, stream: &Stream, filter: &str) -> Result<u64> {
-        match stream.get_last_raw_message_by_subject(filter).await {
-            Ok(message) => Ok(message.sequence),
-            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(0),
+        let last = self.answered(stream.get_last_raw_message_by_subject(filter).await)?;
+        Ok(last.map_or(0, |message| message.sequence))
+    }
+
+    /// What is said of the event at `sequence`: `None` when it was removed.
+    async fn at(&self, stream: &Stream, sequence: u64) -> Result<Option<Option<Place>>> {
+        if sequence < stream.cached_info().state.first_sequence {
+            return Ok(None);
+        }
+        let message = self.answered(stream.get_raw_message(sequence).await)?;
+        Ok(message.map(|message| place(&self.events, Some(&message.headers))))
+    }
+
+    /// # Errors
+    /// `FailedPrecondition` when the oldest message of `filter` is of another event stream: what is mixed cannot be told apart by those who read it.
+    async fn check_owner(&self, stream: &Stream, filter: &str) -> Result<()> {
+        let first = stream.cached_info().state.first_sequence.max(1);
+        let oldest = self.answered(stream.get_first_raw_message_by_subject(filter, first).await)?;
+        let Some(oldest) = oldest else { return Ok(()) };
+        match self.events.stranger(|name| attribute(&oldest.headers, name)) {
+            None => Ok(()),
+            Some(owner) => Err(shared(&self.options, &owner, self.events.source())),
+        }
+    }
+
+    fn answered(&self, answer: Result<StreamMessage, RawMessageError>) -> Result<Option<StreamMessage>> {
+        match answer {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(Error::unavailable(format!(
                 "looking at JetStream stream \"{}\": {error}{}",
                 self.options.stream_name,
                 source(&error)
             ))),
         }
+    }
+
+    /// Publishes where others may, too: in turn, and after what is there at that moment.
+    async fn publish_in_turn(
+        &self,
+        publisher: &Publisher<'_>,
+        created: i128,
+        events: &[RecordedEvent],
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        for _ in 0..MOST_TURNS {
+            let stream = find(publisher.context, &self.options).await?.ok_or_else(wrong_place)?;
+            let info = stream.cached_info();
+            if info.created.unix_timestamp_nanos() != created {
+                return Err(wrong_place());
+            }
+            progress.place = Some(info.state.last_sequence);
+            let rest = &events[progress.count..];
+            match publisher.publish(rest, progress).await {
+                Err(Failure::Elsewhere) => tokio::task::yield_now().await,
+                done => return Ok(done?),
+            }
+        }
+        Err(Error::unavailable(format!(
+            "publishing to NATS: others publish to JetStream stream \"{}\" all the time, and were faster {MOST_TURNS} times: name the partition in \
+             bus.nats.subject, or give the event stream a stream of its own",
+            self.options.stream_name
+        )))
     }
 }
 
@@ -106,7 +198,7 @@ impl Bus for NatsBus {
         let Some(first) = events.first() else {
             return Err(Error::internal("a relay published nothing; please report this"));
         };
-        let last = self.check(first.partition)?;
+        let seen = self.check(first.partition)?;
         let context = self.context().await?;
         let known = *lock(&self.known);
         let known = match known {
@@ -114,52 +206,88 @@ impl Bus for NatsBus {
             None => self.provide(&context).await?.1,
         };
         // Until it is known what has become of these, nothing is known of where the last one is.
-        let before = lock(last).take();
-        let chain = before
-            .filter(|_| self.subjects.names_partition())
-            .map(|last| Chain { subjects: self.subjects.of_partition(first.partition), last });
+        let before = lock(seen).take();
+        // Another partition's relay has met another stream, and this partition is missing there.
+        if before.is_some_and(|before| before.created != known.created) {
+            return Err(wrong_place());
+        }
         let publisher = Publisher {
             context: &context,
             events: &self.events,
             subjects: &self.subjects,
             is_atomic: known.is_atomic,
+            is_alone: self.partitions == PartitionCount::ONE
+                && matches!(self.options.provision, Provision::Create(_)),
+            max_message: known.max_message,
         };
-        let stored = publisher.publish(events, chain).await?.ok_or_else(wrong_place)?;
-        if !stored.is_repeat {
-            // A stream that was made anew counts from 1 again.
-            if before.is_some_and(|before| stored.sequence <= before) {
-                return Err(wrong_place());
-            }
-            *lock(last) = Some(stored.sequence);
+        let mut progress = Progress {
+            subjects: (self.order == Order::OfPartition).then(|| self.subjects.of_partition(first.partition)),
+            place: before.map(|before| before.sequence),
+            ..Progress::default()
+        };
+        if self.order == Order::Shared {
+            self.publish_in_turn(&publisher, known.created, events, &mut progress).await?;
+        } else {
+            publisher.publish(events, &mut progress).await?;
         }
-        Ok(Reference { created: known.created, sequence: stored.sequence }.into())
+        let sequence = progress.last.ok_or_else(wrong_place)?;
+        *lock(seen) = progress.place.map(|sequence| Seen { created: known.created, sequence });
+        Ok(Reference { created: known.created, sequence }.into())
     }
 
     async fn reached(&self, partition: Partition, checkpoint: &Checkpoint) -> Result<Reached> {
-        let last = self.check(partition)?;
+        let seen = self.check(partition)?;
         let context = self.context().await?;
         let (stream, known) = self.provide(&context).await?;
         let filter = self.subjects.of_partition(partition);
-        let is_apart = self.subjects.names_partition();
-        // Before the look: what comes in between is found out when something is published.
-        let chained = if is_apart { Some(self.last_sequence(&stream, &filter).await?) } else { None };
+        self.check_owner(&stream, &filter).await?;
         let state = &stream.cached_info().state;
+        // Before the look: what comes in between is found out when something is published.
+        let sequence = match self.order {
+            Order::OfPartition => self.last_sequence(&stream, &filter).await?,
+            Order::OfStream | Order::Shared => state.last_sequence,
+        };
         let scan = Scan { stream: &stream, events: &self.events, filter: &filter, partition };
-        let reference = checkpoint.reference.as_ref().map(Reference::read);
-        let reached = match reference {
-            Some(Some(there)) if there.created == known.created && there.sequence <= state.last_sequence => {
-                let beyond = scan.greatest(there.sequence + 1, state.last_sequence).await?;
-                Reached::UpTo(beyond.unwrap_or_default().max(checkpoint.position))
-            }
-            Some(_) => Reached::Lost(
-                scan.newest(state.first_sequence, state.last_sequence).await?.unwrap_or_default(),
-            ),
+        let newest = async || {
+            Ok::<_, Error>(scan.newest(state.first_sequence, state.last_sequence).await?.unwrap_or_default())
+        };
+        let reached = match &checkpoint.reference {
             None => {
-                let newest = scan.newest(state.first_sequence, state.last_sequence).await?;
-                Reached::UpTo(newest.unwrap_or_default().max(checkpoint.position))
+                let newest = newest().await?;
+                let is_empty = state.last_sequence == 0;
+                if newest.position < checkpoint.position && (is_empty || newest.id.is_some()) {
+                    Reached::Lost(newest)
+                } else {
+                    Reached::UpTo(newest.max(Last::at(checkpoint.position)))
+                }
+            }
+            Some(reference) => {
+                let there = Reference::read(reference)
+                    .filter(|there| there.created == known.created && there.sequence <= state.last_sequence);
+                let last = match there {
+                    None => None,
+                    Some(there) => match self.at(&stream, there.sequence).await? {
+                        // It has expired.
+                        None => Some((there, Last::at(checkpoint.position))),
+                        Some(Some(place))
+                            if place.partition == partition && place.position == checkpoint.position =>
+                        {
+                            Some((there, place.into()))
+                        }
+                        // The stream came back without it, and others have published since.
+                        Some(_) => None,
+                    },
+                };
+                match last {
+                    Some((there, last)) => {
+                        let beyond = scan.greatest(there.sequence + 1, state.last_sequence).await?;
+                        Reached::UpTo(beyond.map_or(last, |beyond| beyond.max(last)))
+                    }
+                    None => Reached::Lost(newest().await?),
+                }
             }
         };
-        *lock(last) = chained;
+        *lock(seen) = Some(Seen { created: known.created, sequence });
         Ok(reached)
     }
 

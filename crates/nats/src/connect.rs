@@ -28,6 +28,9 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
     if let Some((user, password)) = servers.iter().find_map(user) {
         connecting = connecting.user_and_password(user, password);
     }
+    if let Some(tls) = &options.tls {
+        connecting = connecting.require_tls(true).tls_client_config((*tls.0).clone());
+    }
     if let Some(credentials) = &options.credentials {
         connecting = connecting.credentials(&credentials.0).map_err(|error| {
             Error::invalid(

@@ -46,6 +46,14 @@ pub(crate) fn attribute<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a
     }
 }
 
+/// The bytes that headers have on the way.
+pub(crate) fn wire_len(headers: &HeaderMap) -> usize {
+    let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let bytes: usize =
+        lines.map(|(name, value)| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4).sum();
+    bytes + "NATS/1.0\r\n\r\n".len()
+}
+
 fn header(attribute: &str) -> Cow<'static, str> {
     match attribute {
         "datacontenttype" => Cow::Borrowed("content-type"),

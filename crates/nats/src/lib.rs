@@ -21,4 +21,4 @@ mod scan;
 mod subject;
 
 pub use bus::NatsBus;
-pub use options::{Credentials, Made, NatsOptions, Provision};
+pub use options::{Credentials, Made, NatsOptions, Provision, Tls};

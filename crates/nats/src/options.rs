@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::shown;
@@ -20,7 +21,13 @@ pub struct NatsOptions {
     pub provision: Provision,
     /// Who we are, if not by the servers' addresses.
     pub credentials: Option<Credentials>,
+    /// How connections are protected. `None`: as the servers ask, by the system's authorities.
+    pub tls: Option<Tls>,
 }
+
+/// TLS of the connections, which must be.
+#[derive(Debug, Clone)]
+pub struct Tls(pub Arc<async_nats::rustls::ClientConfig>);
 
 impl fmt::Debug for NatsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

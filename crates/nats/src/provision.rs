@@ -11,11 +11,25 @@ use crate::{Made, NatsOptions, Provision};
 /// The first version with atomic batches.
 const ATOMIC_SINCE: (i64, i64, i64) = (2, 12, 0);
 
+/// The first version that keeps metadata of streams.
+const METADATA_SINCE: (i64, i64, i64) = (2, 10, 0);
+
+/// In a stream's metadata: the source of the events that it was made for.
+const OWNER: &str = "headwater.dev/source";
+
+/// How the description begins of a stream that was made here.
+const DESCRIPTION: &str = "Headwater: the events of ";
+
 /// Sees to it that the stream is there and fits.
 ///
 /// # Errors
 /// `Unavailable` when JetStream does not answer; `FailedPrecondition` when the stream is not as it must be, and how to go on.
-pub(crate) async fn provide(context: &Context, options: &NatsOptions, subjects: &Subjects) -> Result<Stream> {
+pub(crate) async fn provide(
+    context: &Context,
+    options: &NatsOptions,
+    subjects: &Subjects,
+    whose: &str,
+) -> Result<Stream> {
     let found = find(context, options).await?;
     let Provision::Create(made) = &options.provision else {
         let Some(stream) = found else { return Err(missing(options)) };
@@ -24,18 +38,21 @@ pub(crate) async fn provide(context: &Context, options: &NatsOptions, subjects: 
     };
     let (major, minor, patch) = ATOMIC_SINCE;
     let is_atomic = context.client().is_server_compatible(major, minor, patch);
+    let (major, minor, patch) = METADATA_SINCE;
+    let mark = context.client().is_server_compatible(major, minor, patch).then_some(whose);
     let captured = subjects.of_stream(&options.event_types)?;
     let wanted = match &found {
         None => Config {
             name: options.stream_name.clone(),
-            description: Some(format!("Headwater: the events of {}", options.event_stream)),
+            description: Some(description(&options.event_stream)),
             discard: DiscardPolicy::Old,
             storage: if made.in_memory { StorageType::Memory } else { StorageType::File },
-            ..described(Config::default(), made, captured, is_atomic)
+            ..described(Config::default(), made, captured, is_atomic, mark)
         },
         Some(stream) => {
             check(options, stream.cached_info())?;
             let is = &stream.cached_info().config;
+            check_owner(options, is, &captured, whose)?;
             if (is.storage == StorageType::Memory) != made.in_memory {
                 return Err(refused(
                     options,
@@ -43,7 +60,7 @@ pub(crate) async fn provide(context: &Context, options: &NatsOptions, subjects: 
                     "a stream's storage cannot be changed: say it as it is in bus.nats.storage, or delete the stream",
                 ));
             }
-            let wanted = described(is.clone(), made, captured, is_atomic);
+            let wanted = described(is.clone(), made, captured, is_atomic, mark);
             if wanted == *is {
                 return found.ok_or_else(|| missing(options));
             }
@@ -90,8 +107,59 @@ fn missing(options: &NatsOptions) -> Error {
     ))
 }
 
-fn described(base: Config, made: &Made, subjects: Vec<String>, is_atomic: bool) -> Config {
+fn description(event_stream: &str) -> String {
+    format!("{DESCRIPTION}{event_stream}")
+}
+
+/// Whether the stream is one that was made for this event stream, or nobody's.
+///
+/// # Errors
+/// `FailedPrecondition`: nothing of another's is changed.
+fn check_owner(options: &NatsOptions, is: &Config, captured: &[String], whose: &str) -> Result<()> {
+    if let Some(owner) = is.metadata.get(OWNER) {
+        return if owner == whose { Ok(()) } else { Err(shared(options, owner, whose)) };
+    }
+    // Streams that were made before they were marked are told by their description.
+    if let Some(described) = is.description.as_ref().filter(|text| text.starts_with(DESCRIPTION)) {
+        let owner = &described[DESCRIPTION.len()..];
+        return if owner == options.event_stream { Ok(()) } else { Err(shared(options, owner, whose)) };
+    }
+    let strange: Vec<&str> =
+        is.subjects.iter().filter(|subject| !captured.contains(subject)).map(String::as_str).collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    Err(refused(
+        options,
+        &format!(
+            "was not made for this event stream, and captures {}, which it would lose (it would get {})",
+            strange.join(", "),
+            captured.join(", ")
+        ),
+        "name another stream in bus.nats.streamName; or say bus.provision: Observe, and see that it captures the event stream's subjects",
+    ))
+}
+
+/// Two event streams in one stream.
+pub(crate) fn shared(options: &NatsOptions, owner: &str, whose: &str) -> Error {
+    refused(
+        options,
+        &format!("carries the events of {owner}, and not of {whose}"),
+        "give each event stream a stream of its own in bus.nats.streamName, or delete this one if it is of no more use",
+    )
+}
+
+fn described(
+    base: Config,
+    made: &Made,
+    subjects: Vec<String>,
+    is_atomic: bool,
+    mark: Option<&str>,
+) -> Config {
     let mut config = base;
+    if let Some(mark) = mark {
+        config.metadata.insert(OWNER.to_owned(), mark.to_owned());
+    }
     config.subjects = subjects;
     config.num_replicas = made.replicas as usize;
     config.allow_atomic_publish |= is_atomic;

@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt as _;
-use headwater_bus::{CloudEvents, Place};
+use headwater_bus::{CloudEvents, Last, Place};
 use headwater_core::{Error, Partition, Position, Result};
 
 use crate::connect::PATIENCE;
@@ -40,16 +40,19 @@ pub(crate) fn config(filter: &str, from: u64) -> pull::Config {
 }
 
 impl Scan<'_> {
-    /// The greatest position from sequence `from` to `to`, if there is any.
-    pub(crate) async fn greatest(&self, from: u64, to: u64) -> Result<Option<Position>> {
-        let mut greatest = None;
-        self.each(from, to, |_, place| greatest = greatest.max(Some(place.position))).await?;
+    /// The event of the greatest position from sequence `from` to `to`, if there is any.
+    pub(crate) async fn greatest(&self, from: u64, to: u64) -> Result<Option<Last>> {
+        let mut greatest: Option<Last> = None;
+        self.each(from, to, |_, place| {
+            greatest = Some(greatest.map_or(place.into(), |greatest| greatest.max(place.into())));
+        })
+        .await?;
         Ok(greatest)
     }
 
     /// The greatest position of the newest messages from `first` to `last`: as many as it takes to find one. What comes after it may be there as well,
     /// but nothing between.
-    pub(crate) async fn newest(&self, first: u64, last: u64) -> Result<Option<Position>> {
+    pub(crate) async fn newest(&self, first: u64, last: u64) -> Result<Option<Last>> {
         let (mut to, mut width) = (last, FIRST_WINDOW);
         while to >= first && to > 0 {
             let from = to.saturating_sub(width - 1).max(first);

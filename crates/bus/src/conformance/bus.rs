@@ -117,17 +117,17 @@ pub async fn what_the_broker_holds_is_known(make: impl AsyncFn(LogDescriptor) ->
     log.grow(30).await;
     let nothing = Checkpoint::default();
     let reached = fixture.bus.reached(ZERO, &nothing).await.unwrap();
-    assert_eq!(reached, Reached::UpTo(Position::ZERO), "an empty broker");
+    assert_eq!(reached, Reached::UpTo(Last::default()), "an empty broker");
     let events = log.events(ZERO).await;
     let reference = fixture.bus.publish(&events[..3]).await.unwrap();
     let saved = Checkpoint { position: Position::new(3), reference: Some(reference) };
-    assert_eq!(fixture.bus.reached(ZERO, &saved).await.unwrap(), Reached::UpTo(Position::new(3)));
+    assert_eq!(fixture.bus.reached(ZERO, &saved).await.unwrap(), Reached::UpTo((&events[2]).into()));
     // Published, but the relay died before it saved that.
     fixture.bus.publish(&events[3..5]).await.unwrap();
-    assert_eq!(fixture.bus.reached(ZERO, &saved).await.unwrap(), Reached::UpTo(Position::new(5)));
-    assert_eq!(fixture.bus.reached(ZERO, &nothing).await.unwrap(), Reached::UpTo(Position::new(5)));
+    assert_eq!(fixture.bus.reached(ZERO, &saved).await.unwrap(), Reached::UpTo((&events[4]).into()));
+    assert_eq!(fixture.bus.reached(ZERO, &nothing).await.unwrap(), Reached::UpTo((&events[4]).into()));
     assert_eq!(
         fixture.bus.reached(Partition::new(1), &nothing).await.unwrap(),
-        Reached::UpTo(Position::ZERO)
+        Reached::UpTo(Last::default())
     );
 }

@@ -55,7 +55,7 @@ impl Bus for FaultyBus {
         }
         // As an adapter that knows only what its reference says: what was published in part is published again.
         match self.inner.reached(partition, checkpoint).await? {
-            Reached::UpTo(_) if self.dice.throw(2) == 0 => Ok(Reached::UpTo(checkpoint.position)),
+            Reached::UpTo(_) if self.dice.throw(2) == 0 => Ok(Reached::UpTo(Last::at(checkpoint.position))),
             reached => Ok(reached),
         }
     }

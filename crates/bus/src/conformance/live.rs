@@ -8,9 +8,14 @@ use crate::{FeedOptions, LiveReader};
 use headwater_log::{EventBatch, Filter, ReadPartition, StartFrom, Subscription};
 
 fn live(log: &Log, bus: &Arc<dyn Bus>) -> Arc<LiveReader> {
+    live_for(log, bus, FeedOptions::default().idle)
+}
+
+fn live_for(log: &Log, bus: &Arc<dyn Bus>, idle: Duration) -> Arc<LiveReader> {
     let options = FeedOptions {
         silence: Duration::from_millis(50),
         pause: (Duration::from_micros(100), Duration::from_millis(1)),
+        idle,
     };
     Arc::new(LiveReader::new(log.reader(), Arc::clone(bus), options))
 }
@@ -90,5 +95,42 @@ pub async fn those_who_follow_the_log_see_no_hole_over_a_bus_that_fails(
         running.reaches(Partition::ZERO, grown).await;
     }
     assert_eq!(follower.await.unwrap(), log.events(Partition::ZERO).await);
+    running.stop().await;
+}
+
+pub async fn a_partition_is_followed_while_somebody_waits_for_it(
+    make: impl AsyncFn(LogDescriptor) -> Fixture,
+) {
+    let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
+    let live = live_for(&log, &fixture.bus, Duration::from_millis(100));
+    assert_eq!(live.followed(), 0);
+    let waiting = |position: u64| {
+        let live = Arc::clone(&live);
+        tokio::spawn(async move { live.wait_beyond(Partition::ZERO, Position::new(position)).await.unwrap() })
+    };
+    let until = async |followed: usize| {
+        let began = std::time::Instant::now();
+        while live.followed() != followed {
+            assert!(began.elapsed() < Duration::from_secs(30), "{} are followed", live.followed());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let running = Running::start(relay(&log, &fixture.bus, &Arc::default()), Partition::ZERO, 1);
+    let first = waiting(5);
+    until(1).await;
+    log.grow(10).await;
+    assert!(first.await.unwrap() > Position::new(5));
+    // It goes to another process.
+    until(0).await;
+    let before = live.stats();
+    log.grow(10).await;
+    running.reaches(Partition::ZERO, 20).await;
+    assert_eq!(live.stats(), before, "nothing is brought any more, and what was is counted still");
+    // And comes back: it goes on from where the log is.
+    let again = waiting(20);
+    until(1).await;
+    log.grow(10).await;
+    assert!(again.await.unwrap() > Position::new(20));
     running.stop().await;
 }

@@ -24,6 +24,7 @@ fn feed(log: &Log, bus: &Arc<dyn Bus>, partition: Partition, after: u64) -> Feed
     let options = FeedOptions {
         silence: Duration::from_millis(20),
         pause: (Duration::from_micros(100), Duration::from_millis(1)),
+        ..FeedOptions::default()
     };
     Feed::new(log.reader(), Arc::clone(bus), partition, Position::new(after), options)
 }
@@ -102,8 +103,8 @@ pub async fn a_relay_goes_on_after_its_checkpoint(make: impl AsyncFn(LogDescript
     next.reaches(ZERO, 30).await;
     assert_eq!(next.relay.stats().published, 6, "what the broker holds is not published again");
     assert_eq!(next.relay.stats().lost, 0);
-    assert_eq!(state.load(ZERO, Epoch(2)).await.unwrap().position, Position::new(30));
     next.stop().await;
+    assert_eq!(state.load(ZERO, Epoch(2)).await.unwrap().position, Position::new(30));
     let mut consumer = fixture.bus.consume(ZERO, Position::ZERO).await.unwrap();
     let given = consume_to(&mut *consumer, Position::ZERO, Position::new(30)).await;
     assert_eq!(given, log.events(ZERO).await);
@@ -141,6 +142,42 @@ pub async fn a_relay_fills_in_what_the_broker_has_lost(make: impl AsyncFn(LogDes
     assert_eq!(given, log.events(ZERO).await);
     assert_eq!(running.relay.stats().lost, 1, "and it is counted");
     running.stop().await;
+}
+
+pub async fn a_relay_does_not_carry_on_what_another_log_began(make: impl AsyncFn(LogDescriptor) -> Fixture) {
+    let log = Log::new(1);
+    let fixture = make(log.descriptor()).await;
+    log.grow(20).await;
+    // As a log had it that was restored from a backup since, and has written other events.
+    let mut lost = log.events(ZERO).await;
+    let ours = lost[11].id;
+    for event in &mut lost[8..12] {
+        event.id = uuid::Uuid::new_v4();
+    }
+    fixture.bus.publish(&lost[..8]).await.unwrap();
+    fixture.bus.publish(&lost[8..12]).await.unwrap();
+    let refused = async |state: &Arc<MemoryRelayState>| {
+        let relay = relay(&log, &fixture.bus, state);
+        let stop = CancellationToken::new();
+        let ended = tokio::time::timeout(Duration::from_mins(1), relay.run(ZERO, Epoch(1), &stop)).await;
+        let refused = ended.expect("it ends").unwrap_err();
+        assert!(matches!(refused, Error::FailedPrecondition { .. }), "{refused:?}");
+        for part in ["position 12", &lost[11].id.to_string(), &ours.to_string(), "another name"] {
+            assert!(refused.to_string().contains(part), "{part} is not in: {refused}");
+        }
+        assert_eq!(relay.stats().published, 0);
+        assert_eq!(relay.stats().failures, 1, "what cannot be tried again is counted, too");
+        assert_eq!(relay.fault(ZERO).map(|fault| fault.kind()), Some("failed_precondition"));
+    };
+    refused(&Arc::default()).await;
+    // Nor does one whose checkpoint was restored with the log.
+    let reached = fixture.bus.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    assert_eq!(reached, Reached::UpTo((&lost[11]).into()));
+    let reference = fixture.bus.publish(&lost[11..12]).await.unwrap();
+    let state = Arc::<MemoryRelayState>::default();
+    let checkpoint = Checkpoint { position: Position::new(12), reference: Some(reference) };
+    state.save(ZERO, Epoch(1), checkpoint).await.unwrap();
+    refused(&state).await;
 }
 
 pub async fn a_feed_gives_each_position_once_and_in_order(make: impl AsyncFn(LogDescriptor) -> Fixture) {

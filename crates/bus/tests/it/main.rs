@@ -19,6 +19,66 @@ async fn a_relays_checkpoints_in_memory() {
     checkpoints_are_moved_by_the_newest_relay_alone(async || Arc::clone(&state)).await;
 }
 
+mod silence {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use headwater_bus::{BrokerReference, Checkpoint, Consumer, FeedOptions, LiveReader, Reached};
+    use headwater_core::{Append, Error, EventType, Expected, NewEvent, RecordedEvent, Result, StreamId};
+    use headwater_log::{LogReader, LogWriter, MemoryStore, Sequencer, SequencerOptions};
+
+    use super::*;
+
+    /// One that is away: it is said at once, or never.
+    struct Away {
+        says_so: bool,
+    }
+
+    #[async_trait]
+    impl Bus for Away {
+        async fn publish(&self, _: &[RecordedEvent]) -> Result<BrokerReference> {
+            Err(Error::unavailable("away"))
+        }
+
+        async fn reached(&self, _: Partition, _: &Checkpoint) -> Result<Reached> {
+            Err(Error::unavailable("away"))
+        }
+
+        async fn consume(&self, _: Partition, _: Position) -> Result<Box<dyn Consumer>> {
+            if self.says_so {
+                return Err(Error::unavailable("away"));
+            }
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_bus_is_away_the_log_itself_is_waited_for() {
+        for says_so in [false, true] {
+            let store = Arc::new(MemoryStore::new(PartitionCount::ONE));
+            let sequencer = Sequencer::start(store.clone(), SequencerOptions::default());
+            let live = Arc::new(LiveReader::new(store, Arc::new(Away { says_so }), FeedOptions::default()));
+            let waiting = {
+                let live = Arc::clone(&live);
+                tokio::spawn(async move { live.wait_beyond(Partition::ZERO, Position::ZERO).await })
+            };
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            assert!(!waiting.is_finished(), "there is nothing yet");
+            let appended = tokio::time::Instant::now();
+            let event = NewEvent::json(EventType::new("Made").unwrap(), "1");
+            let stream_id = StreamId::new("a").unwrap();
+            sequencer
+                .append(Append { stream_id, expected: Expected::Any, events: vec![event] })
+                .await
+                .unwrap();
+            let head =
+                tokio::time::timeout(Duration::from_secs(2), waiting).await.expect("it comes").unwrap();
+            assert_eq!(head.unwrap(), Position::new(1));
+            assert!(appended.elapsed() < Duration::from_secs(1), "{:?}", appended.elapsed());
+        }
+    }
+}
+
 mod ring {
     use super::*;
     use headwater_bus::{Feed, FeedOptions};

@@ -2,6 +2,8 @@
 
 mod faults;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 mod wire;
 

@@ -19,6 +19,7 @@ fn options(server: &Nats) -> NatsOptions {
         event_types: Vec::new(),
         provision: Provision::Create(Made { replicas: 1, in_memory: false, max_age: None, max_bytes: None }),
         credentials: None,
+        tls: None,
     }
 }
 

@@ -162,7 +162,7 @@ async fn nats_takes_no_late_batch_of_a_relay_that_was_superseded() {
     let reference = old.publish(&all[..10]).await.unwrap();
     // The new one has taken over, and gone on.
     let saved = Checkpoint { position: Position::new(10), reference: Some(reference) };
-    assert_eq!(new.reached(ZERO, &saved).await.unwrap(), Reached::UpTo(Position::new(10)));
+    assert_eq!(new.reached(ZERO, &saved).await.unwrap(), Reached::UpTo((&all[9]).into()));
     new.publish(&all[10..20]).await.unwrap();
     let late = old.publish(&all[20..30]).await.unwrap_err();
     assert!(late.is_retryable(), "{late:?}");
@@ -233,6 +233,245 @@ async fn nats_that_comes_back_without_its_newest_messages_is_filled_in() {
     reaches(&relay).await;
     assert_eq!(relay.stats().lost, 1);
     assert_eq!(positions(&server, &options).await, (1..=40).collect::<Vec<u64>>());
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A log of three partitions that grows, and its relays.
+struct Three {
+    store: Arc<MemoryStore>,
+    sequencer: Sequencer,
+    relay: Arc<Relay>,
+    stop: CancellationToken,
+}
+
+impl Three {
+    /// Relays to `bus`, which is asked every so often whether it has everything.
+    async fn start(options: &NatsOptions, look_every: Duration) -> Self {
+        let store = Arc::new(MemoryStore::new(PartitionCount::new(3).unwrap()));
+        let sequencer =
+            Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, SequencerOptions::default());
+        let relay = Arc::new(Relay::new(
+            store.clone(),
+            Arc::new(bus(options.clone(), store.descriptor())),
+            Arc::new(MemoryRelayState::default()),
+            RelayOptions {
+                pause: (Duration::from_millis(10), Duration::from_millis(200)),
+                look_every,
+                ..RelayOptions::default()
+            },
+        ));
+        let stop = CancellationToken::new();
+        for partition in store.descriptor().partitions.partitions() {
+            let (relay, stop) = (Arc::clone(&relay), stop.clone());
+            tokio::spawn(async move { relay.run(partition, Epoch(1), &stop).await });
+        }
+        let three = Self { store, sequencer, relay, stop };
+        for _ in 0..10 {
+            three.grow().await;
+        }
+        three.is_relayed().await;
+        three
+    }
+
+    /// One event more in each partition.
+    async fn grow(&self) {
+        let partitions = self.store.descriptor().partitions;
+        for partition in partitions.partitions() {
+            let named = |number: u32| StreamId::new(format!("s{number}")).unwrap();
+            let stream_id = (0..100).map(named).find(|id| partitions.partition_of(id) == partition).unwrap();
+            let events = vec![NewEvent::json(EventType::new("Counted").unwrap(), "1")];
+            self.sequencer.append(Append { stream_id, expected: Expected::Any, events }).await.unwrap();
+        }
+    }
+
+    async fn is_relayed(&self) {
+        for (partition, head) in
+            self.store.descriptor().partitions.partitions().zip(self.store.heads().await.unwrap())
+        {
+            let mut relayed = self.relay.relayed(partition);
+            relayed.wait_for(|relayed| *relayed == head.position).await.unwrap();
+        }
+    }
+
+    /// Waits until the stream has every event, and sees whether each partition's come in order for the first time.
+    async fn is_all_there(&self, server: &Nats, options: &NatsOptions, each: u64) {
+        let began = std::time::Instant::now();
+        loop {
+            let mut reached = [0_u64; 3];
+            for (partition, position) in places(server, options).await {
+                let reached = &mut reached[partition];
+                assert!(position <= *reached + 1, "{position} of partition {partition} came after {reached}");
+                *reached = position.max(*reached);
+            }
+            if reached == [each; 3] {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{reached:?} of {each} are there");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Partition and position of each message, as they stand in the stream; none without a stream.
+async fn places(server: &Nats, options: &NatsOptions) -> Vec<(usize, u64)> {
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let Ok(stream) = async_nats::jetstream::new(client).get_stream(&options.stream_name).await else {
+        return Vec::new();
+    };
+    let mut places = Vec::new();
+    for sequence in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        let number = |name: &str| message.headers.get(name).unwrap().as_str().parse::<u64>().unwrap();
+        places.push((number("ce-partition") as usize, number("ce-position")));
+    }
+    places
+}
+
+#[tokio::test]
+async fn nats_that_has_lost_its_stream_gets_every_partition_again() {
+    let server = Nats::start("").unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    for subject in ["hw.{stream}.{partition}.{type}", "hw.{stream}.{type}"] {
+        let options = NatsOptions { subject: subject.to_owned(), ..options(&server) };
+        let log = Three::start(&options, Duration::from_mins(10)).await;
+        context.delete_stream(&options.stream_name).await.unwrap();
+        log.grow().await;
+        log.is_all_there(&server, &options, 11).await;
+        log.is_relayed().await;
+        // Somebody who was faster has made it anew.
+        context.delete_stream(&options.stream_name).await.unwrap();
+        let other = bus(options.clone(), log.store.descriptor());
+        drop(other.consume(ZERO, Position::ZERO).await.unwrap());
+        log.grow().await;
+        log.is_all_there(&server, &options, 12).await;
+        assert_eq!(log.relay.stats().lost, 6, "{subject}: and it is counted, for each partition");
+        log.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn nats_without_its_newest_messages_gets_them_again_for_every_partition() {
+    let server = Nats::start("").unwrap();
+    let options = options(&server);
+    let log = Three::start(&options, Duration::from_mins(10)).await;
+    server.kill().unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    Nats::copy_data(&server.data(), &backup.path().join("data")).unwrap();
+    server.resume().unwrap();
+    for _ in 0..10 {
+        log.grow().await;
+    }
+    log.is_relayed().await;
+    server.kill().unwrap();
+    std::fs::remove_dir_all(server.data()).unwrap();
+    Nats::copy_data(&backup.path().join("data"), &server.data()).unwrap();
+    server.resume().unwrap();
+    // What the first partition gets again is as much as what the others lack.
+    log.grow().await;
+    log.is_all_there(&server, &options, 21).await;
+    log.stop.cancel();
+}
+
+#[tokio::test]
+async fn nats_gets_again_what_it_has_lost_though_nothing_is_appended() {
+    let server = Nats::shared().unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let options = options(&server);
+    let log = Three::start(&options, Duration::from_millis(100)).await;
+    context.delete_stream(&options.stream_name).await.unwrap();
+    log.is_all_there(&server, &options, 10).await;
+    assert_eq!(log.relay.stats().lost, 3);
+    log.stop.cancel();
+}
+
+#[tokio::test]
+async fn nats_streams_of_others_are_left_as_they_are() {
+    let server = Nats::shared().unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let log = log(3, &["A"], |_| b"1".to_vec()).await;
+    let refused = async |options: &NatsOptions, parts: &[&str]| {
+        let before = context.get_stream(&options.stream_name).await.unwrap().cached_info().config.clone();
+        let error =
+            bus(options.clone(), log.descriptor()).reached(ZERO, &Checkpoint::default()).await.unwrap_err();
+        assert!(matches!(error, Error::FailedPrecondition { .. }), "{error:?}");
+        for part in [&options.stream_name, "bus.nats.streamName"].iter().chain(parts) {
+            assert!(error.to_string().contains(part), "{part} is not in: {error}");
+        }
+        let after = context.get_stream(&options.stream_name).await.unwrap().cached_info().config.clone();
+        assert_eq!(after, before, "nothing is changed");
+    };
+
+    // One that was made by hand, for something else.
+    let foreign = options(&server);
+    let config = async_nats::jetstream::stream::Config {
+        name: foreign.stream_name.clone(),
+        subjects: vec![format!("{}.>", foreign.event_stream)],
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    refused(&foreign, &[&format!("{}.>", foreign.event_stream), "provision: Observe"]).await;
+
+    // One that another event stream has, whoever makes it, and whatever its subjects.
+    let ours = options(&server);
+    let first = bus(ours.clone(), log.descriptor());
+    first.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    let second = NatsOptions { event_stream: "bills".to_owned(), ..ours.clone() };
+    refused(&second, &[&format!("/headwater/shop/{}", ours.event_stream), "/headwater/shop/bills"]).await;
+    first.reached(ZERO, &Checkpoint::default()).await.unwrap();
+
+    // One that is only observed is told by what is in it.
+    let both = format!("both.{}.{{partition}}", ours.event_stream);
+    let name = format!("{}O", ours.stream_name);
+    let config = async_nats::jetstream::stream::Config {
+        name: name.clone(),
+        subjects: vec![format!("both.{}.*", ours.event_stream)],
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let observed = |options: &NatsOptions| NatsOptions {
+        stream_name: name.clone(),
+        subject: both.clone(),
+        provision: Provision::Observe,
+        ..options.clone()
+    };
+    bus(observed(&ours), log.descriptor()).publish(&events(&log).await).await.unwrap();
+    refused(&observed(&second), &[&format!("/headwater/shop/{}", ours.event_stream)]).await;
+}
+
+#[tokio::test]
+async fn nats_gets_all_that_comes_before_an_event_that_is_too_large() {
+    let server = Nats::start("max_payload: 64KB").unwrap();
+    let log = log(30, &["A"], |index| {
+        let size = if index == 19 { 64_000 } else { 10 };
+        format!("\"{}\"", "x".repeat(size)).into_bytes()
+    })
+    .await;
+    let options = options(&server);
+    let relay = Arc::new(Relay::new(
+        log.clone(),
+        Arc::new(bus(options.clone(), log.descriptor())),
+        Arc::new(MemoryRelayState::default()),
+        RelayOptions {
+            pause: (Duration::from_millis(5), Duration::from_millis(10)),
+            ..RelayOptions::default()
+        },
+    ));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (relay, stop) = (Arc::clone(&relay), stop.clone());
+        async move { relay.run(ZERO, Epoch(1), &stop).await }
+    });
+    let began = std::time::Instant::now();
+    while relay.stats().failures < 5 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", relay.stats());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(positions(&server, &options).await, (1..=19).collect::<Vec<u64>>());
+    let fault = relay.fault(ZERO).unwrap().to_string();
+    let large = events(&log).await[19].id.to_string();
+    assert!(fault.contains(&large) && fault.contains("raise max_payload"), "{fault}");
+    assert_eq!(relay.stats().lost, 0, "what is tried again is no loss");
     stop.cancel();
     running.await.unwrap().unwrap();
 }

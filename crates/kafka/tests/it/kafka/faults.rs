@@ -1,9 +1,9 @@
 //! Brokers that die, stay away and forget.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use headwater_bus::{Bus, Checkpoint, MemoryRelayState, Reached, RelayState};
+use headwater_bus::{Bus, Checkpoint, Last, MemoryRelayState, Reached, RelayState};
 use headwater_core::{Error, PartitionCount, Position};
 use headwater_log::Epoch;
 use headwater_testkit::kafka::Kafka;
@@ -119,14 +119,43 @@ async fn a_topic_of_kafka_that_was_made_anew_behind_the_relay_is_filled_in_again
     let checkpoint = state.load(ZERO, Epoch(2)).await.unwrap();
     assert_eq!(checkpoint.position, Position::new(301));
     let reached = bus.reached(ZERO, &checkpoint).await.unwrap();
-    assert_eq!(reached, Reached::UpTo(Position::new(301)));
+    assert_eq!(reached.last().position, Position::new(301));
     let mut consumer = bus.consume(ZERO, Position::ZERO).await.unwrap();
-    let mut seen = vec![false; 302];
-    while seen[1..].iter().any(|seen| !seen) {
-        for event in consumer.next().await.unwrap() {
-            seen[event.position.get() as usize] = true;
+    assert_eq!(consume_to(&mut *consumer, 301).await, log.events().await);
+    // Nor is anything else first there when the relay had published nothing yet to what was deleted.
+    let running = log.relay(&bus, &state, 3);
+    running.reaches(301).await;
+    operator.delete(&options.topic).await;
+    operator.create_when_gone(&options.topic).await;
+    log.grow(1).await;
+    running.reaches(302).await;
+    running.stop().await;
+    let mut consumer = bus.consume(ZERO, Position::ZERO).await.unwrap();
+    assert_eq!(consume_to(&mut *consumer, 302).await, log.events().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_gets_again_what_it_has_lost_though_nothing_is_appended() {
+    let kafka = Kafka::shared().unwrap();
+    let operator = Operator::of(&kafka);
+    let log = Log::new();
+    let options = options(&kafka, PartitionCount::ONE);
+    let bus = Arc::new(bus(options.clone(), log.id()));
+    let running = log.relay_that_looks(&bus, &Arc::default(), 1, Duration::from_millis(200));
+    log.grow(100).await;
+    running.reaches(100).await;
+    operator.delete(&options.topic).await;
+    let began = Instant::now();
+    let mut consumer = loop {
+        match bus.consume(ZERO, Position::ZERO).await {
+            Ok(consumer) => break consumer,
+            Err(error) => assert!(began.elapsed() < Duration::from_mins(1), "{error}"),
         }
-    }
+    };
+    let filled = tokio::time::timeout(Duration::from_mins(1), consume_to(&mut *consumer, 100)).await;
+    assert_eq!(filled.expect("it is filled in"), log.events().await);
+    assert_eq!(running.relay.stats().lost, 1);
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,7 +177,7 @@ async fn other_messages_where_the_last_one_of_kafka_was_are_not_taken_for_it() {
     anew.publish(&events[..5]).await.unwrap();
     bus(options, theirs.id()).publish(&theirs.events().await).await.unwrap();
     let reached = anew.reached(ZERO, &checkpoint).await.unwrap();
-    assert_eq!(reached, Reached::Lost(Position::new(5)), "the offset is there, and the event is not");
+    assert_eq!(reached, Reached::Lost((&events[4]).into()), "the offset is there, and the event is not");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +202,9 @@ async fn a_publish_to_kafka_that_was_dropped_breaks_no_later_one() {
             }
         })
         .await;
-        let Reached::UpTo(reached) = bus.reached(ZERO, &Checkpoint::default()).await.unwrap() else {
+        let Reached::UpTo(Last { position: reached, .. }) =
+            bus.reached(ZERO, &Checkpoint::default()).await.unwrap()
+        else {
             panic!("nothing was lost")
         };
         let reference = bus.publish(&events[reached.get() as usize..from + batch.len()]).await;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const ZERO: Partition = Partition::ZERO;
 
-/// A topic of one's own on `kafka`.
+/// A topic of one's own on `kafka`. It keeps all: the events of tests are older than the broker's own retention.
 pub(crate) fn options(kafka: &Kafka, partitions: PartitionCount) -> KafkaOptions {
     KafkaOptions {
         bootstrap_servers: vec![kafka.address()],
@@ -32,7 +32,7 @@ pub(crate) fn options(kafka: &Kafka, partitions: PartitionCount) -> KafkaOptions
         partitions,
         provision: Provision::Create {
             replication_factor: 1,
-            config: BTreeMap::new(),
+            config: BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]),
             retention: Retention::default(),
         },
         sasl: None,
@@ -70,6 +70,12 @@ impl Log {
         }
     }
 
+    pub(crate) async fn append(&self, event_type: &str, data: String) {
+        let events = vec![NewEvent::json(EventType::new(event_type).unwrap(), data)];
+        let stream_id = StreamId::new("one").unwrap();
+        self.writer.append(Append { stream_id, expected: Expected::Any, events }).await.unwrap();
+    }
+
     pub(crate) async fn events(&self) -> Vec<RecordedEvent> {
         let request = ReadPartition {
             partition: ZERO,
@@ -84,7 +90,19 @@ impl Log {
 
     /// A relay of this log that runs until it is stopped.
     pub(crate) fn relay(&self, bus: &Arc<KafkaBus>, state: &Arc<MemoryRelayState>, epoch: u64) -> Running {
+        self.relay_that_looks(bus, state, epoch, Duration::from_mins(10))
+    }
+
+    /// A relay that asks every so often whether Kafka has everything.
+    pub(crate) fn relay_that_looks(
+        &self,
+        bus: &Arc<KafkaBus>,
+        state: &Arc<MemoryRelayState>,
+        epoch: u64,
+        look_every: Duration,
+    ) -> Running {
         let options = RelayOptions {
+            look_every,
             batch_events: 50,
             pause: (Duration::from_millis(10), Duration::from_millis(200)),
             ..RelayOptions::default()
@@ -111,6 +129,12 @@ impl Running {
     pub(crate) async fn reaches(&self, position: u64) {
         let mut relayed = self.relay.relayed(ZERO);
         relayed.wait_for(|relayed| relayed.get() >= position).await.unwrap();
+    }
+
+    /// Why it has ended.
+    pub(crate) async fn ends(&mut self) -> headwater_core::Error {
+        let ended = tokio::time::timeout(Duration::from_mins(1), &mut self.task).await;
+        ended.expect("it ends").unwrap().unwrap_err()
     }
 
     pub(crate) async fn stop(self) {

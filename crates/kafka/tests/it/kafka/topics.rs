@@ -1,10 +1,11 @@
 //! The topic: made, kept, checked; and brokers that refuse.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_bus::{Bus, Checkpoint, Reached};
+use headwater_bus::{Bus, Checkpoint, CloudEvents, Last, MemoryRelayState, Reached};
 use headwater_core::{Error, Partition, PartitionCount, Position};
-use headwater_kafka::{KafkaOptions, Password, Provision, Retention, Sasl, SaslMechanism};
+use headwater_kafka::{KafkaBus, KafkaOptions, Password, Provision, Retention, Sasl, SaslMechanism};
 use headwater_testkit::kafka::{Kafka, USER};
 
 use super::support::{Log, Operator, ZERO, bus, consume_to, options};
@@ -37,7 +38,7 @@ async fn an_observed_topic_must_be_there_and_fit_kafka() {
     assert!(!operator.exists(&name), "asking has not made it, although the broker would");
 
     operator.create(&name, 1, &[]).await;
-    assert_eq!(asked(missing.clone()).await.unwrap(), Reached::UpTo(Position::ZERO));
+    assert_eq!(asked(missing.clone()).await.unwrap(), Reached::UpTo(Last::default()));
 
     let other = observed(&kafka, 4);
     operator.create(&other.topic, 3, &[]).await;
@@ -101,7 +102,7 @@ async fn messages_of_others_in_the_topic_of_kafka_are_passed_over() {
     bus(&theirs).publish(&theirs.events().await).await.unwrap();
     // Further back than is looked at first.
     let reached = bus(&ours).reached(ZERO, &Checkpoint::default()).await.unwrap();
-    assert_eq!(reached, Reached::UpTo(Position::new(20)));
+    assert_eq!(reached, Reached::UpTo((&ours.events().await[19]).into()));
     let mut consumer = bus(&ours).consume(ZERO, Position::new(20)).await.unwrap();
     bus(&ours).publish(&ours.events().await[20..]).await.unwrap();
     assert_eq!(consumer.next().await.unwrap()[0].position, Position::new(21));
@@ -124,7 +125,7 @@ async fn repeats_at_the_end_hide_nothing_from_a_consumer_of_kafka() {
     let next = tokio::time::timeout(Duration::from_mins(1), consumer.next()).await;
     assert_eq!(next.expect("it is there").unwrap()[0].position, Position::new(201));
     let reached = bus.reached(ZERO, &Checkpoint::default()).await.unwrap();
-    assert_eq!(reached, Reached::UpTo(Position::new(300)));
+    assert_eq!(reached, Reached::UpTo((&events[299]).into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,6 +154,78 @@ async fn an_event_that_kafka_refuses_is_named_and_stops_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_gets_all_that_comes_before_an_event_that_is_too_large() {
+    let kafka = Kafka::shared().unwrap();
+    let operator = Operator::of(&kafka);
+    let log = Log::new();
+    log.grow(19).await;
+    log.append("Counted", format!("\"{}\"", "x".repeat(60_000))).await;
+    log.grow(10).await;
+    let options = observed(&kafka, 1);
+    operator.create(&options.topic, 1, &[("max.message.bytes", "50000")]).await;
+    let bus = Arc::new(bus(options, log.id()));
+    let state = Arc::<MemoryRelayState>::default();
+    let large = log.events().await[19].id.to_string();
+    for epoch in 1..=3 {
+        let mut running = log.relay(&bus, &state, epoch);
+        let fault = running.ends().await;
+        for part in [large.as_str(), "position 20", "max.message.bytes"] {
+            assert!(fault.to_string().contains(part), "{part} is not in: {fault}");
+        }
+        let stats = running.relay.stats();
+        assert_eq!((stats.lost, stats.failures), (0, 1), "what is tried again is no loss");
+    }
+    let mut consumer = bus.consume(ZERO, Position::ZERO).await.unwrap();
+    assert_eq!(consume_to(&mut *consumer, 19).await, log.events().await[..19]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_kafka_carries_one_event_stream() {
+    let kafka = Kafka::shared().unwrap();
+    let operator = Operator::of(&kafka);
+    let log = Log::new();
+    log.grow(3).await;
+    let options = options(&kafka, PartitionCount::ONE);
+    let ours = bus(options.clone(), log.id());
+    ours.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    ours.publish(&log.events().await).await.unwrap();
+    let mut others = options.clone();
+    others.provision = Provision::Create {
+        replication_factor: 1,
+        config: [("retention.ms".to_owned(), "1".to_owned())].into(),
+        retention: Retention::default(),
+    };
+    let theirs = KafkaBus::new(others, CloudEvents::new("shop", "bills", Log::new().id())).unwrap();
+    refused(
+        theirs.reached(ZERO, &Checkpoint::default()).await,
+        &[&options.topic, "/headwater/shop/orders", "/headwater/shop/bills", "bus.kafka.topic"],
+    );
+    assert_ne!(
+        operator.setting(&options.topic, "retention.ms").await.as_deref(),
+        Some("1"),
+        "nothing is changed"
+    );
+    ours.reached(ZERO, &Checkpoint::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_topic_of_kafka_is_made_that_could_not_be_read() {
+    let kafka = Kafka::shared().unwrap();
+    let mut options = options(&kafka, PartitionCount::ONE);
+    options.provision = Provision::Create {
+        replication_factor: 1,
+        config: [("compression.type".to_owned(), "zstd".to_owned())].into(),
+        retention: Retention::default(),
+    };
+    let made = KafkaBus::new(options.clone(), CloudEvents::new("shop", "orders", Log::new().id()));
+    assert!(
+        matches!(made.as_ref().err(), Some(Error::Invalid { field, .. }) if field == "config.compression.type"),
+        "{made:?}"
+    );
+    assert!(!Operator::of(&kafka).exists(&options.topic));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_expired_is_not_lost() {
     let kafka = Kafka::shared().unwrap();
     let options = options(&kafka, PartitionCount::ONE);
@@ -167,9 +240,12 @@ async fn what_kafka_expired_is_not_lost() {
     let operator = Operator::of(&kafka);
     operator.expire(&options.topic, 15).await;
     let reached = || bus.reached(ZERO, &checkpoint);
-    assert_eq!(reached().await.unwrap(), Reached::UpTo(Position::new(20)), "some expired");
+    assert_eq!(reached().await.unwrap(), Reached::UpTo((&events[19]).into()), "some expired");
     operator.expire(&options.topic, 20).await;
-    assert_eq!(reached().await.unwrap(), Reached::UpTo(Position::new(10)), "all expired");
+    assert_eq!(reached().await.unwrap(), Reached::UpTo((&events[19]).into()), "all expired, and was seen");
+    let other = self::bus(options.clone(), log.id());
+    let seen = other.reached(ZERO, &checkpoint).await.unwrap();
+    assert_eq!(seen, Reached::UpTo(Last::at(Position::new(10))), "all expired before it came");
     bus.publish(&events[20..]).await.unwrap();
     let mut consumer = bus.consume(ZERO, Position::new(5)).await.unwrap();
     assert_eq!(consumer.next().await.unwrap()[0].position, Position::new(21), "as far as Kafka still has it");
@@ -193,7 +269,7 @@ async fn kafka_is_told_who_we_are() {
     assert!(said.contains("Authentication failed") && !said.contains("wrong-horse"), "{said}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     options.sasl = Some(sasl(USER.1));
-    assert_eq!(asked(options).await.unwrap(), Reached::UpTo(Position::ZERO));
+    assert_eq!(asked(options).await.unwrap(), Reached::UpTo(Last::default()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
