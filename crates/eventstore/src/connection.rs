@@ -5,25 +5,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// A connection that fails as soon as it is cut, whatever it waits for. The transport by itself waits for ever for a client that does
 /// not read what it asked for.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Connection {
+impl<S: Unpin> Connection<S> {
     /// `stream`, until `cut` is cancelled.
-    pub(crate) fn new(stream: TcpStream, cut: &CancellationToken) -> Self {
+    pub(crate) fn new(stream: S, cut: &CancellationToken) -> Self {
         Self { stream, cut: Box::pin(cut.child_token().cancelled_owned()) }
     }
 
     /// The stream, unless it is cut. Wakes the task when it is.
-    fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut at the end of a shutdown"));
         }
@@ -31,7 +30,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,7 +40,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream(cx)?.poll_write(cx, bytes)
     }
@@ -67,10 +66,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl<S: Connected> Connected for Connection<S> {
+    type ConnectInfo = S::ConnectInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> S::ConnectInfo {
         self.stream.connect_info()
     }
 }

@@ -18,6 +18,7 @@ use crate::budget::Held;
 use crate::metrics::{Api, Subscribed};
 use crate::paging::{Pages, Scan, StreamPages, renamed};
 use crate::store::{LONGEST_WAIT, PAGE_BYTES, PAGE_EVENTS, Store};
+use crate::traced::Caller;
 
 /// The service over a store.
 pub(crate) struct Grpc(pub(crate) Arc<Store>);
@@ -31,8 +32,9 @@ impl v1::event_store_server::EventStore for Grpc {
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
         let api = if request.metadata().contains_key(FORWARDED) { Api::replica } else { Api::grpc };
+        let caller = Caller::of(request.extensions());
         let append = convert::append_from_wire(request.into_inner()).map_err(|error| to_status(&error))?;
-        match self.0.append(api, append).await {
+        match self.0.append(api, &caller, append).await {
             Ok(appended) => Ok(Response::new(convert::appended_to_wire(&appended))),
             Err(error) => Err(to_status(&error)),
         }
@@ -45,7 +47,8 @@ impl v1::event_store_server::EventStore for Grpc {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let held = request.extensions().get::<Held>().cloned();
-        Ok(Response::new(appends::outcomes(Arc::clone(&self.0), request.into_inner(), held).boxed()))
+        let caller = Caller::of(request.extensions());
+        Ok(Response::new(appends::outcomes(Arc::clone(&self.0), request.into_inner(), held, caller).boxed()))
     }
 
     type ReadStreamStream = Batches<v1::ReadStreamResponse>;

@@ -21,6 +21,7 @@ mod replicated;
 mod seed;
 mod server;
 mod store;
+mod traced;
 
 pub use event_types::EventTypes;
 pub use replicated::ReplicatedWriter;

@@ -70,7 +70,7 @@ impl Counters {
     }
 
     pub(crate) fn appended(&self, api: Api, events: usize, took: Duration, error: Option<&Error>) {
-        self.appends.get_or_create(&Outcome { api, outcome: outcome(error) }).inc();
+        self.appends.get_or_create(&Outcome { api, outcome: error.map_or("ok", Error::kind) }).inc();
         if error.is_none() {
             self.events_appended.inc_by(events as u64);
             self.append_seconds.observe(took.as_secs_f64());
@@ -84,22 +84,5 @@ impl Counters {
     pub(crate) fn subscribed(&self) -> Subscribed {
         self.subscriptions.inc();
         Subscribed(self.subscriptions.clone())
-    }
-}
-
-const fn outcome(error: Option<&Error>) -> &'static str {
-    match error {
-        None => "ok",
-        Some(Error::Invalid { .. }) => "invalid",
-        Some(Error::NotFound { .. }) => "not_found",
-        Some(Error::WrongVersion { .. }) => "wrong_version",
-        Some(Error::AlreadyExists { .. }) => "already_exists",
-        Some(Error::FailedPrecondition { .. }) => "failed_precondition",
-        Some(Error::Exhausted { .. }) => "exhausted",
-        Some(Error::DeadlineExceeded { .. }) => "deadline_exceeded",
-        Some(Error::Unavailable { .. }) => "unavailable",
-        Some(Error::Cancelled) => "shutting_down",
-        Some(Error::Corrupt { .. }) => "corrupt",
-        Some(Error::Internal { .. }) => "internal",
     }
 }

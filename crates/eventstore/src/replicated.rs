@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_api::Client;
+use headwater_api::{Client, Credentials};
 use headwater_core::{Append, Appended, Error, Partition, Result, RetryPolicy};
 use headwater_log::{Backoff, Holder, LogWriter, Replica, Sequencer};
 use headwater_runtime::Metrics;
+use headwater_runtime::trace::Traceparent;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
@@ -33,18 +34,25 @@ pub struct ReplicatedWriter {
     replica: Arc<Replica>,
     sequencer: Sequencer,
     clients: Mutex<HashMap<String, Client>>,
+    /// What this event store shows to the others: it asks in its own name, for a caller whom it has let through.
+    credentials: Credentials,
     forwarded: Counter,
 }
 
 impl ReplicatedWriter {
-    /// A writer for this process, whose `sequencer` writes [`Replica::store`].
-    pub fn new(replica: Arc<Replica>, sequencer: Sequencer, metrics: &Metrics) -> Self {
+    /// A writer for this process, whose `sequencer` writes [`Replica::store`], and who shows `credentials` to those that it forwards to.
+    pub fn new(
+        replica: Arc<Replica>,
+        sequencer: Sequencer,
+        credentials: Credentials,
+        metrics: &Metrics,
+    ) -> Self {
         let forwarded = metrics.register(
             "appends_forwarded",
             "Appends that another event store was asked to write, repetitions included",
             Counter::default(),
         );
-        Self { replica, sequencer, clients: Mutex::default(), forwarded }
+        Self { replica, sequencer, clients: Mutex::default(), credentials, forwarded }
     }
 
     /// For appends that another event store has forwarded: here or not at all.
@@ -57,7 +65,12 @@ impl ReplicatedWriter {
         if let Some(client) = clients.get(address) {
             return Ok(client.clone());
         }
-        let client = Client::new(address)?.with_retry(ONCE).forwarding();
+        let client = Client::with_credentials(address, &self.credentials).map_err(|error| {
+            Error::failed_precondition(format!(
+                "the event store that writes this partition says that it is reached at {address}, which does not do ({error}): correct its --advertise"
+            ))
+        })?;
+        let client = client.with_retry(ONCE).forwarding();
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
@@ -73,15 +86,28 @@ impl ReplicatedWriter {
         holder: &Holder,
     ) -> Result<Appended> {
         self.forwarded.inc();
-        let client = self.client(address)?;
+        let client = self.client(address)?.in_trace(Traceparent::current().as_ref().map(Traceparent::as_str));
         tokio::select! {
-            appended = client.append(request) => appended,
+            appended = client.append(request) => appended.map_err(|error| refused_to_us(address, error)),
             // It does not answer, and holds the partition no longer. Whether it has written is found by the events' ids.
             () = self.replica.changed(partition, holder) => Err(Error::unavailable(format!(
                 "the event store at {address} has not answered, and partition {partition} is written by another now; \
                  the events may have been stored: send them again with the same ids"
             ))),
         }
+    }
+}
+
+/// What another event store refuses to this one is not the caller's fault, who was let through here.
+fn refused_to_us(address: &str, error: Error) -> Error {
+    match error {
+        Error::Unauthenticated { message, .. } | Error::PermissionDenied { message, .. } => {
+            Error::failed_precondition(format!(
+                "the event store at {address} writes this partition, and does not take appends from this one ({message}): start this one with \
+                 --token-file or --cert and --key, and let it append there (spec.access)"
+            ))
+        }
+        error => error,
     }
 }
 

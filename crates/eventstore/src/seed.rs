@@ -26,6 +26,7 @@ use crate::grpc::{Batches, or_status};
 use crate::metrics::Api;
 use crate::paging::{Pages, Scan, renamed};
 use crate::store::Store;
+use crate::traced::Caller;
 
 /// The namespace of event ids that are derived from text that is no UUID.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6cbf_a8b1_7f0e_4d0c_9d5c_5c1b_2f6f_9b6a);
@@ -53,8 +54,12 @@ impl seed::event_store_server::EventStore for Article {
         &self,
         request: Request<seed::CreateEventRequest>,
     ) -> Result<Response<seed::CreateEventResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let append = append_of(request.into_inner()).map_err(|error| to_status(&error))?;
-        self.0.append(Api::article, append).await.map_err(|error| to_status(&in_its_words(error)))?;
+        self.0
+            .append(Api::article, &caller, append)
+            .await
+            .map_err(|error| to_status(&in_its_words(error)))?;
         Ok(Response::new(seed::CreateEventResponse { is_success: true, error: String::new() }))
     }
 

@@ -2,18 +2,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::TryStreamExt;
+use futures_util::stream::unfold;
 use headwater_api::seed::event_store_server::EventStoreServer as ArticleServer;
 use headwater_api::v1::event_store_server::EventStoreServer;
 use headwater_api::{EVENT_STORE_DESCRIPTORS, MAX_MESSAGE_BYTES};
 use headwater_core::{Append, Appended, Error, Result};
 use headwater_log::{LogReader, LogWriter};
-use headwater_runtime::{Metrics, Readiness, grpc};
-use tokio::net::TcpListener;
+use headwater_runtime::auth::Guard;
+use headwater_runtime::{Listener, Metrics, Readiness, grpc};
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 use crate::budget::{self, Budget};
@@ -22,6 +21,7 @@ use crate::grpc::Grpc;
 use crate::metrics::Api;
 use crate::seed::Article;
 use crate::store::Store;
+use crate::traced::{self, Caller};
 use crate::{EventTypes, ReplicatedWriter};
 
 /// Appends that are durable within this time of a shutdown are answered.
@@ -45,10 +45,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// ```no_run
 /// # async fn run(reader: std::sync::Arc<dyn headwater_log::LogReader>, writer: std::sync::Arc<dyn headwater_log::LogWriter>) -> headwater_core::Result<()> {
 /// use headwater_eventstore::EventStore;
-/// use headwater_runtime::{Metrics, Readiness};
+/// use headwater_runtime::{Listener, Metrics, Readiness};
 ///
 /// let store = EventStore::new(reader, writer, Metrics::default(), Readiness::default());
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:50051").await.expect("a free port");
+/// let listener = Listener::new(listener, None);
 /// store.serve(listener, tokio_util::sync::CancellationToken::new()).await
 /// # }
 /// ```
@@ -57,6 +58,7 @@ pub struct EventStore {
     store: Arc<Store>,
     metrics: Metrics,
     readiness: Readiness,
+    guard: Option<Guard>,
 }
 
 impl EventStore {
@@ -69,7 +71,7 @@ impl EventStore {
         readiness: Readiness,
     ) -> Self {
         let local = Arc::clone(&writer);
-        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness }
+        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness, guard: None }
     }
 
     /// One of several event stores that write the log together.
@@ -80,7 +82,21 @@ impl EventStore {
         readiness: Readiness,
     ) -> Self {
         let local = writer.local();
-        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness }
+        Self { store: Arc::new(Store::new(reader, writer, local, &metrics)), metrics, readiness, guard: None }
+    }
+
+    /// The same, where `guard` lets callers through. Without one, whoever reaches the port may call.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// Has its traces say which event stream it is. Once.
+    #[must_use]
+    pub fn named(self, event_stream: &str) -> Self {
+        // A second name would be of the same event stream: a store has one.
+        let _ = self.store.name.set(event_stream.to_owned());
+        self
     }
 
     /// Checks appends against `event_types` from now on, and upcasts by them. Until then every type is accepted as it comes.
@@ -94,12 +110,15 @@ impl EventStore {
     ///
     /// # Errors
     /// `Internal` when the transport fails.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
+    pub async fn serve(self, listener: Listener, shutdown: CancellationToken) -> Result<()> {
         let health = HealthReporter::new();
         let router = self.router(&health)?;
         let (stop, appends) = (self.store.shutdown.clone(), self.store.tasks.clone());
         let cut = CancellationToken::new();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = unfold((listener, cut.clone()), |(mut listener, cut)| async move {
+            let connection = Connection::new(listener.next().await, &cut);
+            Some((Ok::<_, std::io::Error>(connection), (listener, cut)))
+        });
         let server = Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -107,14 +126,7 @@ impl EventStore {
             .initial_connection_window_size(8 * STREAM_WINDOW)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
-            .serve_with_incoming_shutdown(
-                router,
-                incoming.map_ok({
-                    let cut = cut.clone();
-                    move |stream| Connection::new(stream, &cut)
-                }),
-                stop.clone().cancelled_owned(),
-            );
+            .serve_with_incoming_shutdown(router, incoming, stop.clone().cancelled_owned());
         let services = [name::<EventStoreServer<Grpc>>(), name::<ArticleServer<Article>>()];
         let watch = grpc::watch_health(health, &services, self.readiness.clone(), stop.clone());
         let mut serving = std::pin::pin!(async {
@@ -154,7 +166,7 @@ impl EventStore {
             .max_encoding_message_size(2 * MAX_MESSAGE_BYTES);
         let routes = tonic::service::Routes::new(service).add_service(article);
         let routes = grpc::with_health_and_reflection(routes, health, EVENT_STORE_DESCRIPTORS)?;
-        Ok(routes
+        let router = routes
             .into_axum_router()
             .reset_fallback()
             .merge(
@@ -162,7 +174,13 @@ impl EventStore {
                     .method_not_allowed_fallback(crate::http::method_not_allowed),
             )
             .merge(crate::http::router(Arc::clone(&self.store)))
-            .layer(axum::middleware::from_fn_with_state(Budget::default(), budget::count)))
+            .layer(axum::middleware::from_fn(traced::follow))
+            .layer(axum::middleware::from_fn_with_state(Budget::default(), budget::count));
+        // Outermost: what is refused is not even read.
+        Ok(match &self.guard {
+            Some(guard) => router.layer(axum::middleware::from_fn_with_state(guard.clone(), Guard::check)),
+            None => router,
+        })
     }
 }
 
@@ -170,7 +188,7 @@ impl EventStore {
 #[async_trait::async_trait]
 impl LogWriter for EventStore {
     async fn append(&self, request: Append) -> Result<Appended> {
-        self.store.append(Api::saga, request).await
+        self.store.append(Api::saga, &Caller::default(), request).await
     }
 }
 

@@ -1,4 +1,4 @@
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use headwater_core::{Append, Appended, Error, Expected, Positions, RecordedEvent, Result, Token, Version};
@@ -6,9 +6,11 @@ use headwater_log::{LogReader, LogWriter};
 use headwater_runtime::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::EventTypes;
 use crate::metrics::{Api, Counters};
+use crate::traced::{self, Caller};
 
 /// The longest wait that a caller can ask for. Well below the idle time-outs of proxies, which are 30 seconds and more.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -21,6 +23,8 @@ pub(crate) const PAGE_BYTES: usize = 1 << 20;
 
 /// What all APIs do: the log, and what an event stream says about its events.
 pub(crate) struct Store {
+    /// The event stream, where it has been said.
+    pub(crate) name: OnceLock<String>,
     pub(crate) reader: Arc<dyn LogReader>,
     writer: Arc<dyn LogWriter>,
     /// For what another event store has forwarded.
@@ -41,6 +45,7 @@ impl Store {
         metrics: &Metrics,
     ) -> Self {
         Self {
+            name: OnceLock::new(),
             reader,
             writer,
             local,
@@ -59,16 +64,22 @@ impl Store {
         *self.event_types.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(event_types);
     }
 
-    /// Appends what meets the schemas, and counts it.
-    pub(crate) async fn append(&self, api: Api, mut append: Append) -> Result<Appended> {
+    /// Appends what meets the schemas, as part of the caller's trace, and counts it.
+    pub(crate) async fn append(&self, api: Api, caller: &Caller, mut append: Append) -> Result<Appended> {
         let _under_way = self.tasks.token();
         let started = Instant::now();
         let events = append.events.len();
         let writer = if api == Api::replica { &self.local } else { &self.writer };
-        let result = match self.event_types().admit(&mut append) {
-            Ok(()) => writer.append(append).await,
-            Err(refusal) => repeated(&**writer, append, refusal).await,
+        let span = traced::append(self.name.get().map_or("", String::as_str), api, &append);
+        traced::carry(&span, caller, &mut append);
+        let work = async {
+            match self.event_types().admit(&mut append) {
+                Ok(()) => writer.append(append).await,
+                Err(refusal) => repeated(&**writer, append, refusal).await,
+            }
         };
+        let result = work.instrument(span.clone()).await;
+        traced::appended(&span, &result);
         self.counters.appended(api, events, started.elapsed(), result.as_ref().err());
         result
     }

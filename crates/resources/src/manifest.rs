@@ -8,6 +8,8 @@
 //! ```
 
 mod dev_file;
+mod options_file;
+mod patterns;
 mod plain;
 mod references;
 mod rules;
@@ -31,6 +33,7 @@ use crate::fault::{At, Fault, Path, Problem, Severity, suggest};
 use crate::{EventStream, GROUP, Projection, Saga, VERSION, validate};
 
 pub use dev_file::DevFile;
+pub use options_file::{OptionKind, OptionsFile};
 pub use values::{ConfigMaps, MissingValue, Secrets};
 use yaml::{Document, Place};
 
@@ -348,6 +351,10 @@ impl Reader {
         for stream in event_streams.iter() {
             let problems = validate::event_stream(&stream.resource);
             add(faults, problems.into_iter().map(|problem| stream.locate(problem)).collect());
+        }
+        let all: Vec<&EventStream> = event_streams.iter().map(|stream| &stream.resource).collect();
+        for (index, problem) in validate::shared_buses(&all) {
+            add(faults, vec![event_streams[index].locate(problem)]);
         }
         let stream = |name: &str| {
             let found = event_streams.iter().find(|stream| stream.metadata.name.as_deref() == Some(name));

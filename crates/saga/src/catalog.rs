@@ -10,10 +10,10 @@ use crate::service::SagaService;
 pub struct SagaCatalog(Arc<RwLock<BTreeMap<String, SagaService>>>);
 
 impl SagaCatalog {
-    /// Answers for `service` from now on, under its name.
-    pub fn add(&self, service: SagaService) {
+    /// Answers for `service` from now on, under its name; gives back who did before.
+    pub fn add(&self, service: SagaService) -> Option<SagaService> {
         let name = service.name().to_owned();
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, service);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, service)
     }
 
     /// Answers for the saga `name` no more, and gives it back.

@@ -16,10 +16,11 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use headwater_core::{Error, RecordedEvent, Result, Version};
-use headwater_log::{Backoff, Clock};
+use headwater_log::{Backoff, Clock, say_failure};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::call::{Answer, Call, Caller};
 use crate::decide::{self, Busy, Todo};
@@ -31,6 +32,7 @@ use crate::metrics::SagaMetrics;
 use crate::plan::Plan;
 use crate::show::Line;
 use crate::table::Table;
+use crate::traced;
 use crate::variables::{self, Names};
 
 /// The definitions that instances follow, by digest.
@@ -265,6 +267,7 @@ impl Workshop {
         let metrics = self.metrics.clone();
         let prepared = variables::call(&names, plan, instance, task, direction);
         let known = &plan.tasks[task];
+        let name = known.name.clone();
         let wait = match (direction, &known.awaits) {
             (Direction::Do, Some(awaits))
                 if !matches!(instance.tasks[task].forward.stage, Stage::Sent(_)) =>
@@ -285,7 +288,7 @@ impl Workshop {
             let answer = match (prepared, wait) {
                 // What could be made when the step was begun can be made now: both see the same history.
                 (Err(reason), _) | (_, Err(reason)) => Answer::Failure { reason, response: None },
-                (Ok(call), Ok(wait)) => {
+                (Ok(mut call), Ok(wait)) => {
                     let kept = match &wait {
                         Some((expression, value, waiting)) => {
                             journal.wait(&call.key, expression, value, waiting).await
@@ -296,7 +299,9 @@ impl Workshop {
                     let answer = match kept {
                         Ok(()) => {
                             let begun = Instant::now();
-                            let answer = tried(&*caller, &call).await;
+                            let span = traced::attempt(&names.saga, &name, direction, &mut call);
+                            let answer = tried(&*caller, &call).instrument(span.clone()).await;
+                            traced::answered(&span, &call.request, &answer);
                             metrics.called(&names.saga, &call.request, direction, &answer, begun.elapsed());
                             answer
                         }
@@ -343,10 +348,15 @@ async fn tried(caller: &dyn Caller, call: &Call) -> Answer {
     loop {
         match caller.call(call).await {
             Answer::NotTried { reason } => {
-                tracing::warn!(key = call.key, "a step cannot be sent yet: {reason}");
+                say_failure!(backoff.is_unused(), key = call.key, "a step cannot be sent yet: {reason}");
                 tokio::time::sleep(backoff.pause()).await;
             }
-            answer => return answer,
+            answer => {
+                if backoff.reset() {
+                    tracing::info!(key = call.key, "a step that could not be sent is sent");
+                }
+                return answer;
+            }
         }
     }
 }

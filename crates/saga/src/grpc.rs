@@ -184,6 +184,8 @@ impl From<SagaStatus> for v1::Saga {
             replies: status.replies,
             unmatched: status.unmatched,
             message: status.message,
+            coordinates: status.coordinates,
+            coordinated_by: status.coordinated_by,
         }
     }
 }

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use headwater_core::{Error, EventType, Positions, RecordedEvent, Result, Token};
+use headwater_core::{Error, EventType, Positions, RecordedEvent, Result, Token, Version};
 use headwater_expr::{EventView, Expression, Scope, Template, Type, Upcasts, Variables};
 use headwater_log::{Filter, LogReader, StartFrom, Subscription};
 use headwater_resources::saga::SagaSpec;
 use headwater_resources::shared::WorkState;
+use headwater_runtime::trace;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::definition::Definition;
 use crate::drive::Workshop;
@@ -25,6 +27,7 @@ use crate::history::{Cause, Entry, FORMAT, ReplySeen, Started, brief};
 use crate::journal;
 use crate::json::Json;
 use crate::plan::Plan;
+use crate::traced;
 
 /// Events a batch.
 const BATCH: usize = 500;
@@ -131,9 +134,12 @@ fn cause(event: &RecordedEvent) -> Cause {
     }
 }
 
-/// What the intake has counted since it began.
+/// What the intakes of a saga have counted since the process began. A cheap handle.
+#[derive(Debug, Clone, Default)]
+pub struct Counts(pub(crate) Arc<Taken>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Taken {
     pub(crate) started: AtomicU64,
     pub(crate) ignored: AtomicU64,
     pub(crate) not_started: AtomicU64,
@@ -150,7 +156,9 @@ pub(crate) struct Intake {
     pub(crate) workshop: Arc<Workshop>,
     pub(crate) events: Arc<dyn LogReader>,
     pub(crate) starting: watch::Receiver<Arc<Starting>>,
-    pub(crate) counts: Arc<Counts>,
+    pub(crate) counts: Counts,
+    /// The version under which it was last kept how far it is.
+    pub(crate) kept: Version,
     /// Where it is, for whoever waits.
     pub(crate) reached: watch::Sender<Positions>,
 }
@@ -197,7 +205,7 @@ impl Intake {
                 unkept += passed;
                 *positions = batch.token.positions;
                 if held.is_none() && (!batch.events.is_empty() || unkept >= KEEP_AFTER) {
-                    self.workshop.journal.moved(log_id, positions).await?;
+                    self.kept = self.workshop.journal.moved(log_id, self.kept, positions).await?;
                     unkept = 0;
                 }
                 self.reached.send_replace(positions.clone());
@@ -217,7 +225,10 @@ impl Intake {
         let group = |works: Vec<Work>| -> BoxFuture<'_, Result<()>> {
             Box::pin(async move {
                 for work in works {
-                    self.carry_out(work).await?;
+                    let span =
+                        traced::process(&starting.plan.stream, &self.workshop.names.saga, work.event());
+                    let done = self.carry_out(work).instrument(span.clone()).await;
+                    done.inspect_err(|error| trace::fail_by(&span, error))?;
                 }
                 Ok(())
             })
@@ -237,10 +248,10 @@ impl Intake {
                 let (name, event) = (started.instance.clone(), started.event.clone());
                 match journal.start(&name, event.id, &Entry::Started(started)).await {
                     Ok(true) => {
-                        count(&self.counts.started);
+                        count(&self.counts.0.started);
                         self.workshop.table.wake(&name);
                     }
-                    Ok(false) => count(&self.counts.ignored),
+                    Ok(false) => count(&self.counts.0.ignored),
                     // It never fits, and others come after it.
                     Err(Error::Invalid { message, .. }) => {
                         self.refuse(
@@ -284,14 +295,15 @@ impl Intake {
                     }
                     self.workshop.table.wake(&waiting.instance);
                 }
-                count(if matched { &self.counts.replies } else { &self.counts.unmatched });
+                count(if matched { &self.counts.0.replies } else { &self.counts.0.unmatched });
             }
         }
         Ok(())
     }
 
     async fn refuse(&self, event: Cause, reason: String) -> Result<()> {
-        count(&self.counts.not_started);
+        count(&self.counts.0.not_started);
+        trace::fail(&tracing::Span::current(), "not_started");
         tracing::warn!(saga = self.workshop.names.saga, event = %event.id, "an event cannot start an instance: {reason}");
         self.workshop.journal.not_started(event, brief(reason)).await
     }
@@ -347,6 +359,14 @@ enum Work {
 }
 
 impl Work {
+    /// What it is about.
+    const fn event(&self) -> &Cause {
+        match self {
+            Self::Start(started) => &started.event,
+            Self::Refuse(event, _) | Self::Reply(event, ..) => event,
+        }
+    }
+
     /// What is done one after the other.
     fn group(&self) -> String {
         match self {

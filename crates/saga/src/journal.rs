@@ -219,19 +219,33 @@ impl Journal {
         events.iter().map(|event| Definition::decode(&event.data)).collect()
     }
 
-    /// Keeps how far the event stream, which is the log `log_id`, has been taken in.
-    pub(crate) async fn moved(&self, log_id: LogId, positions: &Positions) -> Result<()> {
+    /// Keeps how far the event stream, which is the log `log_id`, has been taken in, after what was kept as `version`; gives its own version.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when another coordinator has kept something since: then this one does not know what was taken in, and moves nothing.
+    pub(crate) async fn moved(
+        &self,
+        log_id: LogId,
+        version: Version,
+        positions: &Positions,
+    ) -> Result<Version> {
         let positions =
             positions.iter().map(|(partition, position)| (partition.get(), position.get())).collect();
         let event = json("Moved", &Moved { positions, log_id: Some(log_id) })?;
-        self.append(StreamId::new(INTAKE)?, Expected::Any, vec![event]).await.map(drop)
+        match self.append(StreamId::new(INTAKE)?, Expected::Version(version), vec![event]).await {
+            Ok(appended) => Ok(appended.version),
+            Err(Error::WrongVersion { .. }) => Err(Error::failed_precondition(
+                "another coordinator has taken events in for this saga since, and this one has been superseded: it goes no further",
+            )),
+            Err(error) => Err(error),
+        }
     }
 
-    /// How far the event stream, which is the log `log_id`, has been taken in: the furthest that was ever kept.
+    /// How far the event stream, which is the log `log_id`, has been taken in, and the version under which that is kept. `None`: it never was.
     ///
     /// # Errors
     /// `FailedPrecondition` when what is kept is of another log: its positions mean nothing here.
-    pub(crate) async fn intake(&self, log_id: LogId) -> Result<Option<Positions>> {
+    pub(crate) async fn intake(&self, log_id: LogId) -> Result<Option<(Positions, Version)>> {
         let page = self
             .reader
             .read_stream(ReadStream {
@@ -247,13 +261,13 @@ impl Journal {
         if let Some(known) = moved.log_id.filter(|known| *known != log_id) {
             return Err(Error::failed_precondition(format!(
                 "the saga has followed the event log {known} so far, and this one is {log_id}: instances would be started twice or not at all; \
-                 give it the event store that it followed, or a data directory of its own for this one"
+                 give it the event store that it followed, or a log of its own for this one"
             )));
         }
         let positions = moved.positions.into_iter().map(|(partition, position)| {
             (headwater_core::Partition::new(partition), headwater_core::Position::new(position))
         });
-        Ok(Some(positions.collect()))
+        Ok(Some((positions.collect(), event.version)))
     }
 
     /// Keeps an event that could start nothing.

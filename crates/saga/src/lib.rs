@@ -29,6 +29,7 @@ mod plan;
 mod service;
 mod show;
 mod table;
+mod traced;
 mod variables;
 
 pub use call::{
@@ -45,8 +46,9 @@ pub use history::{
 };
 pub use http::router;
 pub use instance::State;
+pub use intake::Counts;
 pub use journal::NotStarted;
 pub use json::Json;
 pub use metrics::SagaMetrics;
-pub use service::{Parts, SagaService, SagaStatus};
+pub use service::{Coordinator, Leads, Parts, SagaService, SagaStatus};
 pub use show::{Instance, Line, Summary};

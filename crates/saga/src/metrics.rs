@@ -5,6 +5,7 @@
 //! saga_finished_total{saga, outcome}              completed, compensated
 //! saga_calls_total{saga, way, kind, outcome}      each attempt of a step: success, failure, unanswered
 //! saga_call_seconds{saga, kind}                   how long it took
+//! saga_coordinates{saga}                          1, or 0 where it stands by
 //! saga_started_total{saga}, …                     what came of the event stream's events
 //! ```
 
@@ -149,6 +150,12 @@ impl Collector for Standing {
                 let gauge = ConstGauge::new(read(status) as i64);
                 gauge.encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "1 where this process coordinates the saga, 0 where it stands by";
+        let mut family = encoder.encode_descriptor("saga_coordinates", help, None, MetricType::Gauge)?;
+        for status in &statuses {
+            let labels = [("saga", status.name.as_str())];
+            ConstGauge::new(i64::from(status.coordinates)).encode(family.encode_family(&labels)?)?;
         }
         for (name, help, read) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -8,6 +8,7 @@
 
 mod tasks;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::tasks::{check_not_beyond, dispatch, follow, keep_time, take_in, take_up};
+use self::tasks::{check_not_beyond, dispatch, follow, keep_time, observe, take_in, take_up};
 use crate::call::Caller;
 use crate::definition::Definition;
 use crate::drive::{Plans, Told, Workshop};
@@ -64,7 +65,17 @@ pub struct Parts {
     pub clock: Clock,
     /// Where it counts what it does.
     pub metrics: SagaMetrics,
+    /// What has been taken in since the process began, whoever did it.
+    pub counts: Counts,
+    /// Whether this process may write the saga's log, as far as it knows at the moment.
+    pub leads: Leads,
 }
+
+/// Says whether a process may coordinate now, as far as it knows.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Says which process coordinates now, as far as is known.
+pub type Coordinator = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// One saga. A cheap handle: clones are the same saga.
 #[derive(Clone)]
@@ -72,12 +83,15 @@ pub struct SagaService(Arc<Inner>);
 
 struct Inner {
     workshop: Arc<Workshop>,
-    counts: Arc<Counts>,
+    counts: Counts,
+    leads: Leads,
     starting: watch::Sender<Arc<Starting>>,
     definition: Mutex<Definition>,
     permits: Mutex<Arc<Semaphore>>,
     /// Whether instances are worked on.
     working: watch::Sender<bool>,
+    /// Who coordinates, where this one looks on.
+    coordinator: Option<Coordinator>,
     reached: watch::Sender<Positions>,
     message: Mutex<Option<String>>,
     stop: CancellationToken,
@@ -109,60 +123,40 @@ pub struct SagaStatus {
     pub unmatched: u64,
     /// What is wrong, if something is.
     pub message: Option<String>,
+    /// Whether this process coordinates it, and does not only look on.
+    pub coordinates: bool,
+    /// Which other process coordinates it, where this is known.
+    pub coordinated_by: Option<String>,
 }
 
 impl SagaService {
     /// Starts a saga over its logs: takes up the instances that have not ended, and takes events in from where it was. What was there
     /// before its first start is left alone: side effects are not for the past.
     ///
+    /// Only one process at a time may do so. Whoever has become another's successor without knowing it sends nothing that the other has not,
+    /// records nothing over it, and moves no place that the other has moved.
+    ///
     /// # Errors
     /// `Invalid` when the definition cannot be compiled; `Corrupt` or `Unavailable` as the logs.
     pub async fn start(parts: Parts, spec: &SagaSpec, stream: &EventStreamSpec) -> Result<Self> {
-        let stop = CancellationToken::new();
-        let journal = Journal::new(Arc::clone(&parts.log), parts.writer, stop.clone());
-        let definition = Definition::new(spec, stream);
-        let starting = Starting::compile(spec, &definition, &parts.namespace)?;
-        let working = watch::channel(spec.state != WorkState::Stopped).0;
-        let workshop = Arc::new(Workshop {
-            names: Names { namespace: parts.namespace, saga: parts.name },
-            working: working.subscribe(),
-            journal,
-            plans: Plans::default(),
-            caller: parts.caller,
-            clock: parts.clock,
-            metrics: parts.metrics,
-            table: Table::default(),
-            told: broadcast::channel(TOLD).0,
-            stop: stop.clone(),
-        });
+        let events = Arc::clone(&parts.events);
+        let service = Self::over(parts, spec, stream, None)?;
+        let workshop = &service.0.workshop;
         workshop.read_definitions().await?;
-        workshop.define(&starting.plan, &definition).await?;
-        let log_id = parts.events.descriptor().log_id;
-        let end = headwater_log::end(&*parts.events).await?;
-        let positions = if let Some(positions) = workshop.journal.intake(log_id).await? {
+        let starting = service.0.starting.subscribe();
+        let plan = Arc::clone(&starting.borrow().plan);
+        workshop.define(&plan, &service.definition()).await?;
+        let log_id = events.descriptor().log_id;
+        let end = headwater_log::end(&*events).await?;
+        let (positions, kept) = if let Some((positions, kept)) = workshop.journal.intake(log_id).await? {
             check_not_beyond(&positions, &end)?;
-            positions
+            (positions, kept)
         } else {
-            workshop.journal.moved(log_id, &end).await?;
-            end
+            let kept = workshop.journal.moved(log_id, Version::ZERO, &end).await?;
+            (end, kept)
         };
-        let (starting, receiver) = watch::channel(Arc::new(starting));
-        let inner = Arc::new(Inner {
-            workshop: Arc::clone(&workshop),
-            counts: Arc::default(),
-            starting,
-            definition: Mutex::new(definition),
-            permits: Mutex::new(Arc::new(Semaphore::new(spec.max_in_flight as usize))),
-            working,
-            reached: watch::channel(positions.clone()).0,
-            message: Mutex::default(),
-            stop: stop.clone(),
-            tasks: TaskTracker::new(),
-        });
-        // What is written from here on is followed; what is there is taken up.
-        let subscription =
-            Subscription::open(Arc::clone(&parts.log), &StartFrom::End, Filter::default()).await?;
-        let open = take_up(&workshop, &*parts.log).await?;
+        service.0.reached.send_replace(positions.clone());
+        let (subscription, open) = service.take_up().await?;
         if spec.state == WorkState::Stopped {
             // Nobody works on them, and so nobody would find out.
             for name in open {
@@ -172,18 +166,100 @@ impl SagaService {
             }
         }
         let intake = Intake {
-            workshop,
-            events: parts.events,
-            starting: receiver,
-            counts: Arc::clone(&inner.counts),
-            reached: inner.reached.clone(),
+            workshop: Arc::clone(workshop),
+            events,
+            starting,
+            counts: service.0.counts.clone(),
+            kept,
+            reached: service.0.reached.clone(),
         };
-        let service = Self(inner);
         service.spawn(follow(service.clone(), subscription));
-        service.spawn(keep_time(Arc::clone(&service.0.workshop)));
+        service.spawn(keep_time(Arc::clone(workshop)));
         service.spawn(dispatch(service.clone()));
         service.spawn(take_in(service.clone(), intake, positions));
         Ok(service)
+    }
+
+    /// Looks on while another process coordinates, of which `coordinator` says what it is called: answers what is asked, sends nothing, and
+    /// writes nothing. What people decide is for the coordinator.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn stand_by(
+        parts: Parts,
+        spec: &SagaSpec,
+        stream: &EventStreamSpec,
+        coordinator: Coordinator,
+    ) -> Result<Self> {
+        let log_id = parts.events.descriptor().log_id;
+        let service = Self::over(parts, spec, stream, Some(coordinator))?;
+        let workshop = &service.0.workshop;
+        // Of another event log it could never take over.
+        workshop.journal.intake(log_id).await?;
+        workshop.read_definitions().await?;
+        let digest = service.0.starting.borrow().plan.digest.clone();
+        if !workshop.plans.all().is_empty() && workshop.plans.get(&digest).is_none() {
+            tracing::warn!(
+                saga = service.name(),
+                "stands by with a definition that no coordinator has had yet: events are taken in by the one of whoever coordinates when they come"
+            );
+        }
+        let (subscription, _) = service.take_up().await?;
+        service.spawn(follow(service.clone(), subscription));
+        service.spawn(observe(service.clone()));
+        Ok(service)
+    }
+
+    /// Nothing runs yet.
+    fn over(
+        parts: Parts,
+        spec: &SagaSpec,
+        stream: &EventStreamSpec,
+        coordinator: Option<Coordinator>,
+    ) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let definition = Definition::new(spec, stream);
+        let starting = Starting::compile(spec, &definition, &parts.namespace)?;
+        let working = watch::channel(spec.state != WorkState::Stopped).0;
+        let workshop = Arc::new(Workshop {
+            names: Names { namespace: parts.namespace, saga: parts.name },
+            working: working.subscribe(),
+            journal: Journal::new(parts.log, parts.writer, stop.clone()),
+            plans: Plans::default(),
+            caller: parts.caller,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            table: Table::default(),
+            told: broadcast::channel(TOLD).0,
+            stop: stop.clone(),
+        });
+        Ok(Self(Arc::new(Inner {
+            workshop,
+            counts: parts.counts,
+            leads: parts.leads,
+            starting: watch::channel(Arc::new(starting)).0,
+            definition: Mutex::new(definition),
+            permits: Mutex::new(Arc::new(Semaphore::new(spec.max_in_flight as usize))),
+            working,
+            coordinator,
+            reached: watch::channel(Positions::default()).0,
+            message: Mutex::default(),
+            stop,
+            tasks: TaskTracker::new(),
+        })))
+    }
+
+    /// What is written from here on is followed; what is there is taken up.
+    async fn take_up(&self) -> Result<(Subscription, HashSet<String>)> {
+        let log = &self.0.workshop.journal.reader;
+        let subscription = Subscription::open(Arc::clone(log), &StartFrom::End, Filter::default()).await?;
+        let open = take_up(&self.0.workshop, &**log).await?;
+        Ok((subscription, open))
+    }
+
+    /// Whether another coordinates.
+    fn looks_on(&self) -> bool {
+        self.0.coordinator.is_some()
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -236,18 +312,21 @@ impl SagaService {
         let counts = self.0.workshop.table.counts();
         let of = |state: State| counts.get(&state).copied().unwrap_or_default();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let taken_in = &*self.0.counts.0;
         SagaStatus {
             name: self.name().to_owned(),
             definition: self.0.starting.borrow().plan.digest.clone(),
             running: of(State::Running),
             compensating: of(State::Compensating),
             needs_attention: of(State::NeedsAttention),
-            started: read(&self.0.counts.started),
-            ignored: read(&self.0.counts.ignored),
-            not_started: read(&self.0.counts.not_started),
-            replies: read(&self.0.counts.replies),
-            unmatched: read(&self.0.counts.unmatched),
+            started: read(&taken_in.started),
+            ignored: read(&taken_in.ignored),
+            not_started: read(&taken_in.not_started),
+            replies: read(&taken_in.replies),
+            unmatched: read(&taken_in.unmatched),
             message: self.0.message.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            coordinates: !self.looks_on() && !self.0.stop.is_cancelled() && (self.0.leads)(),
+            coordinated_by: self.0.coordinator.as_ref().and_then(|coordinator| coordinator()),
         }
     }
 
@@ -344,8 +423,28 @@ impl SagaService {
     /// Tells an instance what a person wants of it. Answers when that is recorded.
     ///
     /// # Errors
-    /// `NotFound` for the instance; `FailedPrecondition` when it cannot be done where the instance stands; `Invalid` for the step.
+    /// `NotFound` for the instance; `FailedPrecondition` when it cannot be done where the instance stands, or another process coordinates;
+    /// `Invalid` for the step.
     pub async fn command(&self, name: &str, commanded: Commanded) -> Result<()> {
+        if self.0.stop.is_cancelled() {
+            return Err(Error::unavailable(format!(
+                "this process coordinates saga \"{}\" no more: try again in a few seconds",
+                self.name()
+            )));
+        }
+        if let Some(coordinator) = &self.0.coordinator {
+            let saga = self.name();
+            return Err(Error::failed_precondition(match coordinator() {
+                Some(other) => {
+                    format!(
+                        "saga \"{saga}\" is coordinated by {other}, and this process stands by: say it there"
+                    )
+                }
+                None => format!(
+                    "nobody coordinates saga \"{saga}\" just now, and this process stands by: try again in a few seconds"
+                ),
+            }));
+        }
         loop {
             let Some((plan, instance)) = self.0.workshop.load(name).await? else {
                 return Err(self.no_instance(name));

@@ -20,10 +20,12 @@ use headwater_api::{convert, v1};
 use headwater_core::{Append, Appended, Error, Result, StreamId};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tonic::{Status, Streaming};
+use tracing::{Instrument, Span};
 
 use crate::budget::Held;
 use crate::metrics::Api;
 use crate::store::Store;
+use crate::traced::Caller;
 
 /// Requests of one call that are under way at once: enough for every batch of the sequencer to find some.
 const MOST_IN_FLIGHT: usize = 64;
@@ -39,11 +41,14 @@ pub(super) fn outcomes(
     store: Arc<Store>,
     requests: Streaming<v1::AppendRequest>,
     held: Option<Held>,
+    caller: Caller,
 ) -> impl Stream<Item = Result<v1::AppendStreamResponse, Status>> + Send {
     let call = Call {
         store,
         requests,
         held,
+        caller,
+        span: Span::current(),
         open: true,
         failed: None,
         in_flight: FuturesOrdered::new(),
@@ -63,6 +68,9 @@ struct Call {
     requests: Streaming<v1::AppendRequest>,
     /// What has arrived of the next request.
     held: Option<Held>,
+    /// The trace that the client goes on with, and the span of the call.
+    caller: Caller,
+    span: Span,
     /// The client may send more.
     open: bool,
     /// Why the call ends early: told after the outcomes of what came before.
@@ -127,12 +135,13 @@ impl Call {
         self.bytes += bytes;
         let (turn, next) = oneshot::channel();
         let before = self.last.insert(stream_id.clone(), next);
-        let work = append_after(Arc::clone(&self.store), append, before, turn);
-        let work = self.store.tasks.spawn(async move {
+        let work = append_after(Arc::clone(&self.store), self.caller.clone(), append, before, turn);
+        let work = async move {
             let result = work.await;
             drop(held);
             result
-        });
+        };
+        let work = self.store.tasks.spawn(work.instrument(self.span.clone()));
         let done = async move {
             let result = work.await.unwrap_or_else(|error| {
                 Err(Error::internal(format!(
@@ -178,6 +187,7 @@ impl Call {
 /// Appends when its turn comes; then says by `turn` what that means for the one after it.
 async fn append_after(
     store: Arc<Store>,
+    caller: Caller,
     append: Append,
     before: Option<Turn>,
     turn: oneshot::Sender<Next>,
@@ -187,7 +197,8 @@ async fn append_after(
         Some(before) => before.await == Ok(Next::Goes),
         None => true,
     };
-    let result = if goes { store.append(Api::grpc, append).await } else { Err(held_back(&append.stream_id)) };
+    let result =
+        if goes { store.append(Api::grpc, &caller, append).await } else { Err(held_back(&append.stream_id)) };
     let next = if result.as_ref().is_err_and(Error::is_retryable) { Next::IsHeldBack } else { Next::Goes };
     // Nobody listens where this was the last.
     let _ = turn.send(next);

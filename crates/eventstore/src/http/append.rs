@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::Uri;
 use axum::response::Response;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::{MAX_BODY_BYTES, json, stream_id};
 use crate::budget;
 use crate::metrics::Api;
 use crate::store::Store;
+use crate::traced::Caller;
 
 /// `POST /v1/streams/{stream_id}/events`
 pub(super) async fn append(
@@ -23,8 +24,10 @@ pub(super) async fn append(
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
+    caller: Option<Extension<Caller>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let caller = caller.map(|Extension(caller)| caller).unwrap_or_default();
     let stream_id = stream_id(path)?;
     Parameters::of(&uri, &[])?;
     if let Some(problem) = other_than_json(&headers) {
@@ -42,7 +45,7 @@ pub(super) async fn append(
         other => Error::invalid("body", format!("it broke off: {}; send it again", other.body_text())).into(),
     })?;
     let append = parse_append(stream_id.clone(), &body)?;
-    let appended = store.append(Api::http, append).await?;
+    let appended = store.append(Api::http, &caller, append).await?;
     Ok(json(StatusCode::CREATED, &AppendedBody::new(&stream_id, &appended))?)
 }
 

@@ -114,7 +114,7 @@ async fn a_server_that_is_not_there_is_named() {
         }
     };
     assert!(error.is_retryable(), "{error:?}");
-    for fault in ["ftp://x", "http://", "a b", "https://127.0.0.1:1"] {
+    for fault in ["ftp://x", "http://", "a b", "https://"] {
         let error = headwater_api::Client::new(fault).unwrap_err().to_string();
         assert!(error.starts_with("server: ") && error.contains("is no address"), "{error}");
     }

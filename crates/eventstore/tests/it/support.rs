@@ -7,7 +7,7 @@ use headwater_api::Client;
 use headwater_core::{Append, EventType, Expected, NewEvent, PartitionCount, StreamId, Version};
 use headwater_eventstore::{EventStore, EventTypes};
 use headwater_log::{LogReader, LogWriter, MemoryStore, Sequencer, SequencerOptions};
-use headwater_runtime::{Metrics, Readiness};
+use headwater_runtime::{Listener, Metrics, Readiness};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,6 +38,7 @@ impl Server {
     pub(crate) async fn over(address: &str, log: Arc<dyn LogReader>, writer: Arc<dyn LogWriter>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::new(listener, None);
         let readiness = Readiness::default();
         let store = EventStore::new(log.clone(), writer, Metrics::default(), readiness.clone());
         let shutdown = CancellationToken::new();

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{ConfigMaps, Elsewhere, Manifests, Resource, yaml};
-use crate::EventStream;
+use super::{ConfigMaps, Elsewhere, Manifests, Resource, Secrets, yaml};
 use crate::event_stream::EventTypeSpec;
 use crate::fault::{Fault, Path, Problem, suggest};
 use crate::saga::{AppendAction, Saga, Work};
 use crate::shared::{ConfigMapKeyRef, SecretKeyRef};
+use crate::{EventStream, Projection};
 
 /// Looks up what the resources refer to, and puts schemas from ConfigMaps in their place. `streams` are the names of all event
 /// streams, those with faults included.
@@ -26,6 +26,14 @@ pub(super) fn resolve(manifests: &mut Manifests, streams: &[&str]) {
         };
         Some(Problem::new(path, format!("there is no EventStream \"{name}\" in these files"), remedy))
     };
+    for stream in event_streams.iter() {
+        let problems = missing(secrets, stream_secrets(&stream.resource));
+        faults.extend(problems.map(|problem| stream.locate(problem)));
+    }
+    for projection in projections.iter() {
+        let problems = missing(secrets, sink_secrets(&projection.resource));
+        faults.extend(problems.map(|problem| projection.locate(problem)));
+    }
     let reference = || Path::root().field("spec").field("streamRef").field("name");
     for projection in projections.iter() {
         faults.extend(
@@ -43,6 +51,52 @@ pub(super) fn resolve(manifests: &mut Manifests, streams: &[&str]) {
             }
         }
     }
+}
+
+/// Secrets of databases and brokers that are not in these files. They may be in the cluster, and `headwater dev` does without: but where some are
+/// here, those that are not have probably another name.
+fn missing<'s>(
+    secrets: &'s Secrets,
+    named: Vec<(&'s SecretKeyRef, Path)>,
+) -> impl Iterator<Item = Problem> + 's {
+    named.into_iter().filter_map(|(reference, path)| {
+        let missing = secrets.get(&reference.name, &reference.key).err()?;
+        let problem = Problem::new(path, missing.message, missing.remedy);
+        if secrets.names().any(|name| name == reference.name) {
+            return Some(problem);
+        }
+        secrets.names().next().map(|_| problem.warning())
+    })
+}
+
+/// The Secrets that an event stream's database and bus need, and where they are named.
+fn stream_secrets(stream: &EventStream) -> Vec<(&SecretKeyRef, Path)> {
+    let spec = Path::root().field("spec");
+    let mut found = Vec::new();
+    if let Some(database) = &stream.spec.database {
+        found.push((&database.url_secret_ref, spec.field("database").field("urlSecretRef")));
+        let read = database.read_url_secret_ref.as_ref();
+        found.extend(read.map(|key| (key, spec.field("database").field("readURLSecretRef"))));
+    }
+    let bus = spec.field("bus");
+    let nats = stream.spec.bus.nats.as_ref().and_then(|nats| nats.credentials_secret_ref.as_ref());
+    found.extend(nats.map(|key| (key, bus.field("nats").field("credentialsSecretRef"))));
+    if let Some(sasl) = stream.spec.bus.kafka.as_ref().and_then(|kafka| kafka.sasl.as_ref()) {
+        let path = bus.field("kafka").field("sasl");
+        found.push((&sasl.username_secret_ref, path.field("usernameSecretRef")));
+        found.push((&sasl.password_secret_ref, path.field("passwordSecretRef")));
+    }
+    found
+}
+
+/// The Secrets that a projection's sink needs, and where they are named.
+fn sink_secrets(projection: &Projection) -> Vec<(&SecretKeyRef, Path)> {
+    let path = Path::root().field("spec").field("sink");
+    let sink = &projection.spec.sink;
+    let sql = sink.sql.as_ref().and_then(|sql| sql.url_secret_ref.as_ref());
+    let redis = sink.redis.as_ref().map(|redis| &redis.url_secret_ref);
+    let sql = sql.map(|key| (key, path.field("sql").field("urlSecretRef")));
+    sql.into_iter().chain(redis.map(|key| (key, path.field("redis").field("urlSecretRef")))).collect()
 }
 
 fn schemas(stream: &mut Resource<EventStream>, config_maps: &ConfigMaps, faults: &mut Vec<Fault>) {

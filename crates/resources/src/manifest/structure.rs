@@ -9,7 +9,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::fault::{Path, Problem, suggest};
-use crate::shared::{COUNT_PATTERN, DURATION_PATTERN};
+use crate::manifest::patterns::words;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -124,11 +124,11 @@ impl Findings {
         if let Some(pattern) = schema["pattern"].as_str() {
             let regex = self.patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
             if regex.as_ref().is_some_and(|regex| !regex.is_match(text)) {
-                return self.broken(
-                    path,
-                    format!("\"{text}\" does not match {pattern}"),
-                    form(pattern, schema),
-                );
+                let form = match words(pattern) {
+                    Some(words) => format!("write {words}"),
+                    None => purpose(schema),
+                };
+                return self.broken(path, format!("\"{text}\" is not allowed here"), form);
             }
         }
         if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
@@ -276,17 +276,6 @@ fn purpose(schema: &Value) -> String {
         }
         (Some(_), _) => format!("it is {sentence}"),
         _ => String::new(),
-    }
-}
-
-/// What to write where a pattern is not met.
-fn form(pattern: &str, schema: &Value) -> String {
-    match pattern {
-        DURATION_PATTERN => {
-            "write whole numbers with their units h, m, s or ms, for example 1m30s".to_owned()
-        }
-        COUNT_PATTERN => "write digits in quotes, for example \"42\"".to_owned(),
-        _ => purpose(schema),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Event streams: JSON Schemas that are some, upcasts that can be evaluated.
+//! Event streams: JSON Schemas that are some, upcasts that can be evaluated, a bus that can be reached.
 
 use std::collections::HashSet;
 
 use headwater_expr::{Scope, Type};
 use serde_json::Value;
 
-use super::expression;
+use super::{bus, expression};
 use crate::event_stream::{EventStream, EventTypeSpec};
 use crate::fault::{Path, Problem, suggest};
 
@@ -15,7 +15,9 @@ const JSON_TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "
 /// All that is wrong with an event stream.
 pub fn event_stream(stream: &EventStream) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let types = Path::root().field("spec").field("eventTypes");
+    let spec = Path::root().field("spec");
+    bus::bus(&stream.spec, &spec.field("bus"), &mut problems);
+    let types = spec.field("eventTypes");
     let mut names = HashSet::new();
     for (index, event_type) in stream.spec.event_types.iter().enumerate() {
         let path = types.index(index);

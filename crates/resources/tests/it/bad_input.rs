@@ -1,5 +1,6 @@
 //! What bad manifests get: file, line and column, the field, what is wrong, and what to do.
 
+mod buses;
 mod projections;
 mod sagas;
 mod yaml;
@@ -131,7 +132,7 @@ fn out_of_bounds() {
         "{name: status, type: Text}",
         "{name: Status, type: Text}",
         &[
-            "orders.yaml:32:14: spec.tables[0].columns[2].name: \"Status\" does not match ^[a-z][a-z0-9_]*$; it is the column's name: lower-case letters, digits and `_`, beginning with a letter",
+            "orders.yaml:32:14: spec.tables[0].columns[2].name: \"Status\" is not allowed here; write lower-case letters, digits and '_', beginning with a letter",
             "orders.yaml:34:26: spec.tables[0].indexes[0].columns[0]: the table \"orders\" has no column \"status\"; did you mean \"Status\"?",
             "orders.yaml:45:38: spec.rules[0].set.status: the table \"orders\" has no column \"status\"; did you mean \"Status\"?",
             "orders.yaml:56:11: spec.rules[2].set.status: the table \"orders\" has no column \"status\"; did you mean \"Status\"?",
@@ -141,7 +142,7 @@ fn out_of_bounds() {
         "  tables:\n",
         "  rollout: {keepPrevious: 1d}\n  tables:\n",
         &[
-            "orders.yaml:26:27: spec.rollout.keepPrevious: \"1d\" does not match ^([0-9]{1,9}(h|m|s|ms))+$; write whole numbers with their units h, m, s or ms, for example 1m30s",
+            "orders.yaml:26:27: spec.rollout.keepPrevious: \"1d\" is not allowed here; write whole numbers with their units h, m, s or ms, for example 1m30s",
         ],
     );
     check(
@@ -409,5 +410,56 @@ fn all_faults_at_once_in_the_order_of_the_file() {
             "orders.yaml:47:11: spec.rules[0].set.amonut: the table \"orders\" has no column \"amonut\"; did you mean \"amount\"?",
             "orders.yaml:53:17: spec.rules[1].set.code: unknown variable `itm`; did you mean `item`?"
         ]
+    );
+}
+
+#[test]
+fn a_topic_or_stream_of_two_event_streams() {
+    let stream = |name: &str, bus: &str| {
+        format!(
+            "apiVersion: headwater.dev/v1alpha1\nkind: EventStream\nmetadata: {{name: {name}}}\nspec: {{bus: {bus}}}\n"
+        )
+    };
+    let check = |one: &str, other: &str, expected: &[&str]| {
+        let (one, other) = (stream("orders", one), stream("bills", other));
+        assert_eq!(faults(&[("a.yaml", &one), ("b.yaml", &other)]), expected, "{one}{other}");
+    };
+    let nats = |more: &str| format!("{{type: NATS, nats: {{servers: ['nats://n:4222']{more}}}}}");
+    check(
+        &nats(""),
+        &nats(", streamName: ORDERS"),
+        &[
+            "b.yaml:4:73: spec.bus.nats.streamName: the JetStream stream \"ORDERS\" is that of EventStream \"orders\", too; give each its own by spec.bus.nats.streamName",
+        ],
+    );
+    check(&nats(""), &nats(""), &[]);
+    let kafka = |host: &str, more: &str| {
+        format!("{{type: Kafka, kafka: {{bootstrapServers: ['{host}:9092']{more}}}}}")
+    };
+    check(
+        &kafka("k", ", topic: bills"),
+        &kafka("k", ""),
+        &[
+            "b.yaml:4:34: spec.bus.kafka: the topic \"bills\" is that of EventStream \"orders\", too; give each its own by spec.bus.kafka.topic",
+        ],
+    );
+    check(&kafka("k", ", topic: bills"), &kafka("other", ""), &[]);
+    check(&kafka("k", ", topic: both"), &nats(", streamName: both"), &[]);
+    let observed = |subject: &str| {
+        format!(
+            "{{type: NATS, provision: Observe, nats: {{servers: ['nats://n:4222'], streamName: ALL, subject: '{subject}'}}}}"
+        )
+    };
+    check(&observed("{stream}.{type}"), &observed("{stream}.{type}"), &[]);
+}
+
+#[test]
+fn a_topic_that_cannot_be_read() {
+    check(
+        "kafka: {bootstrapServers: [\"kafka:9092\"]}",
+        "kafka: {bootstrapServers: [\"kafka:9092\"], config: [{name: compression.type, value: zstd}]}",
+        &[
+            "orders.yaml:8:105: spec.bus.kafka.config[0].value: zstd is not part of these programs, which could not read the topic; write producer, gzip, snappy or lz4",
+        ],
     );
 }

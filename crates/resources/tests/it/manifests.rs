@@ -104,6 +104,11 @@ apiVersion: v1
 kind: Secret
 metadata: {name: payments}
 stringData: {token: s3cret}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: orders-db}
+stringData: {uri: "postgres://db/orders"}
 "#;
 
 pub(crate) fn valid(files: &[(&str, &str)]) -> Manifests {
@@ -247,8 +252,9 @@ fn what_is_read_can_be_written_and_read_again() {
     let text = serde_json::to_string(&manifests.projections[0].resource).unwrap();
     let stream = serde_json::to_string(&manifests.event_streams[0].resource).unwrap();
     let saga = serde_json::to_string(&manifests.sagas[0].resource).unwrap();
-    let secret = SAGA.split("---").nth(1).unwrap();
-    let again = valid(&[("p.yaml", &text), ("e.yaml", &stream), ("s.yaml", &saga), ("secret.yaml", secret)]);
+    let (_, secrets) = SAGA.split_once("---").unwrap();
+    let again =
+        valid(&[("p.yaml", &text), ("e.yaml", &stream), ("s.yaml", &saga), ("secrets.yaml", secrets)]);
     assert_eq!(again.projections[0].resource, manifests.projections[0].resource);
     assert_eq!(again.event_streams[0].resource, manifests.event_streams[0].resource);
     assert_eq!(again.sagas[0].resource, manifests.sagas[0].resource);

@@ -47,7 +47,10 @@ pub(super) async fn send(surroundings: &dyn Surroundings, call: &Call, request: 
                 | Error::WrongVersion { .. }
                 | Error::AlreadyExists { .. }
                 | Error::FailedPrecondition { .. } => Answer::failure(reason),
-                Error::Exhausted { .. }
+                // Who may append is for people to mend, and is no answer to what was asked.
+                Error::Unauthenticated { .. }
+                | Error::PermissionDenied { .. }
+                | Error::Exhausted { .. }
                 | Error::DeadlineExceeded { .. }
                 | Error::Unavailable { .. }
                 | Error::Cancelled

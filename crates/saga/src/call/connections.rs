@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use headwater_api::tls;
 use headwater_core::Result;
 use headwater_resources::shared::{ClientTls, TlsMode};
 use http::Uri;
@@ -18,12 +19,14 @@ use hyper_rustls::{DefaultServerNameResolver, FixedServerNameResolver, HttpsConn
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
-use super::tls::{Files, Tls};
+use super::tls::Files;
 use super::{Answer, Surroundings};
 
 /// Routes whose connections are kept. Definitions name few; an old definition's are let go when there are many.
@@ -65,14 +68,16 @@ struct Route {
 /// The clients by route.
 pub(super) struct Connections {
     surroundings: Arc<dyn Surroundings>,
-    tls: Tls,
+    /// For connections in plain text, which their connector wants to be told as well: it trusts nobody.
+    plain: Arc<ClientConfig>,
     /// With the digest of the files that a client was made with.
     clients: Mutex<HashMap<Route, ([u8; 32], Client)>>,
 }
 
 impl Connections {
     pub(super) fn new(surroundings: Arc<dyn Surroundings>) -> Result<Self> {
-        Ok(Self { surroundings, tls: Tls::new()?, clients: Mutex::default() })
+        let plain = tls::builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        Ok(Self { surroundings, plain: Arc::new(plain), clients: Mutex::default() })
     }
 
     /// What sends requests to `uri`, and where it connects to when that is not the URI's host.
@@ -153,8 +158,8 @@ impl Connections {
         let address = address.transpose().map_err(|error| Answer::unanswered(error.to_string()))?;
         let towards = Towards { tcp, address };
         let config = match &route.tls {
-            None => self.tls.none(),
-            Some(tls) => match self.tls.config(tls.mode, files, protocols) {
+            None => self.plain.clone(),
+            Some(tls) => match files.config(tls.mode, protocols) {
                 Ok(config) => Arc::new(config),
                 Err(fault) => return Err(Answer::unanswered(format!("the connection's TLS: {fault}"))),
             },

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use headwater_core::{Error, EventType, Positions, Result};
-use headwater_log::{Backoff, Filter, LogReader, ReadAll, Subscription, read_all};
+use headwater_log::{Backoff, Filter, LogReader, ReadAll, Subscription, read_all, say_failure};
 
 use super::{FOLLOWED, FOLLOWED_BYTES, SagaService};
 use crate::drive::{Rest, Workshop, until};
@@ -63,7 +63,9 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
     loop {
         match subscription.next_batch(FOLLOWED, FOLLOWED_BYTES).await {
             Ok(batch) => {
-                backoff = self::backoff();
+                if backoff.reset() {
+                    tracing::info!(saga = service.name(), "the saga's log is followed again");
+                }
                 for event in &batch.events {
                     let stream_id = event.stream_id.as_str();
                     if journal::is_definitions(stream_id) {
@@ -74,8 +76,10 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
                         service.0.starting.send_modify(|_| {});
                     } else if let Some(name) = journal::instance_of(stream_id) {
                         match event.event_type.as_str() {
-                            STARTED | REPLY_SEEN | COMMANDED => workshop.table.wake(name),
                             COMPLETED | COMPENSATED => workshop.table.ended_elsewhere(name),
+                            STARTED | REPLY_SEEN | COMMANDED => workshop.table.wake(name),
+                            _ if service.looks_on() => workshop.table.wake(name),
+                            // Its own.
                             _ => {}
                         }
                     }
@@ -83,7 +87,7 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
             }
             Err(Error::Cancelled) => return,
             Err(error) => {
-                tracing::warn!(saga = service.name(), %error, "the saga's log cannot be followed, and is tried again");
+                say_failure!(backoff.is_unused(), saga = service.name(), %error, "the saga's log cannot be followed, and is tried again");
                 tokio::time::sleep(backoff.pause()).await;
             }
         }
@@ -140,7 +144,7 @@ pub(super) async fn dispatch(service: SagaService) {
                     }
                     Err(Error::Cancelled) => return,
                     Err(error) if error.is_retryable() => {
-                        tracing::warn!(saga = workshop.names.saga, instance = %name, %error, "is worked on again");
+                        say_failure!(backoff.is_unused(), saga = workshop.names.saga, instance = %name, %error, "is worked on again");
                         stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await;
                     }
                     Err(error) => {
@@ -150,6 +154,35 @@ pub(super) async fn dispatch(service: SagaService) {
                 }
             }
         });
+    }
+}
+
+/// Finds out what each instance in the queue is doing, and does nothing about it.
+pub(super) async fn observe(service: SagaService) {
+    let workshop = &service.0.workshop;
+    let mut backoff = backoff();
+    loop {
+        let queued = workshop.table.queued.notified();
+        let Some((name, _)) = workshop.table.next() else {
+            queued.await;
+            continue;
+        };
+        loop {
+            match workshop.load(&name).await {
+                Ok(Some((_, instance))) if instance.ended.is_none() => {
+                    workshop.table.rest(&name, instance.state(), None);
+                }
+                Ok(_) => workshop.table.remove(&name),
+                Err(error) if error.is_retryable() => {
+                    say_failure!(backoff.is_unused(), saga = service.name(), instance = %name, %error, "cannot be looked at, and is tried again");
+                    tokio::time::sleep(backoff.pause()).await;
+                    continue;
+                }
+                Err(error) => workshop.table.stick(&name, &error.to_string()),
+            }
+            backoff.reset();
+            break;
+        }
     }
 }
 
@@ -166,7 +199,9 @@ pub(super) async fn take_in(service: SagaService, mut intake: Intake, mut positi
                     result = &mut running => break result,
                     // It goes on: what was wrong has passed.
                     Ok(()) = reached.changed() => {
-                        backoff = self::backoff();
+                        if backoff.reset() {
+                            tracing::info!(saga = service.name(), "the event stream is taken in again");
+                        }
                         service.say(None);
                     }
                 }
@@ -175,7 +210,7 @@ pub(super) async fn take_in(service: SagaService, mut intake: Intake, mut positi
         match result {
             Ok(()) | Err(Error::Cancelled) => return,
             Err(error) => {
-                tracing::warn!(saga = service.name(), %error, "the event stream cannot be taken in, and is tried again");
+                say_failure!(backoff.is_unused(), saga = service.name(), %error, "the event stream cannot be taken in, and is tried again");
                 service.say(Some(error.to_string()));
                 // How far it came before is no sign that it goes on now.
                 reached.mark_unchanged();

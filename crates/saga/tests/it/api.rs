@@ -12,7 +12,9 @@ use headwater_core::{Append, EventType, Expected, NewEvent, PartitionCount, Stre
 use headwater_log::{Clock, LogReader, LogStore, LogWriter, MemoryStore, Sequencer, SequencerOptions};
 use headwater_resources::manifest::read_texts;
 use headwater_runtime::Metrics;
-use headwater_saga::{Answer, Call, Caller, Json, Parts, SagaCatalog, SagaMetrics, SagaService, router};
+use headwater_saga::{
+    Answer, Call, Caller, Counts, Json, Parts, SagaCatalog, SagaMetrics, SagaService, router,
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -156,6 +158,8 @@ impl Shop {
             caller: Arc::clone(&script) as Arc<dyn Caller>,
             clock: Clock::system(),
             metrics: SagaMetrics::new(&metrics, catalog.clone()),
+            counts: Counts::default(),
+            leads: Arc::new(|| true),
         };
         let (saga, stream) = (&manifests.sagas[0].spec, &manifests.event_streams[0].spec);
         let service = SagaService::start(parts, saga, stream).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use headwater_core::PartitionCount;
 use headwater_eventstore::EventStore;
 use headwater_log::{MemoryStore, Sequencer, SequencerOptions};
-use headwater_runtime::{Metrics, Readiness};
+use headwater_runtime::{Listener, Metrics, Readiness};
 use headwater_saga::{Answer, Caller, Calls, GrpcRequest, Json, Request};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -230,6 +230,7 @@ async fn a_real_event_store_takes_an_event() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let shutdown = CancellationToken::new();
+    let listener = Listener::new(listener, None);
     let serving = tokio::spawn(store.serve(listener, shutdown.clone()));
 
     let (calls, _) = calls();

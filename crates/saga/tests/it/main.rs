@@ -15,4 +15,5 @@ mod kills;
 mod limits;
 mod outcomes;
 mod shop;
+mod standby;
 mod support;

@@ -14,8 +14,8 @@ use headwater_resources::manifest::read_texts;
 use headwater_resources::{EventStreamSpec, SagaSpec};
 use headwater_runtime::Metrics;
 use headwater_saga::{
-    Answer, Call, Caller, Instance, Json, Parts, Request, Response, SagaCatalog, SagaMetrics, SagaService,
-    State,
+    Answer, Call, Caller, Counts, Instance, Json, Parts, Request, Response, SagaCatalog, SagaMetrics,
+    SagaService, State,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -365,8 +365,20 @@ impl World {
         killer: &Arc<Killer>,
         spec: &SagaSpec,
     ) -> Result<SagaService> {
+        SagaService::start(self.parts(namespace, events, killer), spec, &self.stream).await
+    }
+
+    /// One that looks on while the other, called `coordinator`, coordinates.
+    pub(crate) async fn standby(&self, coordinator: Option<&'static str>) -> SagaService {
+        let events = Arc::clone(&self.events) as Arc<dyn LogReader>;
+        let parts = self.parts("default", events, &Killer::never());
+        let coordinator = Arc::new(move || coordinator.map(str::to_owned));
+        SagaService::stand_by(parts, &self.spec, &self.stream, coordinator).await.unwrap()
+    }
+
+    fn parts(&self, namespace: &str, events: Arc<dyn LogReader>, killer: &Arc<Killer>) -> Parts {
         let log = Sequencer::start(Arc::clone(&self.log) as Arc<dyn LogStore>, SequencerOptions::default());
-        let parts = Parts {
+        Parts {
             namespace: namespace.into(),
             name: "place".into(),
             events,
@@ -379,8 +391,9 @@ impl World {
             }),
             clock: Clock::system(),
             metrics: SagaMetrics::new(&Metrics::default(), SagaCatalog::default()),
-        };
-        SagaService::start(parts, spec, &self.stream).await
+            counts: Counts::default(),
+            leads: Arc::new(|| true),
+        }
     }
 
     pub(crate) fn spec(&self) -> &SagaSpec {
