@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tokio::process::Command;
 
 use crate::http::Http;
 use crate::process::{Process, program};
@@ -33,6 +34,14 @@ impl EventStore {
         Self::with(directory, words.into_iter().chain(more.iter().map(String::as_str))).await
     }
 
+    /// The same over the database that the manifest names.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn by_manifest(directory: &Path) -> Result<Self> {
+        Self::with(directory, ["--listen", "127.0.0.1:0"]).await
+    }
+
     /// The same over a file in `data_dir`, on this address.
     ///
     /// # Errors
@@ -42,10 +51,34 @@ impl EventStore {
         Self::with(directory, ["--data-dir", data_dir, "--listen", listen]).await
     }
 
+    /// The same over a file in `data_dir`, on a free port, with more arguments, which may have it speak TLS.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn secured(directory: &Path, data_dir: &Path, more: &[String]) -> Result<Self> {
+        let data_dir = data_dir.to_str().context("a path of UTF-8")?;
+        let words = ["--data-dir", data_dir, "--listen", "127.0.0.1:0"];
+        Self::with(directory, words.into_iter().chain(more.iter().map(String::as_str))).await
+    }
+
+    /// One whose log is in `data_dir`, and which relays to the bus that the manifests name.
+    ///
+    /// # Errors
+    /// As [`alone`](Self::alone).
+    pub async fn on_its_bus(directory: &Path, data_dir: &Path) -> Result<Self> {
+        let mut command = Command::new(program("headwater-eventstore")?);
+        command.arg(directory).arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
+        command.env_remove("HEADWATER_BUS");
+        Self::serving(Process::start(command)?).await
+    }
+
     async fn with<'a>(directory: &'a Path, more: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let directory = directory.to_str().context("a path of UTF-8")?;
-        let mut process =
-            Process::spawn(program("headwater-eventstore")?, [directory].into_iter().chain(more))?;
+        let words = [directory].into_iter().chain(more);
+        Self::serving(Process::spawn(program("headwater-eventstore")?, words)?).await
+    }
+
+    async fn serving(mut process: Process) -> Result<Self> {
         let url = process.line("where it listens", listening).await?;
         process.line("that it serves", |line| line.contains("serves").then_some(())).await?;
         Ok(Self { process, url })
@@ -76,20 +109,29 @@ impl EventStore {
     /// # Errors
     /// When it does not answer, or counts nothing of this name.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let text = reqwest::get(format!("{}/metrics", self.url)).await?.text().await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.with_context(|| format!("no {name} in\n{text}"))?.parse().context("a number")
+        metric(&self.url, name).await
     }
+}
+
+async fn metric(url: &str, name: &str) -> Result<f64> {
+    let text = reqwest::get(format!("{url}/metrics")).await?.text().await?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.with_context(|| format!("no {name} in\n{text}"))?.parse().context("a number")
 }
 
 fn listening(line: &str) -> Option<String> {
     Some(line.split_once(": listening on ")?.1.to_owned())
 }
 
+fn administered(line: &str) -> Option<String> {
+    Some(line.strip_prefix("administered at ")?.to_owned())
+}
+
 /// A query worker.
 pub struct QueryWorker {
     process: Process,
     url: String,
+    admin_url: String,
 }
 
 impl QueryWorker {
@@ -107,6 +149,21 @@ impl QueryWorker {
     /// As [`start`](Self::start).
     pub async fn over(directory: &Path, event_store: &str, database: &str) -> Result<Self> {
         Self::with(directory, event_store, &["--database".as_ref(), database.as_ref()]).await
+    }
+
+    /// The same with its read model in a file, and with more arguments, which may have it speak TLS.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn secured(
+        directory: &Path,
+        event_store: &str,
+        data_dir: &Path,
+        more: &[String],
+    ) -> Result<Self> {
+        let words = ["--data-dir".as_ref(), data_dir.as_os_str()];
+        let words: Vec<&OsStr> = words.into_iter().chain(more.iter().map(OsStr::new)).collect();
+        Self::with(directory, event_store, &words).await
     }
 
     /// The same, brought what comes by the bus at this address.
@@ -132,7 +189,13 @@ impl QueryWorker {
         arguments.extend(["--listen", "127.0.0.1:0"].map(OsStr::new));
         let mut process = Process::spawn(program("headwater-query-worker")?, arguments)?;
         let url = process.line("where it listens", listening).await?;
-        Ok(Self { process, url })
+        let admin_url = process.line("where it is administered", administered).await?;
+        Ok(Self { process, url, admin_url })
+    }
+
+    /// Where it is administered.
+    pub fn admin_url(&self) -> &str {
+        &self.admin_url
     }
 
     /// Where it answers queries.
@@ -143,6 +206,14 @@ impl QueryWorker {
     /// The child.
     pub const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// A number that it counts, at `/metrics`.
+    ///
+    /// # Errors
+    /// As [`EventStore::metric`].
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        metric(&self.url, name).await
     }
 
     /// Waits until it answers queries.

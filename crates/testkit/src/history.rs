@@ -1,10 +1,17 @@
 //! The oracle of the log: what clients were told, held against what the log holds.
+//!
+//! [`History`] knows what was sent and acknowledged. A [`record::Recorder`] knows when, and what was read and refused as well, so that
+//! [`check`](check::check) can tell whether the log is linearizable.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
 
 use crate::http::{Event, Stored};
+
+pub mod check;
+pub mod prefix;
+pub mod record;
 
 /// What the clients of a log did and were told.
 #[derive(Debug, Default)]
@@ -101,6 +108,7 @@ mod tests {
             version,
             partition,
             position: position.to_string(),
+            recorded_at: jiff::Timestamp::UNIX_EPOCH,
             data: Value::Null,
         }
     }

@@ -44,6 +44,8 @@ pub struct Event {
     pub partition: u16,
     /// The number within the partition, in text.
     pub position: String,
+    /// When it was stored.
+    pub recorded_at: jiff::Timestamp,
     /// The payload.
     pub data: Value,
 }
@@ -62,6 +64,11 @@ impl Event {
 struct Page {
     events: Vec<Event>,
     next: String,
+}
+
+#[derive(Deserialize)]
+struct StreamPage {
+    events: Vec<Event>,
 }
 
 /// What an append came to.
@@ -110,7 +117,24 @@ impl Http {
         event_type: &str,
         data: &Value,
     ) -> Result<Outcome> {
-        let body = json!({"expected": expected, "events": [{"id": id, "type": event_type, "data": data}]});
+        self.append_all(stream_id, expected, &[id], event_type, data).await
+    }
+
+    /// The same for several events that differ in nothing but their ids.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_all(
+        &self,
+        stream_id: &str,
+        expected: &Value,
+        ids: &[impl AsRef<str>],
+        event_type: &str,
+        data: &Value,
+    ) -> Result<Outcome> {
+        let event = |id: &str| json!({"id": id, "type": event_type, "data": data});
+        let events: Vec<Value> = ids.iter().map(|id| event(id.as_ref())).collect();
+        let body = json!({"expected": expected, "events": events});
         let url = format!("{}/v1/streams/{stream_id}/events", self.stream);
         let Ok(response) = self.client.post(url).json(&body).send().await else {
             return Ok(Outcome::Unknown);
@@ -141,17 +165,40 @@ impl Http {
         let mut events = Vec::new();
         let mut from = String::new();
         loop {
-            let mut url = format!("{}/v1/events?limit=1000", self.stream);
-            if !from.is_empty() {
-                url = format!("{url}&from={from}");
+            let page: Page = self.json(&self.page_url(&from, 1_000)).await?;
+            let Page { events: page, next } = page;
+            if page.is_empty() {
+                return Ok((events, next));
             }
-            let page: Page = self.json(&url).await?;
-            if page.events.is_empty() {
-                return Ok((events, page.next));
-            }
-            events.extend(page.events);
-            from = page.next;
+            events.extend(page);
+            from = next;
         }
+    }
+
+    fn page_url(&self, from: &str, limit: usize) -> String {
+        let from = if from.is_empty() { String::new() } else { format!("&from={from}") };
+        format!("{}/v1/events?limit={limit}{from}", self.stream)
+    }
+
+    /// The next events of all partitions from a token on, or from the beginning when it is empty; and the token after them. Nothing where
+    /// there is no answer.
+    ///
+    /// # Errors
+    /// When the server does not answer as it should.
+    pub async fn page(&self, from: &str, limit: usize) -> Result<Option<(Vec<Event>, String)>> {
+        let page: Option<Page> = self.json_if_answered(&self.page_url(from, limit)).await?;
+        Ok(page.map(|page| (page.events, page.next)))
+    }
+
+    /// The first events of a stream id `forwards`, or the last ones `backwards`. Nothing where there is no answer.
+    ///
+    /// # Errors
+    /// When the server does not answer as it should.
+    pub async fn stream(&self, stream_id: &str, limit: usize, direction: &str) -> Result<Option<Vec<Event>>> {
+        let url =
+            format!("{}/v1/streams/{stream_id}/events?limit={limit}&direction={direction}", self.stream);
+        let page: Option<StreamPage> = self.json_if_answered(&url).await?;
+        Ok(page.map(|page| page.events))
     }
 
     /// All rows of a table of a projection that has seen `token`.
@@ -181,13 +228,32 @@ impl Http {
     /// # Errors
     /// When the answer is no success, or no such JSON.
     pub async fn json<T: for<'de> Deserialize<'de>>(&self, url: &str) -> Result<T> {
-        let response = self.client.get(url).send().await.with_context(|| format!("GET {url}"))?;
-        let status = response.status();
-        let bytes = response.bytes().await?;
-        if !status.is_success() {
-            bail!("GET {url} answered {status}: {}", String::from_utf8_lossy(&bytes));
-        }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("GET {url} answered {}", String::from_utf8_lossy(&bytes)))
+        let (status, bytes) = self.get(url).await.with_context(|| format!("GET {url}"))?;
+        parse(url, status, &bytes)
     }
+
+    /// The JSON at `url`; nothing where there is no answer, or one that says that the server cannot answer now.
+    ///
+    /// # Errors
+    /// When it answers something else.
+    pub async fn json_if_answered<T: for<'de> Deserialize<'de>>(&self, url: &str) -> Result<Option<T>> {
+        match self.get(url).await {
+            Err(_) | Ok((StatusCode::SERVICE_UNAVAILABLE, _)) => Ok(None),
+            Ok((status, bytes)) => parse(url, status, &bytes).map(Some),
+        }
+    }
+
+    async fn get(&self, url: &str) -> reqwest::Result<(StatusCode, Vec<u8>)> {
+        let response = self.client.get(url).send().await?;
+        let status = response.status();
+        Ok((status, response.bytes().await?.to_vec()))
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(url: &str, status: StatusCode, bytes: &[u8]) -> Result<T> {
+    if !status.is_success() {
+        bail!("GET {url} answered {status}: {}", String::from_utf8_lossy(bytes));
+    }
+    serde_json::from_slice(bytes)
+        .with_context(|| format!("GET {url} answered {}", String::from_utf8_lossy(bytes)))
 }

@@ -55,17 +55,60 @@ impl Kafka {
     /// # Errors
     /// As [`shared`](Self::shared).
     pub fn start() -> Result<Self> {
+        Self::start_with(|settings| (settings, Vec::new()))
+    }
+
+    /// The same, that listens at a further port, for TLS and SCRAM: [`USER`] is known there, and clients show a certificate of the authority
+    /// `clients`. All in PEM. Gives where that is.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start_with_tls(certificate: &str, key: &str, clients: &str) -> Result<(Self, String)> {
+        let [port] = free_ports()?;
+        let (user, password) = USER;
+        // A value that stands over several lines.
+        let lines = |pem: &str| pem.trim().lines().collect::<Vec<_>>().join("\\n");
+        let more = format!(
+            "listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-256
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.certificate.chain={}
+ssl.keystore.key={}
+ssl.truststore.type=PEM
+ssl.truststore.certificates={}
+listener.name.sasl_ssl.ssl.client.auth=required
+",
+            lines(certificate),
+            lines(key),
+            lines(clients)
+        );
+        let scram = format!("SCRAM-SHA-256=[name={user},password={password}]");
+        let server = Self::start_with(|settings| {
+            let settings = settings
+                .replace(",CONTROLLER://", &format!(",SASL_SSL://127.0.0.1:{port},CONTROLLER://"))
+                .replace("\nlistener.security", &format!(",SASL_SSL://127.0.0.1:{port}\nlistener.security"))
+                .replace("CONTROLLER:PLAINTEXT", "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT");
+            (settings + &more, vec!["--add-scram".to_owned(), scram])
+        })?;
+        Ok((server, format!("127.0.0.1:{port}")))
+    }
+
+    /// `change` gives what the settings become, and further arguments of the formatting.
+    fn start_with(change: impl FnOnce(String) -> (String, Vec<String>)) -> Result<Self> {
         let libs = tools::kafka()?.join("libs");
         ensure!(libs.is_dir(), "there is no Kafka at {}: `cargo xtask test` fetches it", libs.display());
         let folder = tempfile::tempdir()?;
         let [port, sasl_port, controller] = free_ports()?;
         std::fs::write(folder.path().join("log4j2.properties"), LOGGING)?;
         let settings = settings(&folder.path().join("data"), port, sasl_port, controller);
+        let (settings, arguments) = change(settings);
         std::fs::write(folder.path().join("server.properties"), settings)?;
         let server = Self { folder, libs, port, sasl_port, server: Mutex::new(None) };
         let file = server.folder.path().join("server.properties");
         let file = file.to_str().context("a temporary folder whose name is text")?;
-        server.tool("kafka.tools.StorageTool", &["format", "-t", CLUSTER_ID, "-c", file])?;
+        let format = ["format", "-t", CLUSTER_ID, "-c", file].into_iter();
+        let format: Vec<&str> = format.chain(arguments.iter().map(String::as_str)).collect();
+        server.tool("kafka.tools.StorageTool", &format)?;
         server.resume()?;
         Ok(server)
     }
@@ -139,7 +182,8 @@ impl Kafka {
             if said.contains(STARTED) {
                 return Ok(());
             }
-            ensure!(began.elapsed() < PATIENCE, "Kafka does not start; it says:\n{said}");
+            let waits = began.elapsed() < PATIENCE && !said.contains("Exiting Kafka");
+            ensure!(waits, "Kafka does not start; it says:\n{said}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -167,6 +211,7 @@ inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}=\"{password}\";
 log.dirs={}
+log.retention.check.interval.ms=1000
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1

@@ -1,5 +1,6 @@
 //! Real processes, builders, oracles and histories for tests; the end-to-end tests lie in `tests/`.
 
+pub mod collector;
 pub mod counters;
 pub mod dev;
 pub mod event_store;
@@ -9,6 +10,8 @@ pub mod kafka;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod proofs;
+pub mod proxy;
 pub mod redis;
 mod server_process;
 pub mod tools;

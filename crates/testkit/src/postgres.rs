@@ -5,6 +5,7 @@
 //!      ──schema()──▶ a URL, and a name that nobody else has
 //! ```
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,6 +28,7 @@ pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
     port: u16,
+    has_tls: bool,
     server: Mutex<Option<ServerProcess>>,
 }
 
@@ -46,11 +48,15 @@ impl Postgres {
     /// # Errors
     /// As [`shared`](Self::shared).
     pub fn start() -> Result<Self> {
+        let server = Self::prepare()?;
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// Makes the folder of its data.
+    fn prepare() -> Result<Self> {
         let programs = programs()?;
-        let folder = tempfile::tempdir()?;
-        if rustix::process::geteuid().is_root() {
-            run(Command::new("chown").arg("postgres").arg(folder.path()))?;
-        }
+        let folder = folder()?;
         let data = folder.path().join("data");
         let mut initdb = as_postgres(&programs.join("initdb"));
         initdb.args([
@@ -66,7 +72,49 @@ impl Postgres {
         ]);
         run(initdb.arg(&data).current_dir(folder.path()))?;
         let [port] = free_ports()?;
-        let server = Self { folder, programs, port, server: Mutex::new(None) };
+        Ok(Self { folder, programs, port, has_tls: false, server: Mutex::new(None) })
+    }
+
+    /// A server that follows `primary` by streaming replication: it has what that one had a moment ago, and takes no writes.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn follower_of(primary: &Self) -> Result<Self> {
+        let programs = programs()?;
+        let folder = folder()?;
+        let mut copy = as_postgres(&programs.join("pg_basebackup"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--host=127.0.0.1", "--username", USER]);
+        copy.args(["--port", &primary.port.to_string(), "--pgdata"]).arg(folder.path().join("data"));
+        run(copy.current_dir(folder.path()))?;
+        let [port] = free_ports()?;
+        let server = Self { folder, programs, port, has_tls: false, server: Mutex::new(None) };
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// A server of one's own that lets in only who comes by TLS and shows a certificate of the authority `clients`; its own is `certificate`.
+    /// All in PEM.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start_with_tls(certificate: &str, key: &str, clients: &str) -> Result<Self> {
+        let mut server = Self::prepare()?;
+        server.has_tls = true;
+        let data = server.folder.path().join("data");
+        let files = [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("clients.crt", clients),
+            ("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n"),
+        ];
+        for (name, text) in files {
+            let path = data.join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            if rustix::process::geteuid().is_root() {
+                run(Command::new("chown").arg("postgres").arg(&path))?;
+            }
+        }
         server.resume()?;
         Ok(server)
     }
@@ -132,6 +180,7 @@ impl Postgres {
                 "max_connections=300",
             ])
             .args(["-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "synchronous_commit=on"])
+            .args(if self.has_tls { &["-c", "ssl=on", "-c", "ssl_ca_file=clients.crt"][..] } else { &[] })
             .current_dir(self.folder.path())
             .stdout(Stdio::null())
             .stderr(file);
@@ -170,6 +219,15 @@ impl Drop for Postgres {
             eprintln!("stopping postgres: {error:#}");
         }
     }
+}
+
+/// A folder that the server may write into.
+fn folder() -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    if rustix::process::geteuid().is_root() {
+        run(Command::new("chown").arg("postgres").arg(folder.path()))?;
+    }
+    Ok(folder)
 }
 
 /// `program`, as the user postgres where we are root: it refuses to be root.

@@ -1,6 +1,7 @@
 //! A server of somebody else's, as a process that does not outlive the test.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
@@ -21,7 +22,8 @@ impl ServerProcess {
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(name: &str, mut command: Command, signal: Signal) -> Result<Self> {
-        command.stdin(Stdio::null());
+        // What a terminal sends is for the test, or for `up`, which ends it when nobody uses it any more.
+        command.stdin(Stdio::null()).process_group(0);
         let (stop, stopped) = mpsc::channel::<()>();
         let (tell, started) = mpsc::channel();
         let what = name.to_owned();
@@ -61,7 +63,7 @@ fn end(mut child: Child, signal: Signal, what: &str) -> Result<()> {
 }
 
 /// A command for `program` that ends by the signal of this name when the thread does that starts it; `more` is said to `setpriv`.
-pub(crate) fn dies_with_us(program: &std::path::Path, signal: &str, more: &[&str]) -> Command {
+pub fn dies_with_us(program: &std::path::Path, signal: &str, more: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", signal]).args(more).arg("--").arg(program);
     command

@@ -10,6 +10,12 @@ const NATS_MODULE: &str = include_str!("../../../tools/nats/go.mod");
 /// The Go package of the NATS server.
 pub const NATS_PACKAGE: &str = "github.com/nats-io/nats-server/v2";
 
+/// The module that pins the programs that others read Headwater with.
+const CLIENTS_MODULE: &str = include_str!("../../../tools/clients/go.mod");
+
+/// The Go package of grpcurl.
+pub const GRPCURL_PACKAGE: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -33,11 +39,28 @@ pub fn folder() -> Result<PathBuf> {
 /// # Errors
 /// As [`folder`].
 pub fn nats_server() -> Result<PathBuf> {
-    let version = NATS_MODULE
-        .lines()
-        .find_map(|line| line.trim().strip_prefix(NATS_PACKAGE)?.split_whitespace().next())
-        .context("tools/nats/go.mod names no version of the NATS server")?;
+    let version = version_in(NATS_MODULE, NATS_PACKAGE)?;
     Ok(folder()?.join(format!("nats-server-{version}")).join("nats-server"))
+}
+
+/// The folder of `grpcurl`, and of `cloudevents`, which reads a broker by the CloudEvents SDK.
+///
+/// # Errors
+/// As [`folder`].
+pub fn clients() -> Result<PathBuf> {
+    let version = version_in(CLIENTS_MODULE, "github.com/fullstorydev/grpcurl")?;
+    Ok(folder()?.join(format!("clients-{version}")))
+}
+
+/// The version of a Go module that another pins.
+///
+/// # Errors
+/// When it pins none.
+pub fn version_in<'m>(module: &'m str, name: &str) -> Result<&'m str> {
+    module
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name)?.split_whitespace().next())
+        .with_context(|| format!("no version of {name} is pinned"))
 }
 
 /// Kafka: its jars are in the folder `libs` within.

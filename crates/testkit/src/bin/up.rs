@@ -4,6 +4,9 @@
 //! DIR/*.yaml ─▶ which databases and brokers ─▶ PostgreSQL · Redis · NATS · Kafka, in folders of their own
 //!            ─▶ Secrets with where they are  ─▶ event stores, query workers, sagas, and a program that uses them
 //! ```
+//!
+//! Each is a process group of its own: what a terminal sends reaches `up` alone, which ends them in order, those first that use the others. They
+//! die with it, however it ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +23,12 @@ use headwater_resources::shared::SecretKeyRef;
 use headwater_testkit::kafka::Kafka;
 use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
-use headwater_testkit::process::program;
+use headwater_testkit::process::{dies_with_us, program};
 use headwater_testkit::redis::Redis;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// How long a part may take until it is ready.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -131,43 +135,61 @@ struct Part {
 }
 
 impl Part {
-    /// Starts `program`, shows what it says, and waits until it says where it listens, if it is one of ours.
-    async fn start(name: &str, path: &Path, arguments: &[String], ours: bool) -> Result<(Self, String)> {
-        let mut command = Command::new(path);
+    /// Starts `program`, shows what it says, and waits until it has said `places` times where it listens, or is administered.
+    async fn start(
+        name: &str,
+        path: &Path,
+        arguments: &[String],
+        places: usize,
+    ) -> Result<(Self, Vec<String>)> {
+        // By this thread, the main one, which lives as long as the process: a death signal is bound to the thread that asks for it.
+        let mut command = Command::from(dies_with_us(path, "KILL", &[]));
         command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("starting {}", path.display()))?;
-        let (found, listening) = oneshot::channel();
+        let (found, mut listening) = mpsc::channel(2);
         show(name.to_owned(), child.stdout.take().context("piped")?, Some(found));
         show(name.to_owned(), child.stderr.take().context("piped")?, None);
         let part = Self { name: name.to_owned(), child };
-        if !ours {
-            return Ok((part, String::new()));
+        let mut urls = Vec::new();
+        while urls.len() < places {
+            let listening = tokio::time::timeout(PATIENCE, listening.recv()).await;
+            urls.push(listening.with_context(|| format!("{name} does not listen"))?.with_context(|| {
+                format!("{name} has ended: why stands above; where a port is in use, end whoever has it, or give --free-ports")
+            })?);
         }
-        let listening = tokio::time::timeout(PATIENCE, listening).await;
-        let url = listening.context("it does not listen")?.with_context(|| format!("{name} has ended"))?;
-        Ok((part, url))
+        Ok((part, urls))
+    }
+
+    /// Ends it as a person would: it finishes what is under way.
+    async fn stop(mut self) -> Result<()> {
+        if let Some(id) = self.child.id()
+            && let Some(pid) = rustix::process::Pid::from_raw(id.cast_signed())
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.with_context(|| format!("{} does not end, and is killed", self.name))??;
+        Ok(())
     }
 }
 
-/// Prints each line with the part's name before it, and tells the first place where it listens.
-fn show(
-    name: String,
-    output: impl AsyncRead + Unpin + Send + 'static,
-    found: Option<oneshot::Sender<String>>,
-) {
+/// Prints each line with the part's name before it, and tells where it listens and is administered.
+fn show(name: String, output: impl AsyncRead + Unpin + Send + 'static, found: Option<mpsc::Sender<String>>) {
     tokio::spawn(async move {
-        let (mut lines, mut found) = (BufReader::new(output).lines(), found);
+        let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Some((_, url)) = line.split_once(": listening on ")
-                && let Some(found) = found.take()
+            let place = line.split_once(": listening on ").map(|(_, url)| url);
+            if let Some(url) = place.or_else(|| line.strip_prefix("administered at "))
+                && let Some(found) = &found
             {
                 // Nobody waits any more when it took too long.
-                let _ = found.send(url.trim().to_owned());
+                let _ = found.try_send(url.trim().to_owned());
             }
             say(&name, &line);
         }
@@ -186,6 +208,8 @@ struct Up {
     secrets: tempfile::TempDir,
     parts: Vec<Part>,
     places: Places,
+    /// To look with, in another terminal.
+    commands: Vec<String>,
 }
 
 impl Up {
@@ -193,15 +217,27 @@ impl Up {
         format!("127.0.0.1:{}", if self.arguments.free_ports { 0 } else { usual })
     }
 
-    /// Starts one of our programs, with the manifests first.
-    async fn start(&mut self, what: &str, name: &str, file: &str, more: &[String]) -> Result<String> {
+    /// Starts one of our programs, with the manifests first, and gives where it listens and, where it has that, is administered.
+    async fn start<const PLACES: usize>(
+        &mut self,
+        what: &str,
+        name: &str,
+        file: &str,
+        more: &[String],
+    ) -> Result<[String; PLACES]> {
         let text = |path: &Path| path.to_str().map(str::to_owned).context("a path of UTF-8");
         let mut words = vec![text(&self.arguments.directory)?, text(self.secrets.path())?];
         words.extend_from_slice(more);
-        let (part, url) = Part::start(name, &program(file)?, &words, true).await?;
+        let (part, urls) = Part::start(name, &program(file)?, &words, PLACES).await?;
         self.parts.push(part);
-        self.places.push((what.to_owned(), url.clone()));
-        Ok(url)
+        self.places.extend(urls.first().map(|url| (what.to_owned(), url.clone())));
+        urls.try_into().map_err(|urls| anyhow::anyhow!("{name} listens at {urls:?}"))
+    }
+
+    /// Has people told of a command, which goes to `url`.
+    fn command(&mut self, words: &str, url: &str) {
+        let address = url.trim_start_matches("http://");
+        self.commands.push(format!("headwater {words} --query-server {address}"));
     }
 
     /// A word of the program's, with what it asks for in its place.
@@ -236,6 +272,8 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
+    // From now on a signal ends all in order.
+    let mut signals = Signals::listen()?;
     let manifests = read_directories(std::slice::from_ref(&arguments.directory))
         .with_context(|| arguments.directory.display().to_string())?;
     if let Some(fault) = manifests.errors().next() {
@@ -244,68 +282,100 @@ async fn run(arguments: Arguments) -> Result<()> {
     let servers = Servers::start(&manifests)?;
     let secrets = tempfile::tempdir()?;
     std::fs::write(secrets.path().join("secrets.yaml"), servers.secrets(&manifests)?)?;
-    let mut up = Up { arguments, secrets, parts: Vec::new(), places: Places::new() };
-    up.places.push(("PostgreSQL".to_owned(), servers.postgres_url()?));
-    up.places.extend(servers.redis.iter().map(|redis| ("Redis".to_owned(), redis.url())));
-    up.places.extend(servers.nats.iter().map(|nats| ("NATS".to_owned(), nats.url())));
-    up.places.extend(servers.kafka.iter().map(|kafka| ("Kafka".to_owned(), kafka.address())));
-
-    let streams = specs(&manifests.event_streams);
-    let mut stores: BTreeMap<String, String> = BTreeMap::new();
-    for (port, (name, spec)) in (50_051..).step_by(2).zip(&streams) {
-        let bus = servers.bus(spec.bus.r#type)?;
-        for replica in 0..2 {
-            let listen = up.port(port + replica);
-            let more = words(["--stream", name, "--listen", &listen, "--bus", &bus]);
-            let what = format!("event store of {name}");
-            let url = up.start(&what, &format!("{name}-{replica}"), "headwater-eventstore", &more).await?;
-            stores.entry(name.clone()).or_insert(url);
-        }
-    }
-    let store = |name: &str| stores.get(name).cloned().with_context(|| format!("no event stream {name}"));
-    let bus = |name: &str| servers.bus(streams.get(name).map(|spec| spec.bus.r#type).unwrap_or_default());
-    for (port, (name, spec)) in (8_080..).step_by(10).zip(specs(&manifests.projections)) {
-        let stream = &spec.stream_ref.name;
-        let (listen, store, bus) = (up.port(port), store(stream)?, bus(stream)?);
-        let more =
-            words(["--projection", &name, "--listen", &listen, "--event-store", &store, "--bus", &bus]);
-        up.start(&format!("projection {name}"), &name, "headwater-query-worker", &more).await?;
-    }
-    for (port, (name, spec)) in (8_081..).step_by(10).zip(specs(&manifests.sagas)) {
-        let data = up.secrets.path().join(format!("saga-{name}"));
-        let data = data.to_str().context("a path of UTF-8")?.to_owned();
-        let (listen, bus) = (up.port(port), bus(&spec.stream_ref.name)?);
-        let mut more = words(["--saga", &name, "--listen", &listen, "--data-dir", &data, "--bus", &bus]);
-        for stream in spec.streams() {
-            more.extend(["--event-store".to_owned(), format!("{stream}={}", store(stream)?)]);
-        }
-        up.start(&format!("saga {name}"), &name, "headwater-saga", &more).await?;
-    }
-    up.until_ready().await?;
-    if let Some((file, more)) = up.arguments.with.split_first() {
-        let more: Vec<String> = more.iter().map(|word| up.fill_in(word)).collect();
-        let (part, _) = Part::start(file, &program(file)?, &more, false).await?;
-        up.parts.push(part);
-    }
-    println!();
-    for (what, url) in &up.places {
-        println!("{what:<28} {url}");
-    }
-    println!("{:<28} Ctrl-C ends all of it", "ready");
-    let ended = tokio::select! {
-        signal = stopped() => signal,
-        name = any_ends(&mut up.parts) => bail!("{name} has ended by itself"),
+    let mut up = Up { arguments, secrets, parts: Vec::new(), places: Places::new(), commands: Vec::new() };
+    let done = tokio::select! {
+        () = signals.next() => Ok(()),
+        done = up.run(&manifests, &servers) => done,
     };
-    ended?;
-    stop(up.parts).await
+    tokio::select! {
+        () = signals.next() => bail!("told twice to end: all that is left is killed"),
+        stopped = stop(std::mem::take(&mut up.parts)) => done.and(stopped),
+    }
 }
 
-async fn stopped() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+impl Up {
+    /// Starts the parts, says where they are, and pends until one ends by itself, which is an error.
+    async fn run(&mut self, manifests: &Manifests, servers: &Servers) -> Result<()> {
+        self.places.push(("PostgreSQL".to_owned(), servers.postgres_url()?));
+        self.places.extend(servers.redis.iter().map(|redis| ("Redis".to_owned(), redis.url())));
+        self.places.extend(servers.nats.iter().map(|nats| ("NATS".to_owned(), nats.url())));
+        self.places.extend(servers.kafka.iter().map(|kafka| ("Kafka".to_owned(), kafka.address())));
+        self.start_parts(manifests, servers).await?;
+        self.until_ready().await?;
+        if let Some((file, more)) = self.arguments.with.split_first() {
+            let more: Vec<String> = more.iter().map(|word| self.fill_in(word)).collect();
+            let (part, _) = Part::start(file, &program(file)?, &more, 0).await?;
+            self.parts.push(part);
+        }
+        println!();
+        for (what, url) in &self.places {
+            println!("{what:<28} {url}");
+        }
+        for command in &self.commands {
+            println!("{:<28} {command}", "look");
+        }
+        println!("{:<28} Ctrl-C ends all of it", "ready");
+        bail!("{} has ended by itself: why stands above", any_ends(&mut self.parts).await)
+    }
+
+    /// Those that others use first.
+    async fn start_parts(&mut self, manifests: &Manifests, servers: &Servers) -> Result<()> {
+        let streams = specs(&manifests.event_streams);
+        let mut stores: BTreeMap<String, String> = BTreeMap::new();
+        for (port, (name, spec)) in (50_051..).step_by(2).zip(&streams) {
+            let bus = servers.bus(spec.bus.r#type)?;
+            for replica in 0..2 {
+                let listen = self.port(port + replica);
+                let more = words(["--stream", name, "--listen", &listen, "--bus", &bus]);
+                let what = format!("event store of {name}");
+                let [url] =
+                    self.start(&what, &format!("{name}-{replica}"), "headwater-eventstore", &more).await?;
+                stores.entry(name.clone()).or_insert(url);
+            }
+        }
+        let store = |name: &str| stores.get(name).cloned().with_context(|| format!("no event stream {name}"));
+        let bus = |name: &str| servers.bus(streams.get(name).map(|spec| spec.bus.r#type).unwrap_or_default());
+        for (port, (name, spec)) in (8_080..).step_by(10).zip(specs(&manifests.projections)) {
+            let stream = &spec.stream_ref.name;
+            let (listen, store, bus) = (self.port(port), store(stream)?, bus(stream)?);
+            let more =
+                words(["--projection", &name, "--listen", &listen, "--event-store", &store, "--bus", &bus]);
+            let what = format!("projection {name}");
+            let [url, admin] = self.start(&what, &name, "headwater-query-worker", &more).await?;
+            for table in &spec.tables {
+                self.command(&format!("query {name}/{}", table.name), &url);
+            }
+            self.command(&format!("projections show {name}"), &admin);
+        }
+        for (port, (name, spec)) in (8_081..).step_by(10).zip(specs(&manifests.sagas)) {
+            let (listen, bus) = (self.port(port), bus(&spec.stream_ref.name)?);
+            let mut more = words(["--saga", &name, "--listen", &listen, "--bus", &bus]);
+            for stream in spec.streams() {
+                more.extend(["--event-store".to_owned(), format!("{stream}={}", store(stream)?)]);
+            }
+            let [_, admin] = self.start(&format!("saga {name}"), &name, "headwater-saga", &more).await?;
+            self.command(&format!("sagas list {name}"), &admin);
+        }
+        Ok(())
+    }
+}
+
+/// What ends it.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -322,20 +392,12 @@ async fn any_ends(parts: &mut [Part]) -> String {
 
 /// Those last started end first.
 async fn stop(parts: Vec<Part>) -> Result<()> {
-    for mut part in parts.into_iter().rev() {
-        if let Some(id) = part.child.id()
-            && let Some(pid) = rustix::process::Pid::from_raw(id.cast_signed())
-        {
-            // A terminal has told it already; twice would cut its work off.
-            if tokio::time::timeout(Duration::from_millis(200), part.child.wait()).await.is_err() {
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-            }
-        }
-        tokio::time::timeout(PATIENCE, part.child.wait())
-            .await
-            .with_context(|| format!("{} does not end", part.name))??;
+    let mut stopped = Ok(());
+    for part in parts.into_iter().rev() {
+        say(&part.name, "ends");
+        stopped = stopped.and(part.stop().await);
     }
-    Ok(())
+    stopped
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]

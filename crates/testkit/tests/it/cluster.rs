@@ -133,9 +133,14 @@ impl Cluster {
 
     /// The event stream in `directory`, with this said to each store.
     pub(crate) async fn over(directory: tempfile::TempDir, server: &Postgres, more: &[&str]) -> Result<Self> {
+        Self::at(directory, server.url(), more).await
+    }
+
+    /// The same over the database of this URL.
+    pub(crate) async fn at(directory: tempfile::TempDir, database: String, more: &[&str]) -> Result<Self> {
         let mut cluster = Self {
             directory,
-            database: server.url(),
+            database,
             stores: Vec::new(),
             addresses: Addresses::default(),
             more: more.iter().map(|&word| word.to_owned()).collect(),

@@ -1,13 +1,22 @@
 //! End-to-end tests: the real programs, as users run them, and what holds of the workspace as a whole.
 
+mod bus_tls;
 mod buses;
+mod clients;
 mod cluster;
 mod concurrency;
+mod database_tls;
+mod groups;
 mod guide;
+mod histories;
 mod kill;
 mod layout;
+mod load;
+mod processes;
 mod readme;
 mod replicas;
 mod sagas;
+mod security;
+mod traces;
 mod up;
 mod workers;

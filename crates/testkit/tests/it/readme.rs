@@ -1,4 +1,4 @@
-//! Every command of the README is run, in its order, as it stands there.
+//! Every command of the README is run, in its order, as it stands there; and those of the tour of `docs/security.md`.
 //!
 //! A fenced `sh` block is one script. A comment before it says how it is run, and is invisible to readers:
 //!
@@ -73,9 +73,15 @@ struct Tour {
 impl Tour {
     fn command(&self, script: &str) -> Command {
         let folder = if script.trim_start().starts_with("cargo ") { &self.workspace } else { &self.copy };
+        // The shell's `-e` looks away where `!` stands before a command.
+        let checked = |line: &str| match line.strip_prefix("! ") {
+            Some(refused) => format!("! {refused} || exit 1"),
+            None => line.to_owned(),
+        };
+        let script: Vec<String> = script.lines().map(checked).collect();
         let mut command = Command::new("bash");
         command
-            .args(["-euo", "pipefail", "-c", script])
+            .args(["-euo", "pipefail", "-c", &script.join("\n")])
             .current_dir(folder)
             .env("PATH", &self.path)
             .env("NO_COLOR", "1");
@@ -153,6 +159,15 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_of_the_readme_works() -> Result<()> {
+    every_command_works("README.md").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_of_the_tour_of_security_works() -> Result<()> {
+    every_command_works("docs/security.md").await
+}
+
+async fn every_command_works(page: &str) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let folder = tempfile::tempdir()?;
     copy_folder(&workspace.join("examples"), &folder.path().join("examples"))?;
@@ -164,14 +179,13 @@ async fn every_command_of_the_readme_works() -> Result<()> {
         last_output: String::new(),
         workspace,
     };
-    let readme = std::fs::read_to_string(tour.workspace.join("README.md"))?;
-    let parts = parts(&readme)?;
-    ensure!(parts.iter().any(|part| matches!(part, Part::Script(_))), "the README has no commands");
+    let parts = parts(&std::fs::read_to_string(tour.workspace.join(page))?)?;
+    ensure!(parts.iter().any(|part| matches!(part, Part::Script(_))), "{page} has no commands");
     for part in parts {
         let shown = format!("{part:?}");
-        tour.run(part).await.with_context(|| format!("README: {shown}"))?;
+        tour.run(part).await.with_context(|| format!("{page}: {shown}"))?;
     }
-    ensure!(tour.background.is_empty(), "the README never ends what it starts in the background");
+    ensure!(tour.background.is_empty(), "{page} never ends what it starts in the background");
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_move_when_a_store_leaves_or_is_gone() -> Result<()> {
+async fn over_postgres_partitions_move_when_a_store_leaves_or_is_gone() -> Result<()> {
     let server = Postgres::start()?;
     let mut cluster = Cluster::start(&server).await?;
     cluster.spread().await?;
@@ -94,7 +94,7 @@ async fn until_ready(store: &EventStore, wanted: bool) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_stores_under_faults_lose_and_double_nothing() -> Result<()> {
+async fn over_postgres_three_stores_under_faults_lose_and_double_nothing() -> Result<()> {
     let server = Postgres::start()?;
     let mut cluster = Cluster::start(&server).await?;
     let history = Arc::new(Mutex::new(History::default()));

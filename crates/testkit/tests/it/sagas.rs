@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::extract::State;
@@ -15,7 +15,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use headwater_api::{Client, Filter, Subscribe};
 use headwater_core::{Append, EventType, Expected, NewEvent, RetryPolicy, StreamId};
 use headwater_testkit::dev::{Dev, DevOptions, write};
-use headwater_testkit::process::{Process, program};
+use headwater_testkit::event_store::EventStore;
+use headwater_testkit::postgres::Postgres;
+use headwater_testkit::process::{self, Process, program};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -283,6 +286,8 @@ async fn worker(world: &World, event_store: &str, listen: &str) -> Result<(Proce
         format!("orders={event_store}").into(),
         "--listen".into(),
         listen.into(),
+        "--admin-listen".into(),
+        "127.0.0.1:0".into(),
     ];
     let mut worker = Process::spawn(program("headwater-saga")?, words)?;
     let url = |line: &str| line.split_once("listening on ").map(|(_, url)| url.to_owned());
@@ -335,6 +340,174 @@ async fn a_saga_in_a_process_of_its_own_conserves_money_while_it_and_the_event_s
         ensure!(saga.terminate().await?.success(), "headwater-saga does not end well");
         ensure!(dev.terminate().await?.success(), "dev does not end well");
         anyhow::Ok(approved)
+    };
+    let approved = tokio::time::timeout(PATIENCE, run).await.context("not all sagas ended in time")??;
+    world.check(ORDERS, &approved)
+}
+
+/// A coordinator whose log is in a database.
+struct Coordinator {
+    process: Process,
+    url: String,
+    admin: String,
+}
+
+impl Coordinator {
+    async fn start(world: &World, event_store: &str, database: &str) -> Result<Self> {
+        let words = [
+            world.path("all").into_os_string(),
+            "--database".into(),
+            database.into(),
+            "--event-store".into(),
+            format!("orders={event_store}").into(),
+            "--listen".into(),
+            "127.0.0.1:0".into(),
+            "--admin-listen".into(),
+            "127.0.0.1:0".into(),
+        ];
+        let mut process = Process::spawn(program("headwater-saga")?, words)?;
+        let after =
+            |words: &'static str| move |line: &str| line.split_once(words).map(|(_, url)| url.to_owned());
+        let url = process.line("where it listens", after("listening on ")).await?;
+        let admin = process.line("where it is administered", after("administered at ")).await?;
+        Ok(Self { process, url, admin })
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        Ok(reqwest::get(format!("{}{path}", self.url)).await?.text().await?)
+    }
+
+    async fn coordinates(&self) -> Result<bool> {
+        let metrics = self.get("/metrics").await?;
+        Ok(metrics.lines().any(|line| line == r#"headwater_saga_coordinates{saga="place"} 1"#))
+    }
+}
+
+/// Waits until one of `coordinators` coordinates and all others stand by, and gives which, and how long that took.
+async fn one_coordinates(coordinators: &[Coordinator]) -> Result<(usize, Duration)> {
+    let began = Instant::now();
+    loop {
+        let mut active = Vec::new();
+        let mut ready = 0;
+        for (number, coordinator) in coordinators.iter().enumerate() {
+            if coordinator.coordinates().await? {
+                active.push(number);
+            }
+            ready += usize::from(coordinator.get("/readyz").await? == "ready\n");
+        }
+        ensure!(active.len() < 2, "{active:?} coordinate at once");
+        if active.len() == 1 && ready == coordinators.len() {
+            return Ok((active[0], began.elapsed()));
+        }
+        ensure!(
+            began.elapsed() < process::PATIENCE,
+            "{active:?} coordinate, and {ready} of {} are ready",
+            coordinators.len()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_another_coordinator_takes_over_and_money_is_conserved() -> Result<()> {
+    const ORDERS: usize = 6_000;
+    /// As for event stores: a lease, half a second to notice, and what other tests take beside it.
+    const LEASES_RUN_OUT: Duration = Duration::from_secs(9);
+    let world = World::open().await?;
+    let server = Postgres::start()?;
+    let run = async {
+        let dev = Dev::start(&DevOptions::new(world.path("stream"), world.path("data"))).await?;
+        let event_store = dev.stream("orders")?.to_owned();
+        let start = async || Coordinator::start(&world, &event_store, &server.url()).await;
+        let mut all = vec![start().await?, start().await?, start().await?];
+        one_coordinates(&all).await?;
+        let client = patient(&event_store)?;
+        let placing = {
+            let client = client.clone();
+            tokio::spawn(async move { place_all(&client, ORDERS).await })
+        };
+
+        moment().await;
+        let (active, _) = one_coordinates(&all).await?;
+        all.swap_remove(active).process.kill().await?;
+        let (active, took) = one_coordinates(&all).await?;
+        println!("after a kill, another coordinates within {took:?}");
+        ensure!(took < LEASES_RUN_OUT, "it took {took:?}");
+        all.push(start().await?);
+
+        moment().await;
+        let stopped = all.swap_remove(active);
+        stopped.process.signal(Signal::STOP)?;
+        let (_, took) = one_coordinates(&all).await?;
+        println!("after one is stopped, another coordinates within {took:?}");
+        stopped.process.signal(Signal::CONT)?;
+        // It wakes in the middle of what it was doing, and stands by.
+        all.push(stopped);
+        let (active, _) = one_coordinates(&all).await?;
+        ensure!(active != all.len() - 1, "it is another's now");
+
+        moment().await;
+        let leaving = all.swap_remove(active);
+        ensure!(leaving.process.terminate().await?.success(), "headwater-saga does not end well");
+        let (_, took) = one_coordinates(&all).await?;
+        println!("after one has left, another coordinates within {took:?}");
+        ensure!(took < Duration::from_secs(3), "it took {took:?}");
+
+        moment().await;
+        server.kill()?;
+        moment().await;
+        server.resume()?;
+        let (active, _) = one_coordinates(&all).await?;
+
+        // Those that stand by answer what is asked, and leave decisions to the other.
+        placing.await??;
+        let approved = all_ended(&client, ORDERS).await?;
+        let standby = all.iter().position(|one| one.url != all[active].url).context("one that stands by")?;
+        let listed: Value = serde_json::from_str(&all[standby].get("/v1/sagas").await?)?;
+        ensure!(listed["sagas"][0]["coordinated_by"] == all[active].url, "{listed}");
+        let shown: Value = serde_json::from_str(&all[standby].get("/v1/sagas/place/instances/7").await?)?;
+        ensure!(shown["state"] == "completed", "{shown}");
+        let abort = format!("{}/v1/sagas/place/instances/7/abort", all[standby].admin);
+        let refused = reqwest::Client::new().post(abort).json(&json!({})).send().await?;
+        let (status, text) = (refused.status(), refused.text().await?);
+        ensure!(status.is_client_error() && text.contains(&all[active].url), "{status}: {text}");
+
+        for coordinator in all {
+            ensure!(coordinator.process.terminate().await?.success(), "headwater-saga does not end well");
+        }
+        ensure!(dev.terminate().await?.success(), "dev does not end well");
+        anyhow::Ok(approved)
+    };
+    let approved = tokio::time::timeout(PATIENCE, run).await.context("not all sagas ended in time")??;
+    world.check(ORDERS, &approved)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_a_coordinator_whose_event_store_is_gone_leaves_the_saga_to_another() -> Result<()> {
+    const ORDERS: usize = 100;
+    let world = World::open().await?;
+    let server = Postgres::start()?;
+    let run = async {
+        let mut stores = Vec::new();
+        for _ in 0..2 {
+            stores.push(EventStore::told(&world.path("stream"), &server.url(), &[]).await?);
+        }
+        let start = async |store: &EventStore| Coordinator::start(&world, store.url(), &server.url()).await;
+        let all = [start(&stores[0]).await?, start(&stores[1]).await?];
+        let (active, _) = one_coordinates(&all).await?;
+        stores.remove(active).into_process().kill().await?;
+        let other = &all[1 - active];
+        let began = Instant::now();
+        while !other.coordinates().await? || all[active].coordinates().await? {
+            ensure!(began.elapsed() < process::PATIENCE, "nobody else coordinates");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        println!("another coordinates within {:?}", began.elapsed());
+        let waits = all[active].get("/readyz").await?;
+        ensure!(waits.contains("waiting for an answer of the event stream"), "{waits}");
+        let client = patient(stores[0].url())?;
+        place_all(&client, ORDERS).await?;
+        all_ended(&client, ORDERS).await
     };
     let approved = tokio::time::timeout(PATIENCE, run).await.context("not all sagas ended in time")??;
     world.check(ORDERS, &approved)

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use headwater_testkit::counters;
 use headwater_testkit::dev::write;
 use headwater_testkit::http::{Http, Outcome};
 use headwater_testkit::process::{PATIENCE, Process, program};
@@ -148,4 +149,83 @@ async fn the_orders_on_nats_and_postgres() -> Result<()> {
     let data: Value = serde_json::from_slice(&last.payload)?;
     assert_eq!(data["order_id"], id.as_str());
     end(up).await
+}
+
+/// A process, as the system sees it: its parent, its group, and whether it runs.
+struct Seen {
+    id: u32,
+    parent: u32,
+    group: u32,
+    runs: bool,
+}
+
+fn processes() -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        // It may have ended since.
+        let Ok(stat) = std::fs::read_to_string(path.join("stat")) else { continue };
+        let (_, fields) = stat.rsplit_once(") ").context("a name in brackets")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let runs = !matches!(fields[0], "Z" | "X");
+        seen.push(Seen { id, parent: fields[1].parse()?, group: fields[2].parse()?, runs });
+    }
+    Ok(seen)
+}
+
+/// What `up` has started: programs and servers, each in a group that a terminal does not reach.
+fn started_by(up: u32) -> Result<Vec<u32>> {
+    let children: Vec<Seen> = processes()?.into_iter().filter(|process| process.parent == up).collect();
+    for child in &children {
+        ensure!(child.group == child.id, "{} is in group {}", child.id, child.group);
+    }
+    Ok(children.into_iter().map(|child| child.id).collect())
+}
+
+async fn until_none_runs(ids: &[u32]) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let left: Vec<u32> = processes()?
+            .into_iter()
+            .filter(|process| process.runs && ids.contains(&process.id))
+            .map(|process| process.id)
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "{left:?} run on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_up_has_started_over_postgres_ends_with_it_however_it_ends() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    // Where the database is, `up` says.
+    let stream = std::fs::read_to_string(directory.path().join("eventstream.yaml"))?;
+    write(directory.path(), "eventstream.yaml", stream.split("---").next().context("a resource")?)?;
+    let manifests = directory.path().to_str().context("a path of UTF-8")?;
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut up = Process::spawn(program("up")?, [manifests, "--free-ports"])?;
+        let places = ready(&mut up).await?;
+        let ids = started_by(up.id()?)?;
+        // PostgreSQL, two event stores, and a query worker.
+        ensure!(ids.len() == 4, "{ids:?}");
+        ensure!(places["look"].contains("--query-server 127.0.0.1:"), "{places:?}");
+        if signal == Signal::KILL {
+            up.kill().await?;
+        } else {
+            up.signal(signal)?;
+            let order = ["totals │ ends", "counters-1 │ ends", "counters-0 │ ends"];
+            for end in order {
+                up.line("in order what ends", |line| line.contains(end).then_some(())).await?;
+            }
+            let ended = up.wait().await?;
+            ensure!(ended.success(), "{ended}");
+        }
+        until_none_runs(&ids).await?;
+    }
+    Ok(())
 }

@@ -2,25 +2,22 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use headwater_testkit::counters::{self, PROJECTION};
 use headwater_testkit::dev::write;
 use headwater_testkit::event_store::{EventStore, QueryWorker};
-use headwater_testkit::history::History;
 use headwater_testkit::http::{Event, Http, Outcome};
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::{PATIENCE, program};
 use headwater_testkit::redis::Redis;
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::load::Load;
+
 const KILLS: usize = 6;
-const WRITERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_it_folds_each_event_once() -> Result<()> {
@@ -144,26 +141,7 @@ async fn killed_under_load<F>(store: &EventStore, start: impl Fn() -> F) -> Resu
 where
     F: Future<Output = Result<QueryWorker>>,
 {
-    let history = Arc::new(Mutex::new(History::default()));
-    let (stop, stopped) = watch::channel(false);
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        let (http, history, stopped) = (store.http(), history.clone(), stopped.clone());
-        writers.spawn(async move {
-            let counter = format!("counter-{writer}");
-            while !*stopped.borrow() {
-                let id = Uuid::new_v4().to_string();
-                history.lock().expect("no writer panicked").sends(&id);
-                match http.append(&counter, &json!("any"), &id, "Added", &counters::added(3)).await? {
-                    Outcome::Stored(stored) => {
-                        history.lock().expect("no writer panicked").acknowledges(&id, stored)?;
-                    }
-                    other => bail!("{other:?}"),
-                }
-            }
-            Ok(())
-        });
-    }
+    let load = Load::on(store);
     for _ in 0..KILLS {
         let mut worker = start().await?;
         worker.answers().await?;
@@ -172,14 +150,9 @@ where
         tokio::time::sleep(moment).await;
         worker.into_process().kill().await?;
     }
-    stop.send_replace(true);
-    while let Some(writer) = writers.join_next().await {
-        writer??;
-    }
+    let (events, token) = load.stop(store).await?;
     let worker = start().await?;
     until_ready(worker.url(), None).await?;
-    let (events, token) = store.http().all_events().await?;
-    history.lock().expect("no writer panicked").check(&events)?;
     let rows = Http::new(store.url(), worker.url()).rows(PROJECTION, "totals", &token).await?;
     counters::check_rows(&events, &rows, "total")?;
     assert!(worker.into_process().terminate().await?.success());
@@ -279,13 +252,13 @@ async fn a_log_that_was_restored_from_an_older_backup_is_not_folded_on() -> Resu
     std::fs::rename(&backup, &data)?;
     let store = EventStore::alone(directory.path(), &data, "127.0.0.1:0").await?;
     let worker = QueryWorker::start(directory.path(), store.url(), &worker_data).await?;
-    let status = format!("{}/v1/admin/projections/totals", worker.url());
+    let status = format!("{}/v1/admin/projections/totals", worker.admin_url());
     let http = Http::new(store.url(), worker.url());
     says(&http, &status, "restored from an older backup").await?;
     // Also when the log has grown past the checkpoint since.
     add(&store, 5).await?;
     says(&http, &status, "restored from an older backup").await?;
-    let rebuild = format!("{}/v1/admin/projections/totals/rebuild", worker.url());
+    let rebuild = format!("{}/v1/admin/projections/totals/rebuild", worker.admin_url());
     ensure!(reqwest::Client::new().post(rebuild).send().await?.status().is_success(), "rebuilding");
     let (events, token) = store.http().all_events().await?;
     let began = Instant::now();
@@ -318,4 +291,84 @@ async fn says(http: &Http, url: &str, part: &str) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Where nobody can be answered, nobody is to be sent; and one failed try is no reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_not_ready_while_its_redis_or_postgres_is_away_and_says_so() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let redis = Redis::start()?;
+    let postgres = Postgres::start()?;
+    let over_redis = QueryWorker::over(directory.path(), store.url(), &redis.url()).await?;
+    let over_postgres = QueryWorker::over(directory.path(), store.url(), &postgres.url()).await?;
+    for worker in [&over_redis, &over_postgres] {
+        until_ready(worker.url(), None).await?;
+    }
+    redis.kill()?;
+    postgres.kill()?;
+    for worker in [&over_redis, &over_postgres] {
+        until_ready(worker.url(), Some("waiting for the read model: ")).await?;
+    }
+    redis.resume()?;
+    postgres.resume()?;
+    for worker in [&over_redis, &over_postgres] {
+        until_ready(worker.url(), None).await?;
+    }
+    Ok(())
+}
+
+/// While it begins, the database's silence is not taken for the event store's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_over_redis_waits_for_at_its_beginning_is_said() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let redis = Redis::start()?;
+    redis.kill()?;
+    let worker = QueryWorker::over(directory.path(), store.url(), &redis.url()).await?;
+    until_ready(worker.url(), Some("waiting for the next try: opening a read model in Redis at ")).await?;
+    redis.resume()?;
+    until_ready(worker.url(), None).await
+}
+
+/// All of a Redis is lost under two workers, which are not started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_redis_that_is_emptied_all_is_built_anew() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    counters::write_manifests(directory.path())?;
+    let server = Redis::start()?;
+    let store = EventStore::alone(directory.path(), &directory.path().join("store"), "127.0.0.1:0").await?;
+    let url = server.url();
+    let workers = [
+        QueryWorker::over(directory.path(), store.url(), &url).await?,
+        QueryWorker::over(directory.path(), store.url(), &url).await?,
+    ];
+    for worker in &workers {
+        until_ready(worker.url(), None).await?;
+    }
+    let load = Load::on(&store);
+    for _ in 0..3 {
+        // The moment is the input of this test, not a wait for something.
+        tokio::time::sleep(Duration::from_millis((Uuid::new_v4().as_u128() % 300) as u64)).await;
+        server.cli(&["FLUSHALL"])?;
+    }
+    let (events, token) = load.stop(&store).await?;
+    for worker in &workers {
+        let http = Http::new(store.url(), worker.url());
+        let began = Instant::now();
+        let rows = loop {
+            match http.rows(PROJECTION, "totals", &token).await {
+                Ok(rows) => break rows,
+                // It is being built.
+                Err(error) => ensure!(began.elapsed() < PATIENCE, "{error:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        counters::check_rows(&events, &rows, "total")?;
+    }
+    // Whoever is started now finds a read model that says whose it is.
+    let third = QueryWorker::over(directory.path(), store.url(), &url).await?;
+    until_ready(third.url(), None).await
 }
