@@ -4,13 +4,15 @@
 //! cargo xtask test    build everything, lint, run every test      (what continuous integration runs)
 //! cargo xtask bench   build, measure, check, print
 //! cargo xtask up      an example on real servers: databases, brokers, every part by itself
+//! cargo xtask cluster a real Kubernetes on this machine
 //! cargo xtask crds    write crds/*.yaml anew from the Rust types
 //! ```
 
 mod bench;
+mod cluster;
 mod debian;
+mod go;
 mod kafka;
-mod nats;
 mod postgres;
 mod redis;
 mod steps;
@@ -38,6 +40,8 @@ enum Chore {
     Bench(bench::Arguments),
     /// Run an example on real servers, each part a process of its own.
     Up(up::Arguments),
+    /// Start and stop a real Kubernetes on this machine.
+    Cluster(cluster::Arguments),
     /// Write `crds/*.yaml` anew from the Rust types.
     Crds,
 }
@@ -47,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Up(arguments) => up::run(&arguments),
+        Chore::Cluster(arguments) => cluster::run(&arguments),
         Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"])
             .env("UPDATE", "1")
             .run(),

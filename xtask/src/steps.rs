@@ -55,6 +55,13 @@ impl Step {
         Ok(())
     }
 
+    /// Becomes the program, so that whoever ends this ends that. Returns only when it cannot.
+    pub(crate) fn exec(mut self) -> anyhow::Error {
+        use std::os::unix::process::CommandExt as _;
+
+        anyhow::Error::from(self.command.exec()).context(format!("`{}` could not be started", self.line))
+    }
+
     /// Runs the program, shows each line that it prints and hands it to `look`; its failure is `Ok(false)`.
     pub(crate) fn watch(mut self, mut look: impl FnMut(&str)) -> anyhow::Result<bool> {
         let mut child = self

@@ -3,12 +3,15 @@
 use anyhow::bail;
 
 use crate::steps::cargo;
-use crate::{kafka, nats, postgres, redis};
+use crate::{go, kafka, postgres, redis};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Which.
     example: Example,
+    /// Take free ports instead of the usual ones.
+    #[arg(long)]
+    free_ports: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -24,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Example::Banku => ("banku", &[postgres::provide, redis::provide, kafka::provide], &[]),
         Example::Orders => (
             "orders",
-            &[postgres::provide, nats::provide],
+            &[postgres::provide, go::provide_nats],
             &[
                 "--",
                 "orders",
@@ -54,6 +57,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut words =
         vec!["run", "--release", "--quiet", "--package", "headwater-testkit", "--bin", "up", "--"];
     words.push(&directory);
+    if arguments.free_ports {
+        words.push("--free-ports");
+    }
     words.extend(with);
-    cargo(&words).run()
+    Err(cargo(&words).exec())
 }

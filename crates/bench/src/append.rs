@@ -1,16 +1,21 @@
 //! Appends over gRPC: closed loops, each client on a connection of its own, each waiting for its answer.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use headwater_testkit::postgres::Postgres;
+use headwater_testkit::proxy::Proxy;
 use tokio::task::JoinSet;
 
 use crate::Load;
 use crate::figures::{Figure, Latencies, Target as Goal};
 use crate::target::{ByItself, EVENT_BYTES, Log, Target, request};
 use crate::usage::resident_megabytes;
+
+/// What a database that is replicated elsewhere adds to each question and its answer.
+const ROUND_TRIP: Duration = Duration::from_millis(2);
 
 /// How one kind of append is done.
 struct Shape {
@@ -43,6 +48,12 @@ pub(crate) async fn measure_postgres(load: Load) -> Result<Vec<Figure>> {
         let start = async || ByItself::over(&server).await;
         figures.push(figure(load, &shape, ", PostgreSQL", start).await?);
     }
+    // A database that answers when two more of its replicas have what was written.
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let proxy = Proxy::with_round_trip(address, ROUND_TRIP)?;
+    let shape = Shape { clients: 64, batch: 1, goal: Some(Goal::AtLeast(15_000.0)) };
+    let over = format!(", PostgreSQL {ROUND_TRIP:?} away");
+    figures.push(figure(load, &shape, &over, async || ByItself::behind(&proxy, &server).await).await?);
     for _ in 0..load.runs {
         let target = ByItself::over(&server).await?;
         run(&target, &Shape { clients: 128, batch: 1, goal: None }, Duration::from_secs(load.seconds.into()))

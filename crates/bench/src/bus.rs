@@ -29,7 +29,7 @@ const TIMED: u64 = 5;
 pub(crate) async fn measure(load: Load) -> Result<Vec<Figure>> {
     let (database, broker) = (Postgres::start()?, Nats::start("")?);
     let mut figures = relay(load, &database, &broker).await?;
-    figures.push(seen(load, &database, &broker).await?);
+    figures.extend(seen(load, &database, &broker).await?);
     Ok(figures)
 }
 
@@ -98,9 +98,9 @@ async fn check(broker: &Nats, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// From the call of an append to an answer of the query API that covers it.
-async fn seen(load: Load, database: &Postgres, broker: &Nats) -> Result<Figure> {
-    let mut latencies = Latencies::new();
+/// From the call of an append to its answer, to the message on the bus, and to an answer of the query API that covers it.
+async fn seen(load: Load, database: &Postgres, broker: &Nats) -> Result<Vec<Figure>> {
+    let (mut answered, mut carried, mut seen) = (Latencies::new(), Latencies::new(), Latencies::new());
     let mut rates = Vec::new();
     for _ in 0..load.runs {
         let name = Postgres::schema();
@@ -118,18 +118,19 @@ async fn seen(load: Load, database: &Postgres, broker: &Nats) -> Result<Figure> 
         let count = RATE * u64::from(load.seconds);
         let (start, every) = (Instant::now(), Duration::from_secs(1) / RATE as u32);
         let client = target.connect().await?;
+        let messages = async_nats::connect(broker.url()).await?.subscribe(format!("{name}.>")).await?;
+        let carrying = tokio::spawn(arrivals(messages, start, every, count));
         let mut running = JoinSet::new();
-        let mut late = Duration::ZERO;
         for number in 0..count {
             let due = start + every * number as u32;
             tokio::time::sleep_until(due.into()).await;
-            late = late.max(due.elapsed());
             let (mut client, http, queries) = (client.clone(), http.clone(), worker.url().to_owned());
             running.spawn(async move {
                 let append = request(&format!("stream-{}", number % 100), 1, number);
                 let stored = client.append(append).await?.into_inner();
+                let answer = due.elapsed();
                 if number % TIMED > 0 {
-                    return Ok(None);
+                    return Ok((answer, None));
                 }
                 let url = format!(
                     "{queries}/v1/projections/measured/measured/{number:09}000?timeout=10s&min_token={}",
@@ -138,17 +139,45 @@ async fn seen(load: Load, database: &Postgres, broker: &Nats) -> Result<Figure> 
                 let row: Value = http.json(&url).await?;
                 ensure!(row["id"] == format!("{number:09}000"), "{row}");
                 // Measured from when it should have begun: a queue in front counts.
-                Ok(Some(due.elapsed()))
+                anyhow::Ok((answer, Some(due.elapsed())))
             });
         }
         while let Some(done) = running.join_next().await {
-            if let Some(took) = done?? {
-                latencies.record(took);
+            let (answer, row) = done??;
+            answered.record(answer);
+            if let Some(row) = row {
+                seen.record(row);
             }
         }
+        carried.add(&carrying.await??);
         rates.push(count as f64 / start.elapsed().as_secs_f64());
         target.read_back(count).await?;
     }
     let work = "1,000 appends/s to an event store over PostgreSQL, through NATS to a query worker over PostgreSQL: from the call to an answer that shows the row, every fifth timed";
-    Ok(Figure::new(work, "events/s", rates).with_latencies(&latencies))
+    let stages = [
+        (work, &seen),
+        ("the same, from the call to the append's answer", &answered),
+        ("the same, from the call to a NATS subscriber", &carried),
+    ];
+    Ok(stages
+        .map(|(work, latencies)| Figure::new(work, "events/s", rates.clone()).with_latencies(latencies))
+        .into())
+}
+
+/// When the messages of `count` events come, each of which was due `every` so long after `start`.
+async fn arrivals(
+    mut messages: async_nats::Subscriber,
+    start: Instant,
+    every: Duration,
+    count: u64,
+) -> Result<Latencies> {
+    let mut latencies = Latencies::new();
+    for _ in 0..count {
+        let message = messages.next().await.context("a message")?;
+        let event: Value = serde_json::from_slice(&message.payload)?;
+        let number: u32 =
+            event["id"].as_str().context("an id")?.parse::<u64>()?.div_euclid(1_000).try_into()?;
+        latencies.record((start + every * number).elapsed());
+    }
+    Ok(latencies)
 }

@@ -12,6 +12,7 @@ use headwater_api::v1::{AppendRequest, Filter, GetHeadRequest, NewEvent, ReadReq
 use headwater_testkit::dev::{Dev, DevOptions, write};
 use headwater_testkit::event_store::EventStore;
 use headwater_testkit::postgres::Postgres;
+use headwater_testkit::proxy::Proxy;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -79,12 +80,21 @@ impl ByItself {
 
     /// With this in the manifest, and with more arguments.
     pub(crate) async fn told(server: &Postgres, bus: &str, more: &[String]) -> Result<Self> {
+        Self::at(&server.url(), bus, more).await
+    }
+
+    /// By way of `proxy`, which makes the database one that is further away.
+    pub(crate) async fn behind(proxy: &Proxy, server: &Postgres) -> Result<Self> {
+        Self::at(&server.url_at(proxy.address().port()), "{type: None}", &[]).await
+    }
+
+    async fn at(database: &str, bus: &str, more: &[String]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let schema = format!("schema: {}, urlSecretRef", Postgres::schema());
         let manifest =
             MANIFEST.replace("urlSecretRef", &schema).replace("spec:\n", &format!("spec:\n  bus: {bus}\n"));
         write(folder.path(), "eventstream.yaml", &manifest)?;
-        let store = EventStore::told(folder.path(), &server.url(), more).await?;
+        let store = EventStore::told(folder.path(), database, more).await?;
         let log = Log { url: store.url().to_owned() };
         Ok(Self { store, folder, log })
     }

@@ -1,8 +1,12 @@
 use clap::{Args, Parser, Subcommand};
 
+use headwater_api::{Client, Credentials};
+use headwater_server::ClientArguments;
+
 use crate::address::Address;
 use crate::commands::{append, completion, crd, dev, projections, query, read, sagas, subscribe, validate};
 use crate::console::Format;
+use crate::queries::Queries;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -12,6 +16,7 @@ Exit codes:
   3  what is there stands in the way: another version, an id that is taken, a directory in use
   4  what was asked for is not there
   5  the server cannot be reached, or did not answer in time
+  6  the server does not know the caller, or does not let it do this
   129, 130, 143  a signal ended it: SIGHUP, SIGINT, SIGTERM
 
 Examples:
@@ -57,7 +62,35 @@ pub(crate) struct Server {
         value_name = "URL",
         hide_env_values = true
     )]
-    pub(crate) server: Address,
+    server: Address,
+
+    #[command(flatten)]
+    shown: Shown,
+}
+
+impl Server {
+    /// A client of it.
+    pub(crate) fn connect(&self) -> headwater_core::Result<Client> {
+        Client::with_credentials(self.server.url(), &self.shown.credentials()?)
+    }
+}
+
+/// What is shown to the server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Whom it calls")]
+struct Shown {
+    #[command(flatten)]
+    client: ClientArguments,
+
+    /// Send the token to another machine without TLS: something else encrypts it.
+    #[arg(long, env = "HEADWATER_PLAIN_TEXT")]
+    plain_text: bool,
+}
+
+impl Shown {
+    fn credentials(&self) -> headwater_core::Result<Credentials> {
+        self.client.credentials(self.plain_text)
+    }
 }
 
 /// Which query API.
@@ -71,7 +104,17 @@ pub(crate) struct QueryServer {
         value_name = "URL",
         hide_env_values = true
     )]
-    pub(crate) query_server: Address,
+    query_server: Address,
+
+    #[command(flatten)]
+    shown: Shown,
+}
+
+impl QueryServer {
+    /// A client of it.
+    pub(crate) fn connect(&self) -> anyhow::Result<Queries> {
+        Queries::new(&self.query_server, self.shown.credentials()?)
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// The server cannot be reached, or did not answer in time: try again.
     Unavailable = 5,
+    /// The server does not know the caller, or does not let it do this.
+    Refused = 6,
     /// SIGHUP ended it; these are what a shell reports for signals.
     HungUp = 129,
     /// SIGINT, Ctrl-C.
@@ -32,6 +34,7 @@ impl Exit {
         match error {
             Error::Invalid { .. } => Self::Invalid,
             Error::NotFound { .. } => Self::NotFound,
+            Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => Self::Refused,
             Error::WrongVersion { .. } | Error::AlreadyExists { .. } | Error::FailedPrecondition { .. } => {
                 Self::Conflict
             }
@@ -139,6 +142,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             Error::Unavailable { .. } => {
                 "is it running? `headwater dev DIR` starts one; --server and --query-server say where it is"
             }
+            Error::Unauthenticated { .. } => "--token-file, or --cert and --key, prove who calls",
             Error::Internal { .. } => "this is a fault of Headwater: please report it, with this message",
             _ => return None,
         };
@@ -182,6 +186,8 @@ mod tests {
         check(Error::already_exists("x"), 3);
         check(Error::not_found("x"), 4);
         check(Error::unavailable("x"), 5);
+        check(Error::unauthenticated("x"), 6);
+        check(Error::permission_denied("x"), 6);
         check(Failure::failed("x").like(&anyhow::Error::from(Error::unavailable("y"))), 5);
     }
 

@@ -119,7 +119,7 @@ fn expected(text: &str) -> Result<Expected, String> {
 }
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
-    let client = Client::new(arguments.server.server.url())?;
+    let client = arguments.server.connect()?;
     match (&arguments.stream_id, &arguments.event_type, &arguments.data) {
         (Some(stream_id), Some(event_type), Some(data)) => {
             let append = Append {

@@ -115,8 +115,10 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
     };
-    telemetry::init(&telemetry::Telemetry { format, filter: arguments.log.clone() })
-        .map_err(|error| Failure::invalid(error.to_string()))?;
+    let invalid = |error: telemetry::Error| Failure::invalid(error.to_string());
+    let traces = telemetry::Traces::from_environment("headwater-dev", |name| std::env::var(name).ok())
+        .map_err(invalid)?;
+    let telemetry = telemetry::Telemetry { format, filter: arguments.log.clone(), traces };
     let console = if arguments.exit { &console.to_the_end() } else { console };
     // Few threads: each has its stack and its arena, and a laptop has other work to do.
     let runtime = Builder::new_multi_thread()
@@ -125,7 +127,12 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(dev(&arguments, begun, console))
+    runtime.block_on(async {
+        let telemetry = telemetry::init(&telemetry).map_err(invalid)?;
+        let done = dev(&arguments, begun, console).await;
+        telemetry.stop().await;
+        done
+    })
 }
 
 async fn dev(arguments: &Arguments, begun: Instant, console: &Console) -> Result<()> {

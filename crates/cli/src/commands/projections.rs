@@ -58,7 +58,7 @@ enum Command {
     Promote(Named),
     /// Have the previous revision serve again.
     Rollback(Named),
-    /// Stop folding events; queries go on.
+    /// Have the worker that is asked stop folding, until it is resumed or started again; others take over what it folded, and queries go on.
     Pause(Named),
     /// Fold events again.
     Resume(Named),
@@ -162,6 +162,7 @@ struct PartitionStatus {
     position: String,
     head: Option<String>,
     state: String,
+    worker: Option<String>,
     parked: u64,
     message: Option<String>,
     failure: Option<Value>,
@@ -204,7 +205,7 @@ struct Release {
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
-        Command::List { server } => list(&Queries::new(&server.query_server)?, console).await,
+        Command::List { server } => list(&server.connect()?, console).await,
         Command::Show(named) => Admin::of(&named, console)?.show().await,
         Command::Rebuild { named, wait } => {
             let admin = Admin::of(&named, console)?;
@@ -274,11 +275,7 @@ struct Admin<'a> {
 
 impl<'a> Admin<'a> {
     fn of(named: &'a Named, console: &'a Console) -> Result<Self> {
-        Ok(Self {
-            queries: Queries::new(&named.server.query_server)?,
-            projection: &named.projection,
-            console,
-        })
+        Ok(Self { queries: named.server.connect()?, projection: &named.projection, console })
     }
 
     fn url(&self, rest: Option<&str>) -> Result<reqwest::Url> {
@@ -344,7 +341,7 @@ impl<'a> Admin<'a> {
         let headings = ["revision", "role", "built", "lag", "parked", "skipped", "created at"];
         self.console.table(&headings, revisions)?;
         self.console.line("")?;
-        let headings = ["revision", "partition", "position", "head", "state", "parked", "message"];
+        let headings = ["revision", "partition", "position", "head", "state", "worker", "parked", "message"];
         Ok(self.console.table(&headings, partitions)?)
     }
 
@@ -476,7 +473,7 @@ fn all_folded(released: &[Release]) -> Result<()> {
 }
 
 impl PartitionStatus {
-    fn row(&self, revision: &str) -> [String; 7] {
+    fn row(&self, revision: &str) -> [String; 8] {
         let failure = self.failure.as_ref().map(failure_text);
         [
             revision.to_owned(),
@@ -484,6 +481,7 @@ impl PartitionStatus {
             self.position.clone(),
             self.head.clone().unwrap_or_else(|| "-".to_owned()),
             self.state.clone(),
+            self.worker.clone().unwrap_or_else(|| "-".to_owned()),
             self.parked.to_string(),
             failure.or_else(|| self.message.clone()).unwrap_or_default(),
         ]

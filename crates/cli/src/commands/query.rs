@@ -106,7 +106,7 @@ struct Page {
 }
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
-    let queries = Queries::new(&arguments.server.query_server)?;
+    let queries = arguments.server.connect()?;
     let Place { projection, table, keys } = &arguments.place;
     let keys: Vec<&str> = keys.iter().chain(&arguments.keys).map(String::as_str).collect();
     let segments = ["v1", "projections", projection, table].into_iter().chain(keys.iter().copied());
@@ -147,7 +147,7 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
 }
 
 /// Asks for `url`; a travel into the past that is under way is asked for again until it has arrived.
-async fn ask(queries: &Queries, url: Url) -> Result<reqwest::Response> {
+async fn ask(queries: &Queries, url: Url) -> Result<http::Response<String>> {
     let travels = url.query_pairs().any(|(name, _)| name == "as_of");
     let progress = if travels && std::io::stderr().is_terminal() {
         ProgressBar::new_spinner()
@@ -172,7 +172,7 @@ async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
     let response = ask(queries, url).await?;
     warn_of_parked(&response);
     let token = header(&response, TOKEN_HEADER);
-    let row: Row = queries.read(response).await?;
+    let row: Row = queries.read(&response)?;
     if console.is_json() {
         console.json(&row)?;
     } else {
@@ -188,7 +188,7 @@ async fn row(queries: &Queries, url: Url, console: &Console) -> Result<()> {
 async fn rows(queries: &Queries, url: Url, console: &Console) -> Result<()> {
     let response = ask(queries, url).await?;
     warn_of_parked(&response);
-    let page: Page = queries.read(response).await?;
+    let page: Page = queries.read(&response)?;
     if console.is_json() {
         return Ok(console.json(&page)?);
     }
@@ -209,11 +209,11 @@ async fn rows(queries: &Queries, url: Url, console: &Console) -> Result<()> {
     Ok(())
 }
 
-fn header(response: &reqwest::Response, name: &str) -> Option<String> {
+fn header(response: &http::Response<String>, name: &str) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
 }
 
-fn warn_of_parked(response: &reqwest::Response) {
+fn warn_of_parked(response: &http::Response<String>) {
     if let Some(parked) = header(response, PARKED_HEADER) {
         eprintln!(
             "warning: {parked} of the events up to here are set aside; `headwater projections parked` lists them"

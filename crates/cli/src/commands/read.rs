@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
-    let client = Client::new(arguments.server.server.url())?;
+    let client = arguments.server.connect()?;
     match &arguments.stream_id {
         Some(stream_id) => read_stream(&client, stream_id, &arguments, console)
             .await

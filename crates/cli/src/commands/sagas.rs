@@ -199,6 +199,8 @@ struct Status {
     compensating: u64,
     needs_attention: u64,
     message: Option<String>,
+    coordinates: bool,
+    coordinated_by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -250,14 +252,14 @@ struct Line {
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
         Command::List(list) => {
-            let queries = Queries::new(&list.server.query_server)?;
+            let queries = list.server.connect()?;
             match &list.saga {
                 None => sagas(&queries, console).await,
                 Some(saga) => instances(&queries, saga, &list, console).await,
             }
         }
         Command::Show(named) => {
-            let queries = Queries::new(&named.server.query_server)?;
+            let queries = named.server.connect()?;
             print(queries.get_json(named.url(&queries, None)?).await?, console)
         }
         Command::Retry(it) => command("retry", &it.instance, it.step.as_deref(), console).await,
@@ -265,13 +267,13 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Abort(it) => command("abort", &it, None, console).await,
         Command::Skip(it) => command("skip", &it.instance, it.step.as_deref(), console).await,
         Command::NotStarted { saga, page, server } => {
-            not_started(&Queries::new(&server.query_server)?, &saga, &page, console).await
+            not_started(&server.connect()?, &saga, &page, console).await
         }
         Command::Graph { saga, directory: Some(directory), .. } => {
             draw(&saga, &offline(&saga, &directory, console)?, console)
         }
         Command::Graph { saga, directory: None, server } => {
-            let queries = Queries::new(&server.query_server)?;
+            let queries = server.connect()?;
             let chart = queries.get_text(queries.url(["v1", "sagas", &saga, "graph"])?).await?;
             draw(&saga, &chart, console)
         }
@@ -301,10 +303,16 @@ async fn sagas(queries: &Queries, console: &Console) -> Result<()> {
             status.running.to_string(),
             status.compensating.to_string(),
             status.needs_attention.to_string(),
+            match (status.coordinates, status.coordinated_by) {
+                (true, _) => "this process".to_owned(),
+                (false, Some(other)) => other,
+                (false, None) => "nobody".to_owned(),
+            },
             status.message.unwrap_or_default(),
         ]);
     }
-    Ok(console.table(&["name", "running", "compensating", "needs attention", "message"], rows)?)
+    Ok(console
+        .table(&["name", "running", "compensating", "needs attention", "coordinated by", "message"], rows)?)
 }
 
 async fn instances(queries: &Queries, saga: &str, list: &List, console: &Console) -> Result<()> {
@@ -366,7 +374,7 @@ fn say_more(next: Option<&str>) {
 }
 
 async fn command(command: &str, of: &OfInstance, step: Option<&str>, console: &Console) -> Result<()> {
-    let queries = Queries::new(&of.named.server.query_server)?;
+    let queries = of.named.server.connect()?;
     let said: Map<String, Value> = [("step", step), ("reason", of.reason.as_deref())]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))

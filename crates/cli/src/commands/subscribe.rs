@@ -2,7 +2,7 @@ use std::pin::pin;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
-use headwater_api::{Client, Filter, StartFrom, Subscribe};
+use headwater_api::{Filter, StartFrom, Subscribe};
 use headwater_core::EventType;
 
 use crate::arguments::Server;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
-    let client = Client::new(arguments.server.server.url())?;
+    let client = arguments.server.connect()?;
     let mut printer = Printer::new(console);
     let subscribe = Subscribe {
         from: arguments.from,

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use headwater_api::{Client, HeadAt};
+use headwater_api::{Client, Credentials, HeadAt};
 use headwater_server::Ready;
 use serde::Deserialize;
 
@@ -92,7 +92,7 @@ async fn show_read_models(ready: &Ready, screen: &Screen<'_>) -> Result<()> {
         rows: Vec<Row>,
         next: Option<String>,
     }
-    let queries = Queries::new(&ready.query.parse().map_err(anyhow::Error::msg)?)?;
+    let queries = Queries::new(&ready.query.parse().map_err(anyhow::Error::msg)?, Credentials::default())?;
     for projection in &ready.projections {
         let stream = ready.streams.iter().find(|stream| stream.name == projection.stream);
         let Some(stream) = stream else { continue };

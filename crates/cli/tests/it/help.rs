@@ -41,7 +41,7 @@ async fn what_cannot_be_understood_is_a_usage_error() -> Result<()> {
     }
     check(&run(&["read", "--all", "--backwards"]).await?, "--backwards");
     check(&run(&["read", "--all", "--from-version", "2"]).await?, "--from-version");
-    check(&run(&["read", "a", "--server", "https://x:1"]).await?, "TLS is not spoken here");
+    check(&run(&["read", "a", "--server", "ftp://x:1"]).await?, "the scheme is ftp");
     check(&run(&["query", "orders"]).await?, "give PROJECTION/TABLE");
     check(&run(&["append", "a", "--data", "1"]).await?, "--type");
     check(&run(&["append", "a", "--type", "b", "--data", "{"]).await?, "data: not JSON");
