@@ -87,6 +87,9 @@ macro_rules! store_conformance {
             repeats_are_known_to_a_new_writer
             two_writers_lose_and_double_nothing
             a_fenced_writer_refuses_nothing_by_what_it_remembers
+            a_batch_that_is_sent_behind_another_is_there_only_with_it
+            what_does_not_write_is_not_sent_behind_another
+            a_batch_that_comes_long_after_it_was_given_up_is_fenced
             what_is_found_for_one_request_counts_for_its_neighbours
             small_caches_change_no_answer
             shutting_down_writes_what_is_queued_and_refuses_the_rest

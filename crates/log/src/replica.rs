@@ -418,6 +418,10 @@ impl LogStore for Leased {
         }
     }
 
+    fn takes_batches_behind(&self) -> bool {
+        self.0.store.takes_batches_behind()
+    }
+
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
         self.0.store.stream_versions(partition, stream_ids).await
     }

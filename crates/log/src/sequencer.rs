@@ -5,13 +5,15 @@
 //! append ──▶ wait for room ──▶ bounded queue ──▶ gather while the last batch commits
 //!    ▲                                            load versions that are not cached
 //!    │                                            plan: repeat? expectation? versions and positions
-//!    └──────────── answer ◀── durable ◀────────── one commit per batch
+//!    └──────────── answer ◀── durable ◀────────── one commit per batch, another on its way behind it
 //! ```
 //!
 //! A lane is the only writer of its partition (the store's epochs see to it), so it checks expectations in memory
 //! against the versions that it remembers. What it remembers is never trusted to refuse: before a request is refused,
 //! its event ids and the version of its stream id are looked up in the store.
 
+mod ahead;
+mod commit;
 mod lane;
 mod plan;
 mod stats;
@@ -44,6 +46,8 @@ pub struct SequencerOptions {
     pub batch_events: usize,
     /// Bytes per commit. One request over it is still committed as one.
     pub batch_bytes: usize,
+    /// How long a commit takes during which another is sent behind it, where the store takes such.
+    pub long_commit: Duration,
     /// Stream ids whose version is remembered, over all partitions.
     pub cached_streams: usize,
     /// Event ids that are remembered, over all partitions.
@@ -64,6 +68,8 @@ impl Default for SequencerOptions {
             // Some 20 ms of work for SQLite: more per commit gains nothing and lets the others wait longer.
             batch_events: 2_000,
             batch_bytes: 8 << 20,
+            // Below, more is gained by more callers that share a commit.
+            long_commit: Duration::from_micros(1_500),
             // About 10 MiB when full.
             cached_streams: 65_536,
             // About 3 MiB when full. A client that repeats does so soon.
@@ -197,7 +203,7 @@ impl LogWriter for Sequencer {
         let weight = Request::weight(&request).min(shared.most as usize) as u32;
         let room = Arc::clone(&shared.room).acquire_many_owned(weight).await.map_err(|_| Error::Cancelled)?;
         let (answer, answered) = oneshot::channel();
-        let request = Request { append: request, digests, answer, _room: room };
+        let request = Request { append: request, digests, answer, unsettled: false, _room: room };
         lane.send(request).await.map_err(|_| {
             if shared.stop.is_cancelled() { Error::Cancelled } else { ended_by_itself(partition) }
         })?;

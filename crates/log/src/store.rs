@@ -122,6 +122,12 @@ pub trait LogStore: LogReader {
     /// Commits one batch. Dropping the future does not take the batch back.
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError>;
 
+    /// Whether a batch may be sent while the one before it is under way, with the head that that one leaves: worth it where a commit waits for a
+    /// network. One that comes before the other has stored anything waits for it, or is [`CommitError::Fenced`].
+    fn takes_batches_behind(&self) -> bool {
+        false
+    }
+
     /// The versions that the stream ids are at, in the order asked; 0 for one without events.
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>>;
 

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -83,7 +84,7 @@ func fromKafka(address, topic, partition, count string) error {
 		return err
 	}
 	defer consumer.Close()
-	messages, err := consumer.ConsumePartition(topic, int32(number), sarama.OffsetOldest)
+	messages, err := consume(consumer, topic, int32(number))
 	if err != nil {
 		return err
 	}
@@ -99,6 +100,22 @@ func fromKafka(address, topic, partition, count string) error {
 		}
 	}
 	return nil
+}
+
+// Consumes a partition from its beginning. The brokers of a topic that was made a moment ago may not all know of it yet: the client itself
+// asks anew once, and then leaves it to its user.
+func consume(consumer sarama.Consumer, topic string, partition int32) (sarama.PartitionConsumer, error) {
+	deadline := time.Now().Add(patience)
+	for {
+		messages, err := consumer.ConsumePartition(topic, partition, sarama.OffsetOldest)
+		isNew := errors.Is(err, sarama.ErrUnknownTopicOrPartition) ||
+			errors.Is(err, sarama.ErrLeaderNotAvailable) ||
+			errors.Is(err, sarama.ErrNotLeaderForPartition)
+		if !isNew || time.Now().After(deadline) {
+			return messages, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 func print(message binding.Message) error {

@@ -18,6 +18,8 @@ pub struct FaultyStore {
     dice: Dice,
     /// Faults in a hundred calls.
     percent: u64,
+    /// Whether a batch may be sent behind another.
+    behind: bool,
     /// Commits wait for a turn here.
     turns: Semaphore,
     /// How many do.
@@ -26,6 +28,8 @@ pub struct FaultyStore {
     script: Mutex<VecDeque<Option<Fault>>>,
     /// The next look-up of ids fails.
     blind: AtomicBool,
+    /// On its way.
+    kept: Mutex<Option<Arc<Batch>>>,
 }
 
 /// A way for a commit to fail.
@@ -45,6 +49,8 @@ pub enum Fault {
     Unanswered,
     /// Nothing is stored yet, and nobody knows; it arrives later, or never.
     Late,
+    /// Nothing is stored yet, and nobody knows; it arrives when the test says.
+    Kept,
     /// Another writer comes first.
     Fenced,
     /// An id is said to be taken that is not.
@@ -58,16 +64,26 @@ impl FaultyStore {
             inner,
             dice: Dice::new(seed),
             percent,
+            behind: true,
             turns,
             waiting: watch::Sender::new(0),
             script: Mutex::default(),
             blind: AtomicBool::new(false),
+            kept: Mutex::default(),
         }
     }
 
-    /// One without faults that lets no commit begin until [`release`](Self::release).
+    /// One without faults that lets no commit begin until [`release`](Self::release), and takes one batch at a time.
     pub fn held(inner: Arc<dyn LogStore>) -> Self {
-        Self { turns: Semaphore::new(0), ..Self::new(inner, 0, 0) }
+        Self { turns: Semaphore::new(0), behind: false, ..Self::new(inner, 0, 0) }
+    }
+
+    /// As [`scripted`](Self::scripted), where a batch may be sent behind the first.
+    pub fn scripted_behind(
+        inner: Arc<dyn LogStore>,
+        script: impl IntoIterator<Item = Option<Fault>>,
+    ) -> Self {
+        Self { behind: true, ..Self::scripted(inner, script) }
     }
 
     /// Held, and without faults but for those of the first commits, where the script has one.
@@ -90,6 +106,12 @@ impl FaultyStore {
     /// Lets all commits begin from now on.
     pub fn release(&self) {
         self.turns.add_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Has the batch that was kept arrive.
+    pub async fn arrives(&self) -> Result<Committed, CommitError> {
+        let kept = self.kept.lock().unwrap().take().expect("a batch is kept");
+        self.inner.commit(kept).await
     }
 
     fn fails(&self) -> bool {
@@ -182,6 +204,12 @@ impl LogStore for FaultyStore {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let _turn = self.turns.acquire().await.expect("it is never closed");
         self.waiting.send_modify(|waiting| *waiting -= 1);
+        // A batch that is sent behind another may come there before it.
+        if self.behind && self.percent > 0 {
+            for _ in 0..self.dice.throw(8) {
+                tokio::task::yield_now().await;
+            }
+        }
         let Some(fault) = self.fault() else {
             return self.inner.commit(batch).await;
         };
@@ -204,6 +232,10 @@ impl LogStore for FaultyStore {
                 });
                 Err(CommitError::Unknown(Self::gone()))
             }
+            Fault::Kept => {
+                *self.kept.lock().unwrap() = Some(batch);
+                Err(CommitError::Unknown(Self::gone()))
+            }
             Fault::Fenced => {
                 self.inner.acquire(batch.partition).await.map_err(CommitError::Failed)?;
                 Err(CommitError::Fenced)
@@ -214,6 +246,10 @@ impl LogStore for FaultyStore {
                 Err(CommitError::Duplicate)
             }
         }
+    }
+
+    fn takes_batches_behind(&self) -> bool {
+        self.behind
     }
 
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
@@ -241,6 +277,7 @@ pub async fn faults_lose_and_double_nothing(make: impl AsyncFn(PartitionCount, C
         let options = SequencerOptions {
             pause: std::time::Duration::from_micros(10),
             repeats: 3,
+            long_commit: std::time::Duration::ZERO,
             cached_ids: 16,
             ..SequencerOptions::default()
         };
@@ -283,8 +320,11 @@ pub async fn faults_lose_and_double_nothing(make: impl AsyncFn(PartitionCount, C
         met.unknown += stats.unknown;
         met.fenced += stats.fenced;
         met.duplicates += stats.duplicates;
+        met.ahead += stats.ahead;
+        met.overtook += stats.overtook;
     }
     assert!(met.unknown > 0 && met.fenced > 0 && met.duplicates > 0, "{met:?}");
+    assert!(met.ahead > 0 && met.overtook > 0, "{met:?}");
 }
 
 async fn client(sequencer: Sequencer, seed: u64, number: u64) -> Vec<(Append, Result<Appended>)> {

@@ -328,6 +328,132 @@ pub async fn appends_that_come_during_a_commit_share_the_next(
     assert_eq!(read_log(&*fixture.store).await.len(), 64);
 }
 
+/// Sequencer and store, `first` on its way, and `others` as well behind it; none has come there yet.
+async fn sent_behind(
+    fixture: &Fixture,
+    script: impl IntoIterator<Item = Option<Fault>>,
+    first: Append,
+    others: Vec<Append>,
+) -> Queued {
+    let store = Arc::new(FaultyStore::scripted_behind(Arc::clone(&fixture.store), script));
+    let options = SequencerOptions {
+        pause: std::time::Duration::from_micros(10),
+        long_commit: std::time::Duration::ZERO,
+        ..SequencerOptions::default()
+    };
+    let sequencer = Sequencer::start(Arc::clone(&store) as Arc<dyn LogStore>, options);
+    let handle = sequencer.clone();
+    let mut first = Box::pin(async move { handle.append(first).await });
+    assert!(futures_util::poll!(&mut first).is_pending());
+    store.held_commits(1).await;
+    let handle = sequencer.clone();
+    let mut answers: BoxFuture<'static, _> = Box::pin(async move {
+        let others = others.into_iter().map(|request| handle.append(request));
+        let (first, others) = futures_util::future::join(first, futures_util::future::join_all(others)).await;
+        std::iter::once(first).chain(others).collect()
+    });
+    assert!(futures_util::poll!(&mut answers).is_pending());
+    store.held_commits(2).await;
+    Queued { store, sequencer, answers }
+}
+
+pub async fn a_batch_that_is_sent_behind_another_is_there_only_with_it(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    use Fault::{Duplicate, Failed, Fenced, Late, Lost, Unanswered};
+    let fates = [None, Some(Failed), Some(Lost), Some(Unanswered), Some(Late), Some(Fenced), Some(Duplicate)];
+    let mut overtook = 0;
+    for (one, two) in fates.iter().flat_map(|one| fates.iter().map(move |two| (*one, *two))) {
+        let fixture = make(PartitionCount::ONE, Clock::system()).await;
+        let requests = vec![
+            append("a", Expected::NoStream, events(2)),
+            append("a", at(2), events(2)),
+            append("b", Expected::Any, events(1)),
+            append("a", at(4), events(1)),
+        ];
+        let batch = sent_behind(&fixture, [one, two], requests[0].clone(), requests[1..].to_vec()).await;
+        batch.store.release();
+        let answers = batch.answers.await;
+        let read = read_log(&*fixture.store).await;
+        let (mut there, mut missing) = (0, false);
+        for (request, answer) in requests.iter().zip(&answers) {
+            match answer {
+                Ok(appended) => {
+                    there += request.events.len();
+                    assert_is_there(&read, request, appended);
+                }
+                // What should be there before it is not.
+                Err(Error::WrongVersion { .. }) => assert!(missing, "{one:?} {two:?}: {answer:?}"),
+                Err(error) => {
+                    let says = matches!(error, Error::Unavailable { .. });
+                    assert!(says && [one, two].iter().any(|fate| matches!(fate, Some(Failed))), "{error}");
+                    missing = true;
+                }
+            }
+        }
+        assert_eq!(read.len(), there, "{one:?} {two:?}: what is there was acknowledged: {answers:?}");
+        // Whatever came of them, what is sent again is there once.
+        for request in &requests {
+            let appended = batch.sequencer.append(request.clone()).await.unwrap();
+            assert_is_there(&read_log(&*fixture.store).await, request, &appended);
+        }
+        batch.sequencer.shutdown().await;
+        assert_eq!(read_log(&*fixture.store).await.len(), 6, "{one:?} {two:?}");
+        overtook += batch.sequencer.stats().overtook;
+    }
+    assert!(overtook > 0, "a batch was refused although the one before it was there in the end");
+}
+
+pub async fn a_batch_that_comes_long_after_it_was_given_up_is_fenced(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let first = append("a", Expected::NoStream, events(2));
+    let script = [Some(Fault::Failed), Some(Fault::Kept)];
+    let batch = sent_behind(&fixture, script, first, vec![append("a", at(2), events(1))]).await;
+    batch.store.release();
+    let answers = batch.answers.await;
+    assert!(
+        matches!(&answers[..], [Err(Error::Unavailable { .. }), Err(Error::WrongVersion { .. })]),
+        "{answers:?}"
+    );
+    // As many as those that it was sent behind: by its head alone, it would fit.
+    batch.sequencer.append(append("b", Expected::Any, events(2))).await.unwrap();
+    let late = batch.store.arrives().await;
+    assert!(matches!(late, Err(CommitError::Fenced)), "{late:?}");
+    assert_eq!(read_log(&*fixture.store).await.len(), 2);
+}
+
+pub async fn what_does_not_write_is_not_sent_behind_another(
+    make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
+) {
+    let fixture = make(PartitionCount::ONE, Clock::system()).await;
+    let first = append("a", Expected::NoStream, events(1));
+    let others = vec![
+        append("a", at(1), events(1)),
+        // From here on nothing goes ahead.
+        first.clone(),
+        append("a", Expected::NoStream, events(1)),
+        append("a", at(2), events(1)),
+    ];
+    let batch = sent_behind(&fixture, [], first.clone(), others.clone()).await;
+    batch.store.release();
+    let answers = batch.answers.await;
+    let [one, two, repeated, refused, last] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(repeated.as_ref().unwrap(), one.as_ref().unwrap());
+    assert!(
+        matches!(refused, Err(Error::WrongVersion { current, .. }) if *current == Version::new(2)),
+        "{refused:?}"
+    );
+    let read = read_log(&*fixture.store).await;
+    assert_eq!(read.len(), 3);
+    for (request, answer) in [(&first, one), (&others[0], two), (&others[3], last)] {
+        assert_is_there(&read, request, answer.as_ref().unwrap());
+    }
+    let stats = batch.sequencer.stats();
+    assert_eq!((stats.batches, stats.ahead), (3, 1), "{stats:?}");
+}
+
 pub async fn what_is_found_for_one_request_counts_for_its_neighbours(
     make: impl AsyncFn(PartitionCount, Clock) -> Fixture,
 ) {

@@ -1,20 +1,18 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::OptionFuture;
 use headwater_core::{Appended, Error, LogId, Partition, Position, Result, StreamId, Version};
 use tokio::sync::mpsc;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::SequencerOptions;
+use super::ahead::Sent;
+use super::commit::{Commit, Loading, Outcome};
 use super::plan::{Facts, Place, Plan, Request, Verdict, plan};
 use super::stats::{Counters, add};
 use crate::recent::Recent;
-use crate::{Backoff, Batch, CommitError, Committed, Epoch, LogStore, StoredEvent};
+use crate::{Batch, Epoch, LogStore, StoredEvent};
 
 /// How often a batch is planned anew because the store objected (an id was taken, another writer came), before its requests
 /// are answered as unavailable. Two are needed for any single cause; more than a few mean two writers fighting.
@@ -29,32 +27,28 @@ const GATHER: (Duration, Duration) = (Duration::from_micros(50), Duration::from_
 /// The writer of one partition.
 pub(super) struct Lane {
     log_id: LogId,
-    partition: Partition,
-    store: Arc<dyn LogStore>,
-    counters: Arc<Counters>,
-    stop: CancellationToken,
-    batch_events: usize,
+    pub(super) partition: Partition,
+    pub(super) store: Arc<dyn LogStore>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: CancellationToken,
+    pub(super) batch_events: usize,
     batch_bytes: usize,
-    repeats: u32,
-    pause: Duration,
-    inbox: mpsc::Receiver<Request>,
+    pub(super) long_commit: Duration,
+    pub(super) repeats: u32,
+    pub(super) pause: Duration,
+    pub(super) inbox: mpsc::Receiver<Request>,
     /// Taken from the inbox, not yet in a batch.
-    waiting: Vec<Request>,
+    pub(super) waiting: Vec<Request>,
     /// Where the next batch goes; unknown until the partition is acquired, and again when something contradicts it.
-    place: Option<(Epoch, Position)>,
-    versions: Recent<StreamId, Version>,
-    ids: Recent<Uuid, StoredEvent>,
+    pub(super) place: Option<(Epoch, Position)>,
+    pub(super) versions: Recent<StreamId, Version>,
+    pub(super) ids: Recent<Uuid, StoredEvent>,
     /// Versions that were asked for during a commit, and may come after it: an answer never waits for what the next batch needs.
-    loading: Option<Loading>,
+    pub(super) loading: Option<Loading>,
+    /// Sent behind the batch that is being settled, before it is known what becomes of that one.
+    pub(super) ahead: Option<Sent>,
     /// How long it took.
-    last_commit: Duration,
-}
-
-/// The versions that some stream ids are at, on their way.
-struct Loading {
-    stream_ids: Vec<StreamId>,
-    /// A task of its own: it may hold a connection that the lane itself waits for, and must go on whatever the lane waits for.
-    versions: AbortOnDropHandle<Result<Vec<Version>>>,
+    pub(super) last_commit: Duration,
 }
 
 /// What came of trying a batch once.
@@ -69,15 +63,11 @@ enum Round {
     Lost(Error),
 }
 
-/// What came of a commit.
-enum Outcome {
-    Committed(Committed),
-    /// Nothing was stored, and what is believed stands.
-    Failed(Error),
-    /// An id or a version is taken.
-    Taken,
-    /// Another writer, or nobody knows: acquire and look.
-    Lost(Error),
+/// A plan that is being carried out.
+pub(super) struct Begun {
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) batch: Arc<Batch>,
+    pub(super) commit: Commit,
 }
 
 impl Lane {
@@ -99,6 +89,7 @@ impl Lane {
             stop,
             batch_events: options.batch_events.max(1),
             batch_bytes: options.batch_bytes,
+            long_commit: options.long_commit,
             repeats: options.repeats,
             pause: options.pause,
             inbox,
@@ -107,23 +98,34 @@ impl Lane {
             versions: Recent::new(share(options.cached_streams)),
             ids: Recent::new(share(options.cached_ids)),
             loading: None,
+            ahead: None,
             last_commit: Duration::ZERO,
         }
     }
 
     /// Writes until the queue is closed and empty.
     pub(super) async fn run(mut self) {
-        while self.wait().await {
-            let requests = self.take_batch();
+        loop {
+            let (requests, begun) = match self.ahead.take() {
+                Some(sent) => (sent.requests, Some(sent.begun)),
+                None if self.wait().await => (self.take_batch(), None),
+                None => break,
+            };
             let count = requests.len();
-            let answers = self.settle(&requests).await;
-            for (request, answer) in requests.into_iter().zip(answers) {
-                add(&self.counters.requests, 1);
-                add(&self.counters.refused, u64::from(answer.is_err()));
-                // A caller that is gone asked for no answer.
-                let _ = request.answer.send(answer);
+            let answers = self.settle(&requests, begun).await;
+            self.send(requests, answers);
+            if self.ahead.is_none() {
+                self.gather(count).await;
             }
-            self.gather(count).await;
+        }
+    }
+
+    pub(super) fn send(&self, requests: Vec<Request>, answers: Vec<Result<Appended>>) {
+        for (request, answer) in requests.into_iter().zip(answers) {
+            add(&self.counters.requests, 1);
+            add(&self.counters.refused, u64::from(answer.is_err()));
+            // A caller that is gone asked for no answer.
+            let _ = request.answer.send(answer);
         }
     }
 
@@ -168,6 +170,12 @@ impl Lane {
     /// The next requests that fit a batch: at least one.
     fn take_batch(&mut self) -> Vec<Request> {
         self.drain();
+        let count = self.fit();
+        self.waiting.drain(..count).collect()
+    }
+
+    /// How many of those waiting fit a batch.
+    pub(super) fn fit(&self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let fit = self.waiting.iter().take_while(|request| {
             let first = events == 0;
@@ -175,18 +183,21 @@ impl Lane {
             bytes += request.append.size();
             first || (events <= self.batch_events && bytes <= self.batch_bytes)
         });
-        let count = fit.count();
-        self.waiting.drain(..count).collect()
+        fit.count()
     }
 
-    /// Answers every request of a batch.
-    async fn settle(&mut self, requests: &[Request]) -> Vec<Result<Appended>> {
+    /// Answers every request of a batch, which may be on its way already.
+    async fn settle(&mut self, requests: &[Request], mut begun: Option<Begun>) -> Vec<Result<Appended>> {
         let mut facts = Facts::default();
         let mut why = None;
         // Once a commit's fate was unknown, a later failure does not mean that nothing was stored.
-        let mut lost = false;
+        let mut lost = requests.iter().any(|request| request.unsettled);
         for _ in 0..MAX_ROUNDS {
-            match self.round(requests, &mut facts).await {
+            let round = self.round(requests, begun.take(), &mut facts).await;
+            if !matches!(round, Ok(Round::Settled(_))) {
+                self.take_back(&mut facts).await;
+            }
+            match round {
                 Ok(Round::Settled(answers)) => return answers,
                 Ok(Round::Again(error)) => why = Some(error),
                 Ok(Round::Lost(error)) => {
@@ -220,27 +231,21 @@ impl Lane {
         ))
     }
 
-    async fn round(&mut self, requests: &[Request], facts: &mut Facts) -> Result<Round> {
-        let (epoch, head) = self.acquired().await?;
-        self.load_versions(requests, facts).await?;
-        self.remember_ids(requests, facts);
-        let mut planned = plan(requests, self.partition, head, facts);
-        // What is found for one request may be news to others; each is searched once, so this ends.
-        while !planned.suspects.is_empty() {
-            if !self.search(requests, &planned.suspects, facts).await? {
-                self.forget(facts);
-                return Ok(Round::Again(Error::unavailable(
-                    "the versions in the store are not those expected",
-                )));
-            }
-            planned = plan(requests, self.partition, head, facts);
-        }
-        let Plan { verdicts, events, .. } = planned;
-        if events.is_empty() {
-            return Ok(Round::Settled(self.answers(verdicts, None)));
-        }
-        let batch = Arc::new(Batch { partition: self.partition, epoch, head, events });
-        match self.commit(&batch).await {
+    async fn round(
+        &mut self,
+        requests: &[Request],
+        begun: Option<Begun>,
+        facts: &mut Facts,
+    ) -> Result<Round> {
+        let is_behind = begun.is_some();
+        let Begun { verdicts, batch, commit } = match begun {
+            Some(begun) => begun,
+            None => match self.begin(requests, facts).await? {
+                Ok(begun) => begun,
+                Err(round) => return Ok(round),
+            },
+        };
+        match self.commit(&batch, commit, is_behind, requests.len()).await {
             Outcome::Committed(committed) => {
                 self.committed(&batch, committed)?;
                 Ok(Round::Settled(self.answers(verdicts, None)))
@@ -260,6 +265,34 @@ impl Lane {
                 Ok(Round::Lost(error))
             }
         }
+    }
+
+    /// Plans a batch and sends it, unless there is nothing to send, or no plan to be made by what is known.
+    async fn begin(
+        &mut self,
+        requests: &[Request],
+        facts: &mut Facts,
+    ) -> Result<std::result::Result<Begun, Round>> {
+        let (epoch, head) = self.acquired().await?;
+        self.load_versions(requests, facts).await?;
+        self.remember_ids(requests, facts);
+        let mut planned = plan(requests, self.partition, head, facts);
+        // What is found for one request may be news to others; each is searched once, so this ends.
+        while !planned.suspects.is_empty() {
+            if !self.search(requests, &planned.suspects, facts).await? {
+                self.forget(facts);
+                let error = Error::unavailable("the versions in the store are not those expected");
+                return Ok(Err(Round::Again(error)));
+            }
+            planned = plan(requests, self.partition, head, facts);
+        }
+        let Plan { verdicts, events, .. } = planned;
+        if events.is_empty() {
+            return Ok(Err(Round::Settled(self.answers(verdicts, None))));
+        }
+        let batch = Arc::new(Batch { partition: self.partition, epoch, head, events });
+        let commit = Commit::begin(&self.store, &batch);
+        Ok(Ok(Begun { verdicts, batch, commit }))
     }
 
     /// Epoch and head. Acquiring fences every earlier batch: what of it is not there by then never will be, and what is there is met as
@@ -336,132 +369,8 @@ impl Lane {
             .all(|(stream_id, version)| facts.versions.get(stream_id) == Some(&version)))
     }
 
-    /// Commits, repeating while the outcome is unknown.
-    async fn commit(&mut self, batch: &Arc<Batch>) -> Outcome {
-        let mut unknown: Option<Error> = None;
-        let mut backoff = Backoff::new(self.pause, self.pause.saturating_mul(100));
-        for attempt in 0..=self.repeats {
-            if attempt > 0 {
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.pause()) => {}
-                    () = self.stop.cancelled() => {}
-                }
-            }
-            match self.commit_and_gather(Arc::clone(batch)).await {
-                Ok(committed) => return Outcome::Committed(committed),
-                Err(CommitError::Fenced) => {
-                    add(&self.counters.fenced, 1);
-                    return Outcome::Lost(Error::unavailable("another writer has taken over the partition"));
-                }
-                // After a try of unknown fate, what is taken may be taken by that try.
-                Err(CommitError::Duplicate) => return unknown.map_or(Outcome::Taken, Outcome::Lost),
-                Err(CommitError::Failed(error)) if unknown.is_none() => return Outcome::Failed(error),
-                // This try stored nothing, but an earlier one may have, or be under way: only acquiring settles that.
-                Err(CommitError::Failed(error)) => unknown = Some(error),
-                Err(CommitError::Unknown(error)) => {
-                    add(&self.counters.unknown, 1);
-                    unknown = Some(error);
-                    if !self.stop.is_cancelled() {
-                        continue;
-                    }
-                }
-            }
-            break;
-        }
-        Outcome::Lost(unknown.unwrap_or_else(|| Error::unavailable("the batch's fate is unknown")))
-    }
-
-    /// Commits, and meanwhile takes requests from the inbox and asks for the versions that they will need.
-    async fn commit_and_gather(&mut self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
-        let start = Instant::now();
-        let store = Arc::clone(&self.store);
-        let commit = store.commit(batch);
-        tokio::pin!(commit);
-        let mut looked_at = 0;
-        let outcome = loop {
-            if self.loading.is_none() {
-                self.begin_loading(looked_at);
-                looked_at = self.waiting.len();
-            }
-            let room = self.batch_events.saturating_sub(self.waiting.len());
-            let loading: OptionFuture<_> = self.loading.as_mut().map(|loading| &mut loading.versions).into();
-            tokio::select! {
-                biased;
-                outcome = &mut commit => break outcome,
-                Some(versions) = loading => self.loaded(versions),
-                _ = self.inbox.recv_many(&mut self.waiting, room), if room > 0 && !self.inbox.is_closed() => {}
-            }
-        };
-        self.last_commit = start.elapsed();
-        add(&self.counters.commit_micros, self.last_commit.as_micros() as u64);
-        outcome
-    }
-
-    /// Asks for the versions of those waiting, beyond the first `looked_at`, that are not remembered.
-    fn begin_loading(&mut self, looked_at: usize) {
-        let mut missing: Vec<StreamId> =
-            self.waiting[looked_at..].iter().map(|request| request.append.stream_id.clone()).collect();
-        missing.sort_unstable();
-        missing.dedup();
-        missing.retain(|stream_id| self.versions.get(stream_id).is_none());
-        if missing.is_empty() {
-            return;
-        }
-        let (store, partition, stream_ids) = (Arc::clone(&self.store), self.partition, missing.clone());
-        let versions = tokio::spawn(async move { store.stream_versions(partition, &stream_ids).await });
-        self.loading = Some(Loading { stream_ids: missing, versions: AbortOnDropHandle::new(versions) });
-    }
-
-    /// Remembers what was asked for. What has been learnt since, by a commit, is newer. An error is met again, and answered, when the
-    /// next batch is planned.
-    fn loaded(&mut self, versions: Result<Result<Vec<Version>>, JoinError>) {
-        let Some(loading) = self.loading.take() else { return };
-        let versions = versions.ok().and_then(Result::ok).unwrap_or_default();
-        for (stream_id, version) in loading.stream_ids.into_iter().zip(versions) {
-            if self.versions.get(&stream_id).is_none() {
-                self.versions.insert(stream_id, version);
-            }
-        }
-    }
-
-    fn committed(&mut self, batch: &Batch, committed: Committed) -> Result<()> {
-        let expected = batch.head.plus(batch.events.len() as u64);
-        if committed.head != expected {
-            self.place = None;
-            return Err(Error::internal(format!(
-                "a commit to partition {} moved its head to {} instead of {expected}; please report this",
-                self.partition, committed.head
-            )));
-        }
-        let mut bytes = 0;
-        let mut position = batch.head;
-        for event in &batch.events {
-            position = position.next();
-            bytes += event.event.data.len() + event.event.metadata.as_bytes().len();
-            self.versions.insert(event.stream_id.clone(), event.version);
-            self.ids.insert(
-                event.event.id,
-                StoredEvent {
-                    id: event.event.id,
-                    digest: event.digest,
-                    stream_id: event.stream_id.clone(),
-                    version: event.version,
-                    partition: batch.partition,
-                    position,
-                },
-            );
-        }
-        self.place = Some((batch.epoch, committed.head));
-        let events = batch.events.len() as u64;
-        add(&self.counters.batches, 1);
-        add(&self.counters.events, events);
-        add(&self.counters.bytes, bytes as u64);
-        self.counters.largest_batch.fetch_max(events, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Drops everything that was believed: the next round acquires the partition and looks.
-    fn forget(&mut self, facts: &mut Facts) {
+    pub(super) fn forget(&mut self, facts: &mut Facts) {
         self.place = None;
         self.versions.clear();
         self.loading = None;
@@ -469,7 +378,7 @@ impl Lane {
         *facts = Facts::default();
     }
 
-    fn answers(&self, verdicts: Vec<Verdict>, failure: Option<&Error>) -> Vec<Result<Appended>> {
+    pub(super) fn answers(&self, verdicts: Vec<Verdict>, failure: Option<&Error>) -> Vec<Result<Appended>> {
         let answer = |verdict: Verdict| match failure {
             Some(error) if verdict.on_commit => Err(error.clone()),
             _ => {

@@ -19,6 +19,8 @@ pub(super) struct Request {
     /// By event.
     pub(super) digests: Vec<ContentDigest>,
     pub(super) answer: oneshot::Sender<Result<Appended>>,
+    /// Whether a batch with it was sent of which nobody knows what became.
+    pub(super) unsettled: bool,
     /// Its share of the queue, given back when it is answered.
     pub(super) _room: OwnedSemaphorePermit,
 }

@@ -23,6 +23,10 @@ pub struct SequencerStats {
     pub duplicates: u64,
     /// Commits whose fate was unknown at first.
     pub unknown: u64,
+    /// Batches that were sent while the one before them was under way.
+    pub ahead: u64,
+    /// Of these, those that came to the store before it, and were sent again.
+    pub overtook: u64,
     /// Microseconds spent in commits.
     pub commit_micros: u64,
 }
@@ -39,6 +43,8 @@ pub(super) struct Counters {
     pub(super) fenced: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) unknown: AtomicU64,
+    pub(super) ahead: AtomicU64,
+    pub(super) overtook: AtomicU64,
     pub(super) commit_micros: AtomicU64,
 }
 
@@ -61,6 +67,8 @@ impl Counters {
             fenced: get(&self.fenced),
             duplicates: get(&self.duplicates),
             unknown: get(&self.unknown),
+            ahead: get(&self.ahead),
+            overtook: get(&self.overtook),
             commit_micros: get(&self.commit_micros),
         }
     }

@@ -393,6 +393,10 @@ impl LogStore for PostgresLog {
         Ok(Committed { head: position, recorded_at })
     }
 
+    fn takes_batches_behind(&self) -> bool {
+        true
+    }
+
     async fn stream_versions(&self, partition: Partition, stream_ids: &[StreamId]) -> Result<Vec<Version>> {
         self.check(partition)?;
         let ids: &Vec<&str> = &stream_ids.iter().map(StreamId::as_str).collect();

@@ -51,10 +51,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_core::{
-    Append, Error, EventType, Expected, NewEvent, PartitionCount, Position, StreamId, Version,
+    Append, Error, EventType, Expected, NewEvent, Partition, PartitionCount, Position, StreamId, Version,
 };
 use headwater_log::conformance::Fixture;
-use headwater_log::{Clock, Filter, LogReader, LogWriter, ReadPartition, Sequencer, SequencerOptions};
+use headwater_log::{
+    Batch, BatchEvent, Clock, Filter, LogReader, LogStore, LogWriter, ReadPartition, Sequencer,
+    SequencerOptions,
+};
 use headwater_sql::{Database, PostgresLog, PostgresView};
 use headwater_testkit::postgres::Postgres;
 use uuid::Uuid;
@@ -161,6 +164,41 @@ async fn who_may_make_no_schema_uses_one_of_its_own() {
 }
 
 /// Appends one event after the other to a stream id of its own, each until it is acknowledged.
+#[tokio::test]
+async fn a_batch_waits_for_the_one_before_it_that_is_being_committed() {
+    let server = Postgres::shared().unwrap();
+    for options in ["", "?options=-c%20default_transaction_isolation%3Dserializable"] {
+        let database = database(&server, options);
+        let log = PostgresLog::open(&database, "orders", PartitionCount::ONE).await.unwrap();
+        let head = log.acquire(Partition::ZERO).await.unwrap();
+        let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
+        let mut before = pool.begin().await.unwrap();
+        let moved = format!("UPDATE {}.partition_head SET head = head + 3", database.schema);
+        sqlx::query(sqlx::AssertSqlSafe(moved)).execute(&mut *before).await.unwrap();
+
+        let stream_id = StreamId::new("order-1").unwrap();
+        let event = NewEvent::json(EventType::new("Placed").unwrap(), "1");
+        let digest = event.content_digest(&stream_id);
+        let events = vec![BatchEvent { stream_id, version: Version::new(1), digest, event }];
+        let (partition, epoch) = (Partition::ZERO, head.epoch);
+        let batch = Arc::new(Batch { partition, epoch, head: Position::new(3), events });
+        let mut commit = log.commit(batch);
+        let holder: i32 =
+            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *before).await.unwrap();
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+        let is_waiting = async {
+            while !sqlx::query_scalar::<_, bool>(waits).bind(holder).fetch_one(&pool).await.unwrap() {}
+        };
+        tokio::select! {
+            biased;
+            early = &mut commit => panic!("it does not wait: {early:?}"),
+            () = is_waiting => {}
+        }
+        before.commit().await.unwrap();
+        assert_eq!(commit.await.unwrap().head, Position::new(4), "{options}");
+    }
+}
+
 async fn write(log: Arc<Sequencer>, number: usize) -> Vec<Uuid> {
     let stream_id = StreamId::new(format!("writer-{number}")).unwrap();
     let mut stored = Vec::new();
