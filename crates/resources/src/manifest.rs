@@ -22,7 +22,7 @@ mod yaml_1_1;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::path::Path as FilePath;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use kube::core::object::HasSpec;
 use serde::de::DeserializeOwned;
@@ -124,8 +124,17 @@ where
 pub struct Source {
     /// The file, as it was given.
     pub file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 where there are none.
     pub line: usize,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
+    }
 }
 
 /// A resource that is none of ours.
@@ -153,7 +162,20 @@ pub fn read_directory(directory: &FilePath) -> io::Result<Manifests> {
 /// # Errors
 /// As [`read_directory`].
 pub fn read_directories(directories: &[impl AsRef<FilePath>]) -> io::Result<Manifests> {
+    read_with_secrets(directories, Secrets::default())
+}
+
+/// As [`read_directories`], with Secrets that come from elsewhere.
+///
+/// # Errors
+/// As [`read_directory`].
+pub fn read_with_secrets(directories: &[impl AsRef<FilePath>], secrets: Secrets) -> io::Result<Manifests> {
     let mut reader = Reader::default();
+    for name in secrets.names() {
+        let source = Source { file: secrets.place(name).to_owned(), line: 0 };
+        reader.seen.insert(("Secret".to_owned(), name.to_owned()), source);
+    }
+    reader.manifests.secrets = secrets;
     for directory in directories {
         let mut files = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -326,7 +348,7 @@ impl Reader {
         if let Some(first) = self.seen.get(&key) {
             let problem = Problem::new(
                 Path::root().field("metadata").field("name"),
-                format!("there is another {kind} \"{name}\" at {}:{}", first.file, first.line),
+                format!("there is another {kind} \"{name}\" at {first}"),
                 "rename or remove one of them",
             );
             self.problems(source, places, vec![problem]);

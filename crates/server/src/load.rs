@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use headwater_resources::fault::{self, Fault};
-use headwater_resources::manifest::{self, DevFile, Ignored, Manifests};
+use headwater_resources::manifest::{self, DevFile, Ignored, Manifests, Secrets};
 
 use crate::{Notice, Severity};
 
@@ -25,6 +25,9 @@ pub enum LoadError {
         /// Why.
         error: std::io::Error,
     },
+    /// The Secrets cannot be read.
+    #[error("read the Secrets: {0}")]
+    Secrets(std::io::Error),
     /// All that is wrong in the files, warnings included.
     #[error("{} of the manifests are wrong", .0.len())]
     Faults(Vec<Fault>),
@@ -48,6 +51,17 @@ impl LoadError {
 /// # Errors
 /// All faults of all files.
 pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
+    load_with_secrets(directories, None)
+}
+
+/// As [`load`], with the Secrets that are mounted in a folder, if one is given.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_with_secrets(
+    directories: &[PathBuf],
+    secrets: Option<&Path>,
+) -> Result<Loaded, LoadError> {
     for directory in directories {
         let unreadable = |error| LoadError::Unreadable { directory: directory.clone(), error };
         if !directory.metadata().map_err(unreadable)?.is_dir() {
@@ -55,10 +69,14 @@ pub fn load(directories: &[PathBuf]) -> Result<Loaded, LoadError> {
             return Err(unreadable(error));
         }
     }
-    let manifests = manifest::read_directories(directories).map_err(|error| LoadError::Unreadable {
-        directory: directories.first().map_or_else(|| Path::new("."), PathBuf::as_path).to_owned(),
-        error,
-    })?;
+    let secrets = secrets.map(Secrets::read_mounted).transpose().map_err(LoadError::Secrets)?;
+    let manifests =
+        manifest::read_with_secrets(directories, secrets.unwrap_or_default()).map_err(|error| {
+            LoadError::Unreadable {
+                directory: directories.first().map_or_else(|| Path::new("."), PathBuf::as_path).to_owned(),
+                error,
+            }
+        })?;
     match DevFile::read_directories(directories) {
         Ok(dev_file) if manifests.is_valid() => Ok(Loaded { manifests, dev_file }),
         Ok(_) => Err(LoadError::Faults(manifests.faults)),

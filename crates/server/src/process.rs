@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{ClientArguments, SecurityArguments};
 use crate::bus::BusFlag;
 use crate::configuration::ConfigurationArguments;
-use crate::load::{LoadError, Loaded, load};
+use crate::load::{LoadError, Loaded, load_with_secrets};
 
 /// What every one of them is told.
 #[derive(Debug, Args)]
@@ -19,6 +19,10 @@ pub struct ProcessArguments {
     /// Where the manifests are.
     #[arg(required = true, value_name = "DIR", env = "HEADWATER_MANIFESTS")]
     manifests: Vec<PathBuf>,
+
+    /// Secrets beside those in DIR: a folder with a folder for each, by its name, with a file for each key, as a cluster mounts them.
+    #[arg(long, value_name = "PATH", env = "HEADWATER_SECRETS")]
+    secrets: Option<PathBuf>,
 
     /// Where the event stream's bus is, whatever the manifest says; or "none", to do without [default: as the manifest says].
     #[arg(long, value_name = "URL", env = "HEADWATER_BUS", hide_env_values = true)]
@@ -108,7 +112,8 @@ impl ProcessArguments {
         let traces = telemetry::Traces::from_environment(service, |name| std::env::var(name).ok())?;
         let telemetry = telemetry::init(&telemetry::Telemetry { format, filter: self.log, traces })?;
         let shutdown = shutdown::on_signals(|| {}).context("listen to signals")?;
-        let done = match load(&self.manifests).inspect_err(LoadError::print) {
+        let loaded = load_with_secrets(&self.manifests, self.secrets.as_deref());
+        let done = match loaded.inspect_err(LoadError::print) {
             Ok(loaded) => work(&loaded, shutdown).await,
             Err(error) => Err(error.into()),
         };

@@ -86,7 +86,9 @@ impl Lane {
             Err(CommitError::Unknown(_)) => {
                 add(&self.counters.unknown, 1);
                 self.forget(facts);
-                requests.iter_mut().for_each(|request| request.unsettled = true);
+                for request in &mut requests {
+                    request.unsettled = true;
+                }
             }
             Err(CommitError::Fenced | CommitError::Duplicate | CommitError::Failed(_)) => {}
         }

@@ -1,7 +1,8 @@
 //! Secrets and ConfigMaps that lie beside the resources.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::{fmt, fs, io};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -49,6 +50,47 @@ impl Secrets {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+
+    /// Those in a folder that has a folder for each Secret, by its name, with a file for each key: as a cluster mounts them in a pod.
+    ///
+    /// # Errors
+    /// When it, or something in it, cannot be read.
+    pub fn read_mounted(folder: &FilePath) -> io::Result<Self> {
+        let mut secrets = Values::new();
+        for (name, place) in visible(folder)? {
+            if !place.is_dir() {
+                continue;
+            }
+            let mut data = BTreeMap::new();
+            for (key, path) in visible(&place)? {
+                data.insert(key, fs::read(&path).map_err(|error| at(&path, &error))?);
+            }
+            secrets.insert(name, Object { place: place.display().to_string(), data });
+        }
+        Ok(Self(secrets))
+    }
+
+    /// Where the Secret `name` was found.
+    pub(super) fn place(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |object| &object.place)
+    }
+}
+
+/// What lies in `folder` by name, without what a cluster keeps there for itself: `..data` and what it leads to.
+fn visible(folder: &FilePath) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| at(folder, &error))? {
+        let entry = entry.map_err(|error| at(folder, &error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn at(path: &FilePath, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl fmt::Debug for Secrets {

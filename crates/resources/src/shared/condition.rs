@@ -91,6 +91,8 @@ names!(
         SecretNotFound = "SecretNotFound",
         /// ResolvedRefs: a Secret lacks a key.
         SecretKeyMissing = "SecretKeyMissing",
+        /// ResolvedRefs: a ConfigMap, or a key of it, is missing.
+        ConfigMapNotFound = "ConfigMapNotFound",
         /// ResolvedRefs: the EventStream is missing.
         StreamNotFound = "StreamNotFound",
         /// ResolvedRefs: the EventStream has no address or no database yet.

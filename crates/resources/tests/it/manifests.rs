@@ -282,3 +282,36 @@ items: []
         ]
     );
 }
+
+/// As a cluster mounts Secrets in a pod: what changes is swapped by one link.
+#[test]
+fn secrets_are_read_as_a_cluster_mounts_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mounted, manifests) = (folder.path().join("secrets"), folder.path().join("manifests"));
+    let data = mounted.join("..2026_01_02/orders-db");
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir(&manifests).unwrap();
+    fs::write(data.join("uri"), "postgres://db/orders").unwrap();
+    std::os::unix::fs::symlink("..2026_01_02", mounted.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/orders-db", mounted.join("orders-db")).unwrap();
+    fs::write(manifests.join("orders.yaml"), ORDERS).unwrap();
+
+    let secrets = || manifest::Secrets::read_mounted(&mounted).unwrap();
+    assert_eq!(secrets().names().collect::<Vec<_>>(), ["orders-db"]);
+    let read = manifest::read_with_secrets(&[&manifests], secrets()).unwrap();
+    assert!(read.is_valid(), "{:?}", read.faults);
+    assert_eq!(read.secrets.get("orders-db", "uri").unwrap(), b"postgres://db/orders");
+    let missing = read.secrets.get("orders-db", "url").unwrap_err().to_string();
+    assert!(missing.contains("no key \"url\""), "{missing}");
+
+    let twice = "apiVersion: v1\nkind: Secret\nmetadata: {name: orders-db}\nstringData: {uri: x}\n";
+    fs::write(manifests.join("secret.yaml"), twice).unwrap();
+    let read = manifest::read_with_secrets(&[&manifests], secrets()).unwrap();
+    let faults: Vec<String> = read.errors().map(|fault| fault.message.clone()).collect();
+    assert!(
+        faults.len() == 1 && faults[0].contains("there is another Secret \"orders-db\" at"),
+        "{faults:?}"
+    );
+    let gone = manifest::Secrets::read_mounted(&folder.path().join("gone")).unwrap_err().to_string();
+    assert!(gone.contains("gone: No such file"), "{gone}");
+}

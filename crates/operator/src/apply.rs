@@ -1,0 +1,170 @@
+//! Makes the children be there as they are to be. Writes only where something differs.
+
+use headwater_resources::shared::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::ApiResource;
+use kube::core::dynamic::DynamicObject;
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use crate::children::{Child, Children, MANAGER};
+use crate::part::Owner;
+
+/// Why children are not as they are to be.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An object of that name belongs to somebody else.
+    #[error("{0}")]
+    Conflict(String),
+    /// The API server refused, or was away.
+    #[error("{what}: {error}")]
+    Api {
+        /// What was being done.
+        what: String,
+        /// What it said.
+        error: Box<kube::Error>,
+    },
+}
+
+impl ApplyError {
+    fn of(doing: &str, resource: &ApiResource, name: &str) -> impl FnOnce(kube::Error) -> Self {
+        let what = format!("{doing} {} \"{name}\"", resource.kind);
+        move |error| Self::Api { what, error: Box::new(error) }
+    }
+
+    /// Why the resource is stalled by it, if it is.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Conflict(_) => Some(Reason::Conflict),
+            Self::Api { .. } => None,
+        }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Objects made or changed.
+    pub applied: usize,
+    /// Objects deleted.
+    pub deleted: usize,
+}
+
+/// Makes `children` of `owner` be there, and what is not wanted not.
+///
+/// # Errors
+/// The first that cannot be; those before it are as they are to be.
+pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Result<Written, ApplyError> {
+    // Reads go side by side; writes in order, so that a pod finds what it mounts.
+    let reads = children.wanted.iter().map(|child| async move {
+        let api = api(client, owner, &child.resource);
+        api.get_opt(&child.name).await.map_err(ApplyError::of("reading", &child.resource, &child.name))
+    });
+    let there = futures_util::future::try_join_all(reads).await?;
+    let mut written = Written::default();
+    for (child, there) in children.wanted.iter().zip(&there) {
+        if let Some(there) = there {
+            check_owner(owner, child, there)?;
+            if is_as_wanted(&child.object, there) {
+                continue;
+            }
+        }
+        let parameters = PatchParams::apply(MANAGER).force();
+        let api = api(client, owner, &child.resource);
+        api.patch(&child.name, &parameters, &Patch::Apply(child.dynamic())).await.map_err(ApplyError::of(
+            "applying",
+            &child.resource,
+            &child.name,
+        ))?;
+        written.applied += 1;
+    }
+    for (resource, name) in &children.unwanted {
+        let api = api(client, owner, resource);
+        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
+        // What is somebody else's is left alone.
+        if let Some(there) = there.filter(|there| is_ours(owner, there)) {
+            let parameters = DeleteParams {
+                preconditions: Some(Preconditions { uid: there.uid(), resource_version: None }),
+                ..DeleteParams::background()
+            };
+            match api.delete(name, &parameters).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(ApplyError::of("deleting", resource, name)(error)),
+                Ok(_) => written.deleted += 1,
+            }
+        }
+    }
+    Ok(written)
+}
+
+fn api(client: &Client, owner: &Owner, resource: &ApiResource) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), &owner.namespace, resource)
+}
+
+fn is_ours(owner: &Owner, there: &DynamicObject) -> bool {
+    let controller = |it: &OwnerReference| it.controller == Some(true) && it.uid == owner.uid;
+    there.owner_references().iter().any(controller)
+}
+
+fn check_owner(owner: &Owner, child: &Child, there: &DynamicObject) -> Result<(), ApplyError> {
+    if is_ours(owner, there) {
+        return Ok(());
+    }
+    let of = there.owner_references().iter().find(|it| it.controller == Some(true)).map_or_else(
+        || "is not the operator's".to_owned(),
+        |it| format!("belongs to {} \"{}\"", it.kind, it.name),
+    );
+    Err(ApplyError::Conflict(format!(
+        "{} \"{}\" is there and {of}: rename or delete it, or give this {} another name",
+        child.resource.kind,
+        child.name,
+        owner.kind.as_str()
+    )))
+}
+
+/// Whether all that is wanted is there. What the API server adds does not count; what was wanted once and is not any more shows in the digest.
+fn is_as_wanted(wanted: &Value, there: &DynamicObject) -> bool {
+    let Ok(there) = serde_json::to_value(there) else { return false };
+    holds(&there, wanted)
+}
+
+/// Whether `there` has all of `wanted`: fields by name, elements by place.
+fn holds(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| there.get(name).is_some_and(|there| holds(there, wanted)))
+        }
+        (Value::Array(there), Value::Array(wanted)) => {
+            there.len() == wanted.len()
+                && there.iter().zip(wanted).all(|(there, wanted)| holds(there, wanted))
+        }
+        _ => there == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::holds;
+
+    #[test]
+    fn what_the_api_server_adds_does_not_count_and_what_is_changed_does() {
+        let wanted =
+            json!({"spec": {"replicas": 2, "ports": [{"port": 1}]}, "metadata": {"labels": {"a": "b"}}});
+        let same = json!({"spec": {"replicas": 2, "ports": [{"port": 1, "protocol": "TCP"}], "clusterIP": "x"},
+            "metadata": {"labels": {"a": "b", "c": "d"}, "uid": "1"}});
+        assert!(holds(&same, &wanted));
+        for (pointer, value) in [
+            ("/spec/replicas", json!(3)),
+            ("/spec/ports", json!([{"port": 1}, {"port": 2}])),
+            ("/spec/ports/0/port", json!(2)),
+            ("/metadata/labels", json!({})),
+        ] {
+            let mut other = same.clone();
+            *other.pointer_mut(pointer).unwrap() = value;
+            assert!(!holds(&other, &wanted), "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The objects that a part becomes. Pure: the same part gives the same objects, to the byte.
+//!
+//! ```text
+//! Part ──▶ ServiceAccount ─ ConfigMap ─ Service ─ Deployment            always
+//!          PodDisruptionBudget ─ HorizontalPodAutoscaler ─ binding      where they make sense; else they are deleted
+//! ```
+
+mod pod;
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::{NamespaceResourceScope, Resource};
+use kube::core::ObjectMeta;
+use kube::core::dynamic::DynamicObject;
+use kube::core::{ApiResource, TypeMeta};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::part::{Kind, Owner, Part};
+use crate::settings::{Settings, TokenIssuer};
+
+/// Who made an object, as a label.
+pub const MANAGER: &str = "headwater-operator";
+
+/// The annotation that holds the digest of what an object is to be.
+pub const DIGEST: &str = "headwater.dev/digest";
+
+/// An object that is to be there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name.
+    pub name: String,
+    /// The object.
+    pub object: Value,
+}
+
+/// What there is to be of a part, and what is not.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Children {
+    /// In the order in which they are made.
+    pub wanted: Vec<Child>,
+    /// What an earlier spec may have left.
+    pub unwanted: Vec<(ApiResource, String)>,
+}
+
+/// The kinds of children, for whoever watches them.
+pub fn kinds() -> [ApiResource; 7] {
+    [
+        kind::<ServiceAccount>(),
+        kind::<ConfigMap>(),
+        kind::<Secret>(),
+        kind::<Service>(),
+        kind::<Deployment>(),
+        kind::<PodDisruptionBudget>(),
+        kind::<HorizontalPodAutoscaler>(),
+    ]
+}
+
+pub(crate) fn kind<K: Resource<Scope = NamespaceResourceScope> + k8s_openapi::Metadata<Ty = ObjectMeta>>()
+-> ApiResource {
+    ApiResource::erase::<K>(&())
+}
+
+/// The labels by which pods of a part are found.
+pub fn selector(owner: &Owner) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", owner.kind.program().to_owned()),
+        ("app.kubernetes.io/instance", owner.name.clone()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// The objects of `part`.
+pub fn children(part: &Part, issuer: &TokenIssuer, settings: &Settings) -> Children {
+    let name = part.owner.kind.child(&part.owner.name);
+    let mut children = Children::default();
+    let mut add = |child: Child| children.wanted.push(child);
+    add(child::<ServiceAccount>(part, &name, json!({"automountServiceAccountToken": false})));
+    add(child::<ConfigMap>(
+        part,
+        &name,
+        json!({"data": {"manifests.yaml": part.manifests, "jwks.json": issuer.jwks}}),
+    ));
+    add(child::<Service>(part, &name, service(part)));
+    add(child::<Deployment>(part, &name, pod::deployment(part, settings)));
+
+    let budget = kind::<PodDisruptionBudget>();
+    let least = part.scale.autoscaling.map_or(part.scale.replicas, |(least, ..)| least);
+    if least >= 2 {
+        let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": selector(&part.owner)}});
+        children.wanted.push(child::<PodDisruptionBudget>(part, &name, json!({ "spec": spec })));
+    } else {
+        children.unwanted.push((budget, name.clone()));
+    }
+    if let Some((least, most, percent)) = part.scale.autoscaling {
+        let spec = json!({
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [{"type": "Resource", "resource": {
+                "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}],
+        });
+        children.wanted.push(child::<HorizontalPodAutoscaler>(part, &name, json!({ "spec": spec })));
+    } else {
+        children.unwanted.push((kind::<HorizontalPodAutoscaler>(), name.clone()));
+    }
+    if part.owner.kind == Kind::EventStream {
+        children.wanted.push(binding(part));
+    }
+    children
+}
+
+/// What applications mount to find the event store, in the shape of the Service Binding specification. They prove who they are by
+/// service-account tokens, so it holds no password.
+fn binding(part: &Part) -> Child {
+    let owner = &part.owner;
+    let host = format!("{}.{}.svc", owner.kind.child(&owner.name), owner.namespace);
+    let scheme = if part.server.tls.is_some() { "https" } else { "http" };
+    let port = owner.kind.port();
+    let uri = format!("{scheme}://{host}:{port}");
+    let data: BTreeMap<&str, String> = [
+        ("type", "headwater"),
+        ("provider", "headwater"),
+        ("host", &host),
+        ("port", &port.to_string()),
+        ("uri", &uri),
+    ]
+    .map(|(key, value)| (key, STANDARD.encode(value)))
+    .into();
+    let object = json!({"type": "servicebinding.io/headwater", "data": data});
+    child::<Secret>(part, &binding_name(&owner.name), object)
+}
+
+/// What the binding of the event stream `name` is called.
+pub fn binding_name(name: &str) -> String {
+    format!("{name}-eventstore-binding")
+}
+
+fn service(part: &Part) -> Value {
+    let port = part.owner.kind.port();
+    let protocol = if part.server.tls.is_some() { "https" } else { "kubernetes.io/h2c" };
+    json!({"spec": {
+        "selector": selector(&part.owner),
+        "ports": [{"name": "api", "port": port, "targetPort": "api", "protocol": "TCP", "appProtocol": protocol}],
+    }})
+}
+
+/// An object of the kind `K`, with what all have. What the kind does not know is dropped, which a test looks for.
+fn child<K>(part: &Part, name: &str, content: Value) -> Child
+where
+    K: Resource<Scope = NamespaceResourceScope>
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned,
+{
+    let mut object = content;
+    let mut labels = selector(&part.owner);
+    labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "headwater".to_owned());
+    object["metadata"] = json!({
+        "name": name,
+        "namespace": part.owner.namespace,
+        "labels": labels,
+        "ownerReferences": [{
+            "apiVersion": format!("{}/{}", headwater_resources::GROUP, headwater_resources::VERSION),
+            "kind": part.owner.kind.as_str(),
+            "name": part.owner.name,
+            "uid": part.owner.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }],
+    });
+    let typed: K = serde_json::from_value(object)
+        .unwrap_or_else(|error| unreachable!("a {} is made as its kind says: {error}", K::KIND));
+    let mut object = serde_json::to_value(typed)
+        .unwrap_or_else(|error| unreachable!("a {} has a JSON form: {error}", K::KIND));
+    let digest = digest(&object.to_string());
+    object["metadata"]["annotations"] = json!({ (DIGEST): digest });
+    Child { resource: kind::<K>(), name: name.to_owned(), object }
+}
+
+/// The first half of a SHA-256, in hexadecimal digits: for telling apart, not for proving.
+pub(crate) fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(16)
+        .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
+impl Child {
+    /// It as an object for the API server.
+    pub fn dynamic(&self) -> DynamicObject {
+        let metadata = self.object["metadata"].clone();
+        let mut data = self.object.clone();
+        if let Value::Object(fields) = &mut data {
+            for field in ["apiVersion", "kind", "metadata"] {
+                fields.shift_remove(field);
+            }
+        }
+        DynamicObject {
+            types: Some(TypeMeta {
+                api_version: self.resource.api_version.clone(),
+                kind: self.resource.kind.clone(),
+            }),
+            metadata: serde_json::from_value(metadata)
+                .unwrap_or_else(|error| unreachable!("metadata is made as it is to be: {error}")),
+            data,
+        }
+    }
+}

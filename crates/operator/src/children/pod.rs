@@ -1,0 +1,161 @@
+//! The Deployment: pods that meet the restricted Pod Security Standard.
+
+use serde_json::{Value, json};
+
+use super::{digest, selector};
+use crate::part::{Part, at};
+use crate::settings::{AUDIENCE, Settings};
+
+/// Seconds that a token holds; it is renewed when four fifths have passed.
+const TOKEN_SECONDS: u32 = 3_600;
+
+/// Seconds in which a process finishes what it has begun and hands over.
+const GRACE_SECONDS: u32 = 30;
+
+/// Nobody, in the image.
+const USER: u32 = 65_532;
+
+/// The annotation that starts pods anew when what their program reads at its start has changed.
+const CONFIGURATION: &str = "headwater.dev/configuration";
+
+pub(super) fn deployment(part: &Part, settings: &Settings) -> Value {
+    let workload = &part.workload;
+    let mut labels = selector(&part.owner);
+    labels.extend(workload.pod_labels.clone());
+    // The operator's own win: by them the pods are found.
+    labels.extend(selector(&part.owner));
+    let mut annotations = workload.pod_annotations.clone();
+    annotations.insert(CONFIGURATION.to_owned(), configuration(part));
+    let mut spec = json!({
+        "serviceAccountName": part.owner.kind.child(&part.owner.name),
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container(part, settings)],
+        "volumes": volumes(part),
+    });
+    if !workload.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(workload.node_selector);
+    }
+    if !workload.tolerations.is_empty() {
+        spec["tolerations"] = json!(workload.tolerations);
+    }
+    if let Some(affinity) = &workload.affinity {
+        spec["affinity"] = json!(affinity);
+    }
+    spec["topologySpreadConstraints"] = if workload.topology_spread_constraints.is_empty() {
+        // So that one node does not take all of them with it.
+        json!([{
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector(&part.owner)},
+        }])
+    } else {
+        json!(workload.topology_spread_constraints)
+    };
+    if let Some(class) = &workload.priority_class_name {
+        spec["priorityClassName"] = json!(class);
+    }
+    let mut deployment = json!({"spec": {
+        "selector": {"matchLabels": selector(&part.owner)},
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": 600,
+        // One more is there before one goes, so that somebody always answers.
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec},
+    }});
+    // What scales the pods owns their number.
+    if part.scale.autoscaling.is_none() {
+        deployment["spec"]["replicas"] = json!(part.scale.replicas);
+    }
+    deployment
+}
+
+/// The digest of what a program reads at its start alone.
+fn configuration(part: &Part) -> String {
+    let secrets = part.secrets.iter().filter(|(_, mounted)| !mounted.is_followed);
+    let versions: Vec<String> =
+        secrets.map(|(name, mounted)| format!("\n{name} {}", mounted.version)).collect();
+    digest(&format!("{}{}", part.manifests, versions.concat()))
+}
+
+fn container(part: &Part, settings: &Settings) -> Value {
+    let kind = part.owner.kind;
+    let scheme = if part.server.tls.is_some() { "HTTPS" } else { "HTTP" };
+    let probe = |path: &str| json!({"path": path, "port": "api", "scheme": scheme});
+    let mut arguments = vec![at::MANIFESTS.to_owned()];
+    arguments.extend(part.flags.iter().cloned());
+    arguments.push(format!("--namespace={}", part.owner.namespace));
+    arguments.push("--log-json".to_owned());
+    let field =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let mut mounts = vec![
+        json!({"name": "manifests", "mountPath": at::MANIFESTS, "readOnly": true}),
+        json!({"name": "issuer", "mountPath": at::ISSUER, "readOnly": true}),
+        json!({"name": "token", "mountPath": at::TOKEN, "readOnly": true}),
+    ];
+    if !part.secrets.is_empty() {
+        arguments.push(format!("--secrets={}", at::SECRETS));
+        mounts.push(json!({"name": "secrets", "mountPath": at::SECRETS, "readOnly": true}));
+    }
+    if part.bearer_tokens.is_some() {
+        arguments.push(format!("--bearer-tokens={}", at::BEARER_TOKENS));
+        mounts.push(json!({"name": "bearer-tokens", "mountPath": at::BEARER_TOKENS, "readOnly": true}));
+    }
+    let resources = part.workload.resources.as_ref().map_or_else(
+        || json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}),
+        |resources| json!(resources),
+    );
+    json!({
+        "name": kind.suffix(),
+        "image": part.workload.image.as_ref().unwrap_or(&settings.image),
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": [format!("/{}", kind.program())],
+        "args": arguments,
+        "env": [field("POD_IP", "status.podIP"), field("POD_NAME", "metadata.name")],
+        "ports": [{"name": "api", "containerPort": kind.port(), "protocol": "TCP"}],
+        "livenessProbe": {"httpGet": probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "readinessProbe": {"httpGet": probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
+        "startupProbe": {"httpGet": probe("/healthz"), "periodSeconds": 1, "failureThreshold": 60},
+        "resources": resources,
+        // What a program says last is shown where people look first.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    })
+}
+
+fn volumes(part: &Part) -> Value {
+    let config_map = part.owner.kind.child(&part.owner.name);
+    let item = |key: &str| json!({"name": config_map, "items": [{"key": key, "path": key}]});
+    let mut volumes = vec![
+        json!({"name": "manifests", "configMap": item("manifests.yaml")}),
+        json!({"name": "issuer", "configMap": item("jwks.json")}),
+        json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+            "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}}]}}),
+    ];
+    if !part.secrets.is_empty() {
+        // One volume, so that all change at once: SECRETS/NAME/KEY.
+        let sources = part.secrets.iter().map(|(name, mounted)| {
+            let item = |key: &String| json!({"key": key, "path": format!("{name}/{key}")});
+            json!({"secret": {"name": name, "items": mounted.keys.iter().map(item).collect::<Vec<_>>()}})
+        });
+        volumes.push(json!({"name": "secrets", "projected": {"sources": sources.collect::<Vec<_>>()}}));
+    }
+    if let Some(name) = &part.bearer_tokens {
+        volumes.push(json!({"name": "bearer-tokens", "secret": {"secretName": name}}));
+    }
+    json!(volumes)
+}

@@ -1,0 +1,26 @@
+//! The operator: EventStreams, Projections and Sagas of a cluster become Deployments of the programs that run them.
+//!
+//! ```text
+//!  resource ──▶ References ──▶ Found ──▶ Part ──▶ Children ──▶ apply ──▶ Observed ──▶ Status ──▶ written
+//!               what it names   reads     pure     pure         writes    reads        pure      where it differs
+//! ```
+//!
+//! Each step is a function of what comes before; only those that say so touch the cluster. A second pass over what has not changed writes
+//! nothing.
+
+#![warn(missing_docs)]
+
+pub mod apply;
+pub mod ask;
+pub mod children;
+pub mod controller;
+pub mod find;
+pub mod found;
+pub mod kinds;
+pub mod leader;
+pub mod observe;
+pub mod part;
+pub mod reconcile;
+pub mod references;
+pub mod settings;
+pub mod status;

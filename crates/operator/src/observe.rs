@@ -1,0 +1,128 @@
+//! Looks at the Deployment of a part, and at pods that do not come up.
+
+use std::fmt::Write;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::Client;
+use kube::api::{Api, ListParams};
+
+use crate::children::selector;
+use crate::part::Owner;
+use crate::status::Pods;
+
+/// The pods of `owner`'s Deployment. `None`: there is no Deployment.
+///
+/// # Errors
+/// What the API server says.
+pub async fn pods(client: &Client, owner: &Owner) -> kube::Result<Option<Pods>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
+    let Some(deployment) = deployments.get_opt(&owner.kind.child(&owner.name)).await? else {
+        return Ok(None);
+    };
+    let mut pods = counted(&deployment);
+    if pods.ready < pods.wanted || pods.updated < pods.wanted {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
+        let list = api.list(&ListParams::default().labels(&labels(owner))).await?;
+        pods.last_words = list.iter().find_map(last_words);
+    }
+    Ok(Some(pods))
+}
+
+/// The label selector of `owner`'s pods, as a status says it.
+pub fn labels(owner: &Owner) -> String {
+    selector(owner).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn counted(deployment: &Deployment) -> Pods {
+    let spec = deployment.spec.as_ref();
+    let status = deployment.status.clone().unwrap_or_default();
+    let gave_up = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "Progressing"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    });
+    Pods {
+        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        there: status.replicas.unwrap_or_default(),
+        ready: status.ready_replicas.unwrap_or_default(),
+        updated: status.updated_replicas.unwrap_or_default(),
+        is_observed: status.observed_generation >= deployment.metadata.generation,
+        gave_up: gave_up.map(|_| "no progress within ten minutes".to_owned()),
+        last_words: None,
+    }
+}
+
+/// Why a pod does not run: that it fits no node, what stands in its container's way, or what the program said last.
+fn last_words(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.status == "False" && condition.message.is_some()
+    });
+    if let Some(condition) = unscheduled {
+        return Some(format!("no node takes a pod: {}", condition.message.as_deref().unwrap_or_default()));
+    }
+    status.container_statuses.iter().flatten().find_map(container_words)
+}
+
+fn container_words(container: &ContainerStatus) -> Option<String> {
+    if container.ready {
+        return None;
+    }
+    let state = container.state.as_ref();
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let ended = [&container.last_state, &container.state]
+        .into_iter()
+        .flatten()
+        .find_map(|state| state.terminated.as_ref());
+    let mut words = String::new();
+    if let Some(message) = ended.and_then(|ended| ended.message.as_deref()) {
+        // The last line is why it ended; those before are its log.
+        words.push_str(message.trim().lines().last().unwrap_or_default());
+    }
+    let waiting = waiting.filter(|waiting| {
+        !matches!(waiting.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing"))
+    });
+    if let Some(waiting) = waiting
+        && words.is_empty()
+    {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        // Writing to a text does not fail.
+        let _ = write!(words, "{reason}: {}", waiting.message.as_deref().unwrap_or_default());
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({ "status": status })).unwrap()
+    }
+
+    #[test]
+    fn what_a_program_said_last_is_told() {
+        let crashing = pod(json!({"containerStatuses": [{
+            "name": "x", "image": "", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "{\"level\":\"INFO\"}\nerror: database.urlSecretRef: no\n"}},
+        }]}));
+        assert_eq!(last_words(&crashing).unwrap(), "error: database.urlSecretRef: no");
+        let pulling = pod(json!({"containerStatuses": [{
+            "name": "x", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}},
+        }]}));
+        assert_eq!(last_words(&pulling).unwrap(), "ErrImagePull: no such image");
+        let starting = pod(json!({"containerStatuses": [{
+            "name": "x", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ContainerCreating"}},
+        }]}));
+        assert_eq!(last_words(&starting), None);
+        let homeless =
+            pod(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]}));
+        assert_eq!(last_words(&homeless).unwrap(), "no node takes a pod: 0/1 nodes");
+    }
+}

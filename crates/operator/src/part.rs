@@ -1,0 +1,417 @@
+//! A resource as what runs: the program, what it reads, what it is told. Pure.
+//!
+//! ```text
+//! EventStream ┐                 ┌ manifests   what the program reads: the resource, its event streams, ConfigMaps
+//! Projection  ├─ Found ──▶ Part ┼ flags       what it is told
+//! Saga        ┘                 └ Secrets     what it gets as files
+//! ```
+
+mod event_stream;
+mod projection;
+mod saga;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater_resources::manifest;
+use headwater_resources::shared::{
+    AccessRule, LagAutoscaling, Reason, Server, Subject, SubjectType, Verb, Workload,
+};
+use headwater_resources::{EventStream, GROUP, Projection, Saga, VERSION};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::found::{Found, Missing};
+use crate::references::References;
+use crate::settings::{AUDIENCE, ServiceAccount, Settings};
+
+/// Where things are in a container.
+pub(crate) mod at {
+    pub(crate) const MANIFESTS: &str = "/etc/headwater/manifests";
+    pub(crate) const SECRETS: &str = "/etc/headwater/secrets";
+    pub(crate) const BEARER_TOKENS: &str = "/etc/headwater/bearer-tokens";
+    pub(crate) const ISSUER: &str = "/etc/headwater/issuer";
+    pub(crate) const TOKEN: &str = "/var/run/secrets/headwater";
+}
+
+/// What kind of resource a part runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// An event store.
+    EventStream,
+    /// Query workers.
+    Projection,
+    /// A coordinator.
+    Saga,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::EventStream, Self::Projection, Self::Saga];
+
+    /// As the resource says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EventStream => "EventStream",
+            Self::Projection => "Projection",
+            Self::Saga => "Saga",
+        }
+    }
+
+    /// What children are called after the resource's name.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::EventStream => "eventstore",
+            Self::Projection => "projection",
+            Self::Saga => "saga",
+        }
+    }
+
+    /// The program that runs it.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::EventStream => "headwater-eventstore",
+            Self::Projection => "headwater-query-worker",
+            Self::Saga => "headwater-saga",
+        }
+    }
+
+    /// The port that it serves.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::EventStream => 50051,
+            Self::Projection => 8082,
+            Self::Saga => 8081,
+        }
+    }
+
+    /// What children of the resource `name` are called.
+    pub fn child(self, name: &str) -> String {
+        format!("{name}-{}", self.suffix())
+    }
+}
+
+/// Whose a part is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The resource's kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uid: String,
+}
+
+/// How many pods there are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// Pods; the first count, where they are scaled.
+    pub replicas: u32,
+    /// The bounds of what scales them, and what it aims at, in percent of the processors that are asked for.
+    pub autoscaling: Option<(u32, u32, u32)>,
+}
+
+/// A resource as what runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The manifests that the program reads.
+    pub manifests: String,
+    /// What the program is told, beside what all are told.
+    pub flags: Vec<String>,
+    /// Secrets that it gets as files, with their keys and versions.
+    pub secrets: BTreeMap<String, Mounted>,
+    /// The Secret of callers' bearer tokens, all of which it gets.
+    pub bearer_tokens: Option<String>,
+    /// How it is served.
+    pub server: Server,
+    /// What its pods are like.
+    pub workload: Workload,
+    /// How many there are.
+    pub scale: Scale,
+}
+
+/// A Secret that a pod gets as files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// The keys that it gets.
+    pub keys: BTreeSet<String>,
+    /// Changes with every change of the Secret.
+    pub version: String,
+    /// Whether the program reads its files again when they change, so that no pod needs to be started anew.
+    pub is_followed: bool,
+}
+
+/// Why a resource cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Something that it refers to is not there.
+    Missing(Missing),
+    /// It asks for what cannot be: in words, with what to do.
+    Invalid(String),
+}
+
+/// A resource of ours.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resource {
+    /// An event stream.
+    EventStream(Box<EventStream>),
+    /// A projection.
+    Projection(Box<Projection>),
+    /// A saga.
+    Saga(Box<Saga>),
+}
+
+impl Resource {
+    /// What it refers to, beside what its event streams do.
+    pub fn references(&self) -> References {
+        References::of(&match self {
+            Self::EventStream(it) => as_json(&it.spec),
+            Self::Projection(it) => as_json(&it.spec),
+            Self::Saga(it) => as_json(&it.spec),
+        })
+    }
+
+    /// It as what runs.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn part(&self, owner: Owner, found: &Found, settings: &Settings) -> Result<Part, Refused> {
+        match self {
+            Self::EventStream(it) => event_stream::part(&it.spec, owner, found, settings),
+            Self::Projection(it) => projection::part(&it.spec, owner, found, settings),
+            Self::Saga(it) => saga::part(&it.spec, owner, found, settings),
+        }
+    }
+}
+
+fn as_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| unreachable!("specs have a JSON form: {error}"))
+}
+
+/// What a program reads, as it is put together.
+#[derive(Debug, Default)]
+struct Documents {
+    all: Vec<Value>,
+    config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    references: References,
+}
+
+impl Documents {
+    /// Adds a resource, without what is the operator's business alone: changing that starts no pod anew.
+    fn add(&mut self, kind: Kind, name: &str, spec: &impl Serialize, not_read: &[&str]) {
+        let mut spec = as_json(spec);
+        if let Value::Object(fields) = &mut spec {
+            for field in
+                ["replicas", "autoscaling", "workload", "deletionPolicy", "server"].iter().chain(not_read)
+            {
+                fields.shift_remove(*field);
+            }
+            fields.retain(|_, value| !value.is_null());
+        }
+        let references = References::of(&spec);
+        self.references.secrets.extend(references.secrets);
+        self.references.config_maps.extend(references.config_maps);
+        self.all.push(json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": kind.as_str(),
+            "metadata": {"name": name},
+            "spec": spec,
+        }));
+    }
+
+    /// All as a text, and the Secrets that a pod needs with it.
+    ///
+    /// # Errors
+    /// What is missing, and what the program would refuse.
+    fn finish(mut self, found: &Found) -> Result<(String, BTreeMap<String, Mounted>), Refused> {
+        if let Some(missing) = found.missing(&self.references) {
+            return Err(Refused::Missing(missing));
+        }
+        for reference in &self.references.config_maps {
+            let values = &found.config_maps[&reference.name];
+            if let Some((key, value)) = reference.key.as_ref().and_then(|key| values.get_key_value(key)) {
+                self.config_maps
+                    .entry(reference.name.clone())
+                    .or_default()
+                    .insert(key.clone(), value.clone());
+            }
+        }
+        for (name, data) in &self.config_maps {
+            self.all.push(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}),
+            );
+        }
+        let mut secrets = BTreeMap::new();
+        for (name, keys) in self.references.secret_keys() {
+            let keys: BTreeSet<String> = keys.into_iter().map(str::to_owned).collect();
+            let version = found.secrets[name].version.clone();
+            secrets.insert(name.to_owned(), Mounted { keys, version, is_followed: false });
+        }
+        let text = as_yaml(&self.all);
+        check(&text, &secrets)?;
+        Ok((text, secrets))
+    }
+}
+
+fn as_yaml(documents: &[Value]) -> String {
+    let texts = documents.iter().map(|document| {
+        serde_saphyr::to_string(document)
+            .unwrap_or_else(|error| unreachable!("JSON has a YAML form: {error}"))
+    });
+    texts.collect::<Vec<_>>().join("---\n")
+}
+
+/// What the program would say of its manifests. Of Secrets it is told the names and keys alone.
+fn check(manifests: &str, secrets: &BTreeMap<String, Mounted>) -> Result<(), Refused> {
+    let stand_ins: Vec<Value> = secrets
+        .iter()
+        .map(|(name, mounted)| {
+            let data: BTreeMap<&String, &str> = mounted.keys.iter().map(|key| (key, "")).collect();
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+        })
+        .collect();
+    let stand_ins = as_yaml(&stand_ins);
+    let read = manifest::read_texts([("manifests", manifests), ("secrets", stand_ins.as_str())]);
+    let faults: Vec<String> = read
+        .errors()
+        .map(|fault| {
+            let parts = [&fault.path, &fault.message].into_iter().filter(|part| !part.is_empty());
+            let what = parts.map(String::as_str).collect::<Vec<_>>().join(": ");
+            if fault.remedy.is_empty() { what } else { format!("{what}; {}", fault.remedy) }
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Refused::Invalid(faults.join("\n"))) }
+}
+
+/// Who may call, with what our own parts need.
+///
+/// An `access` that is empty means the service accounts of the namespace, and has to be written out where something is added to it.
+fn access(
+    rules: &[AccessRule],
+    ours: impl IntoIterator<Item = (ServiceAccount, Vec<Verb>)>,
+) -> Vec<AccessRule> {
+    let account = |namespace: Option<String>, name: &str, verbs: Vec<Verb>| AccessRule {
+        subject: Subject { r#type: SubjectType::ServiceAccount, namespace, name: Some(name.to_owned()) },
+        verbs,
+    };
+    let mut all = rules.to_vec();
+    if all.is_empty() {
+        all.push(account(None, "*", vec![Verb::Append, Verb::Read, Verb::Query]));
+    }
+    all.extend(ours.into_iter().map(|(who, verbs)| account(Some(who.namespace), &who.name, verbs)));
+    all
+}
+
+/// What every program is told about who is served; and what it gets for that.
+fn serving(
+    server: &Server,
+    found: &Found,
+    secrets: &mut BTreeMap<String, Mounted>,
+) -> Result<Vec<String>, Refused> {
+    let references = References::of(&as_json(server));
+    if let Some(missing) = found.missing(&references) {
+        return Err(Refused::Missing(missing));
+    }
+    if let Some(auth) = &server.auth
+        && let Some(jwt) = auth.jwt.first()
+    {
+        return Err(Refused::Invalid(format!(
+            "spec.server.auth.jwt: the issuer \"{}\" cannot be accepted beside the cluster's own, whose tokens pods prove who they are by; \
+             leave it out, and give those callers client certificates or bearer tokens",
+            jwt.issuer
+        )));
+    }
+    let mut flags = vec![
+        format!("--jwt-issuer={}", found.issuer.issuer),
+        format!("--jwt-jwks={}/jwks.json", at::ISSUER),
+        format!("--jwt-audience={AUDIENCE}"),
+        format!("--token-file={}/token", at::TOKEN),
+    ];
+    let mut mount = |name: &str, keys: &[&str]| {
+        let mounted = secrets.entry(name.to_owned()).or_insert_with(|| Mounted {
+            keys: BTreeSet::new(),
+            version: found.secrets[name].version.clone(),
+            is_followed: true,
+        });
+        mounted.keys.extend(keys.iter().map(|key| (*key).to_owned()));
+        format!("{}/{name}", at::SECRETS)
+    };
+    match &server.tls {
+        None => flags.push("--plain-text".to_owned()),
+        Some(tls) => {
+            let folder = mount(&tls.secret_ref.name, &["tls.crt", "tls.key"]);
+            flags.push(format!("--tls-cert={folder}/tls.crt"));
+            flags.push(format!("--tls-key={folder}/tls.key"));
+            if let Some(ca) = &tls.client_ca_ref {
+                use headwater_resources::shared::DataKind::{ConfigMap, Secret};
+                match ca.kind {
+                    Secret => {
+                        flags.push(format!("--tls-client-ca={}/{}", mount(&ca.name, &[&ca.key]), ca.key));
+                    }
+                    ConfigMap => {
+                        return Err(Refused::Invalid(format!(
+                            "spec.server.tls.clientCARef: keep the authorities in a Secret, as cert-manager does: ConfigMap \"{}\" is not followed",
+                            ca.name
+                        )));
+                    }
+                }
+            }
+        }
+    }
+    Ok(flags)
+}
+
+/// The Secret of bearer tokens.
+fn bearer_tokens(server: &Server) -> Option<String> {
+    Some(server.auth.as_ref()?.bearer_tokens_secret_ref.as_ref()?.name.clone())
+}
+
+/// Where the event store of `stream` answers, and what its callers must be told to trust it.
+fn event_store(stream: &EventStream, namespace: &str) -> String {
+    let name = stream.metadata.name.as_deref().unwrap_or_default();
+    let scheme =
+        if stream.spec.server.as_ref().is_some_and(|server| server.tls.is_some()) { "https" } else { "http" };
+    format!("{scheme}://{}.{namespace}.svc:{}", Kind::EventStream.child(name), Kind::EventStream.port())
+}
+
+/// The flag that names the authorities of an event store's certificate, where its Secret has them.
+fn trusting(stream: &EventStream, found: &Found, secrets: &mut BTreeMap<String, Mounted>) -> Option<String> {
+    let name = &stream.spec.server.as_ref()?.tls.as_ref()?.secret_ref.name;
+    let secret = found.secrets.get(name).filter(|secret| secret.keys.contains("ca.crt"))?;
+    let mounted = secrets.entry(name.clone()).or_insert_with(|| Mounted {
+        keys: BTreeSet::new(),
+        version: secret.version.clone(),
+        is_followed: true,
+    });
+    mounted.keys.insert("ca.crt".to_owned());
+    Some(format!("--ca={}/{name}/ca.crt", at::SECRETS))
+}
+
+impl Documents {
+    /// Adds an event stream that is followed or appended to: what it looks like, and where its events are.
+    fn follow<'f>(&mut self, name: &str, found: &'f Found) -> Result<&'f EventStream, Refused> {
+        let Some(stream) = found.streams.get(name) else {
+            return Err(Refused::Missing(Missing {
+                reason: Reason::StreamNotFound,
+                message: format!("EventStream \"{name}\" is not there: create it in this namespace"),
+            }));
+        };
+        self.add(Kind::EventStream, name, &stream.spec, &["access", "state"]);
+        Ok(stream)
+    }
+}
+
+/// How many pods fold or coordinate: more than the event stream has partitions are of no use.
+fn scale(is_stopped: bool, replicas: u32, scaling: Option<&LagAutoscaling>, stream: &EventStream) -> Scale {
+    if is_stopped {
+        return Scale { replicas: 0, autoscaling: None };
+    }
+    let autoscaling = scaling.map(|scaling| {
+        let most = scaling.max_replicas.min(stream.spec.partitions).max(1);
+        (scaling.min_replicas.min(most), most, scaling.target_cpu_percent.unwrap_or(80))
+    });
+    Scale { replicas, autoscaling }
+}

@@ -1,0 +1,63 @@
+//! An EventStream as event stores.
+
+use headwater_resources::EventStreamSpec;
+use headwater_resources::shared::{RunState, Verb};
+
+use super::{Documents, Kind, Owner, Part, Refused, Scale, access, at, bearer_tokens, serving};
+use crate::found::Found;
+use crate::settings::{ServiceAccount, Settings};
+
+pub(super) fn part(
+    spec: &EventStreamSpec,
+    owner: Owner,
+    found: &Found,
+    settings: &Settings,
+) -> Result<Part, Refused> {
+    if spec.database.is_none() {
+        return Err(Refused::Invalid(
+            "spec.database: in a cluster, events are kept in a database: name one, type and urlSecretRef"
+                .to_owned(),
+        ));
+    }
+    let account = |name: String| ServiceAccount { namespace: owner.namespace.clone(), name };
+    let mut ours = vec![(settings.operator.clone(), vec![Verb::Read])];
+    // Without rules, the service accounts of the namespace may do what these need.
+    if !spec.access.is_empty() {
+        // What event stores ask of each other is asked in their own name.
+        ours.push((account(Kind::EventStream.child(&owner.name)), vec![Verb::Append, Verb::Read]));
+        ours.extend(found.followers.iter().map(|(kind, name)| {
+            let verbs = if *kind == Kind::Saga { vec![Verb::Append, Verb::Read] } else { vec![Verb::Read] };
+            (account(kind.child(name)), verbs)
+        }));
+    }
+    let mut read = spec.clone();
+    read.access = access(&spec.access, ours);
+    let mut documents = Documents::default();
+    documents.add(Kind::EventStream, &owner.name, &read, &["state"]);
+    let (manifests, mut secrets) = documents.finish(found)?;
+    let server = spec.server.clone().unwrap_or_default();
+    let mut flags =
+        vec![format!("--stream={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::EventStream.port())];
+    flags.extend(serving(&server, found, &mut secrets)?);
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    flags.push(format!("--advertise={scheme}://$(POD_IP):{}", Kind::EventStream.port()));
+    if let Some(tls) = &server.tls {
+        flags.push(format!("--peer-name={}.{}.svc", Kind::EventStream.child(&owner.name), owner.namespace));
+        let name = &tls.secret_ref.name;
+        if found.secrets.get(name).is_some_and(|secret| secret.keys.contains("ca.crt"))
+            && let Some(mounted) = secrets.get_mut(name)
+        {
+            mounted.keys.insert("ca.crt".to_owned());
+            flags.push(format!("--ca={}/{name}/ca.crt", at::SECRETS));
+        }
+    }
+    let scale = Scale {
+        replicas: if spec.state == RunState::Stopped { 0 } else { spec.replicas },
+        autoscaling: spec.autoscaling.as_ref().filter(|_| spec.state == RunState::Running).map(|scaling| {
+            (scaling.min_replicas, scaling.max_replicas, scaling.target_cpu_percent.unwrap_or(80))
+        }),
+    };
+    let workload = spec.workload.clone().unwrap_or_default();
+    let bearer_tokens = bearer_tokens(&server);
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+}

@@ -1,0 +1,37 @@
+//! A Projection as query workers.
+
+use headwater_resources::ProjectionSpec;
+use headwater_resources::shared::{Verb, WorkState};
+
+use super::{
+    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, scale, serving, trusting,
+};
+use crate::found::Found;
+use crate::settings::Settings;
+
+pub(super) fn part(
+    spec: &ProjectionSpec,
+    owner: Owner,
+    found: &Found,
+    settings: &Settings,
+) -> Result<Part, Refused> {
+    let mut read = spec.clone();
+    read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query, Verb::Admin])]);
+    let mut documents = Documents::default();
+    documents.add(Kind::Projection, &owner.name, &read, &[]);
+    let stream = documents.follow(&spec.stream_ref.name, found)?;
+    let (manifests, mut secrets) = documents.finish(found)?;
+    let server = spec.server.clone().unwrap_or_default();
+    let mut flags = vec![
+        format!("--projection={}", owner.name),
+        format!("--listen=0.0.0.0:{}", Kind::Projection.port()),
+        format!("--event-store={}", event_store(stream, &owner.namespace)),
+        "--worker=$(POD_NAME)".to_owned(),
+    ];
+    flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(trusting(stream, found, &mut secrets));
+    let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
+    let workload = spec.workload.clone().unwrap_or_default();
+    let bearer_tokens = bearer_tokens(&server);
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+}

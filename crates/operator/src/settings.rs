@@ -1,0 +1,33 @@
+//! What the operator is told about itself and the cluster.
+
+/// For whom a token must be that workers accept, and that they get.
+pub const AUDIENCE: &str = "headwater";
+
+/// What children are made with, beside their resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The image of the workers, which has all programs.
+    pub image: String,
+    /// When nodes pull it: `IfNotPresent`, `Always`, `Never`.
+    pub image_pull_policy: String,
+    /// The operator's own namespace and service account, which asks workers how they are.
+    pub operator: ServiceAccount,
+}
+
+/// A service account of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// How the cluster's service-account tokens are checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenIssuer {
+    /// The claim `iss`.
+    pub issuer: String,
+    /// The keys, a JSON Web Key Set.
+    pub jwks: String,
+}

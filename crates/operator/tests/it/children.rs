@@ -1,0 +1,146 @@
+//! The objects that resources become.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use headwater_operator::children::{children, selector};
+use headwater_operator::part::Kind;
+use serde_json::Value;
+
+use crate::fixture::{Fixture, settings};
+
+const EVERYTHING: &str = "crates/operator/tests/it/fixtures/everything.yaml";
+const SECRETS: &str = "crates/operator/tests/it/fixtures/secrets-of-examples.yaml";
+
+fn objects(fixture: &Fixture) -> Vec<Value> {
+    let children = fixture
+        .parts()
+        .iter()
+        .map(|part| children(part, &fixture.found.issuer, &settings()))
+        .collect::<Vec<_>>();
+    children.into_iter().flat_map(|children| children.wanted).map(|child| child.object).collect()
+}
+
+#[test]
+fn the_objects_of_the_examples_and_of_everything_are_these() {
+    for (name, paths) in [
+        ("orders", &["examples/orders", SECRETS][..]),
+        ("banku", &["examples/banku", SECRETS]),
+        ("everything", &[EVERYTHING]),
+    ] {
+        let texts: Vec<String> = objects(&Fixture::read(paths))
+            .iter()
+            .map(|object| serde_saphyr::to_string(object).unwrap())
+            .collect();
+        let text = texts.join("---\n");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/golden/{name}.yaml"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&golden, &text).unwrap();
+        }
+        let there = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert!(
+            text == there,
+            "{} is stale; look at what has changed, and refresh it with: UPDATE=1 cargo test --release -p headwater-operator",
+            golden.display()
+        );
+    }
+}
+
+/// What a kind does not know would be dropped silently: nothing that the pods are given may be.
+#[test]
+fn nothing_is_lost_on_the_way_to_an_object() {
+    let objects = objects(&Fixture::read(&[EVERYTHING]));
+    let all = serde_json::to_string(&objects).unwrap();
+    for word in [
+        "automountServiceAccountToken",
+        "jwks.json",
+        "appProtocol",
+        "enableServiceLinks",
+        "terminationGracePeriodSeconds",
+        "runAsNonRoot",
+        "fsGroup",
+        "RuntimeDefault",
+        "nodeSelector",
+        "tolerations",
+        "topologySpreadConstraints",
+        "priorityClassName",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+        "maxSurge",
+        "imagePullPolicy",
+        "fieldPath",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "terminationMessagePolicy",
+        "allowPrivilegeEscalation",
+        "readOnlyRootFilesystem",
+        "drop",
+        "volumeMounts",
+        "projected",
+        "expirationSeconds",
+        "maxUnavailable",
+        "scaleTargetRef",
+        "averageUtilization",
+        "servicebinding.io/headwater",
+        "blockOwnerDeletion",
+        "HTTPS",
+    ] {
+        assert!(all.contains(word), "{word} is missing");
+    }
+}
+
+#[test]
+fn a_change_that_no_program_reads_starts_no_pod_anew() {
+    let configuration = |fixture: &Fixture, kind: Kind| {
+        let part = fixture.part(kind).unwrap();
+        let children = children(&part, &fixture.found.issuer, &settings());
+        let deployment = children.wanted.iter().find(|it| it.resource.kind == "Deployment").unwrap();
+        deployment.object["spec"]["template"]["metadata"]["annotations"]["headwater.dev/configuration"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(EVERYTHING))
+        .unwrap();
+    let before = Fixture::parse(&text);
+    let scaled =
+        Fixture::parse(&text.replace("replicas: 3", "replicas: 5").replace("cpu: 500m", "cpu: 600m"));
+    assert_eq!(configuration(&before, Kind::EventStream), configuration(&scaled, Kind::EventStream));
+    // A certificate that is renewed is read again.
+    let mut renewed = Fixture::parse(&text);
+    renewed.found.secrets.get_mut("serving").unwrap().version = "2".to_owned();
+    assert_eq!(configuration(&before, Kind::EventStream), configuration(&renewed, Kind::EventStream));
+    // What is read at the start alone is not.
+    let mut rotated = Fixture::parse(&text);
+    rotated.found.secrets.get_mut("shop-db").unwrap().version = "2".to_owned();
+    for kind in [Kind::EventStream, Kind::Projection, Kind::Saga] {
+        assert_ne!(configuration(&before, kind), configuration(&rotated, kind), "{kind:?}");
+    }
+    let other = Fixture::parse(&text.replace("by: {amount: \"1\"}", "by: {amount: \"2\"}"));
+    assert_ne!(configuration(&before, Kind::Projection), configuration(&other, Kind::Projection));
+    assert_eq!(configuration(&before, Kind::Saga), configuration(&other, Kind::Saga));
+}
+
+#[test]
+fn the_operators_labels_win_over_the_users() {
+    let fixture = Fixture::read(&[EVERYTHING]);
+    for object in objects(&fixture).iter().filter(|object| object["kind"] == "Deployment") {
+        let spec = &object["spec"];
+        let labels = spec["template"]["metadata"]["labels"].as_object().unwrap();
+        for (key, value) in spec["selector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(labels.get(key), Some(value));
+        }
+    }
+    let owners: BTreeSet<_> = fixture.resources.iter().map(|(owner, _)| selector(owner)).collect();
+    assert_eq!(owners.len(), fixture.resources.len(), "pods of one are not another's");
+}
+
+#[test]
+fn what_is_no_longer_wanted_is_named() {
+    let fixture = Fixture::read(&["examples/orders", SECRETS]);
+    let part = fixture.part(Kind::EventStream).unwrap();
+    let unwanted = children(&part, &fixture.found.issuer, &settings()).unwanted;
+    let kinds: Vec<&str> = unwanted.iter().map(|(kind, _)| kind.kind.as_str()).collect();
+    assert_eq!(kinds, ["PodDisruptionBudget", "HorizontalPodAutoscaler"]);
+}

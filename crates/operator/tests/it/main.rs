@@ -1,0 +1,5 @@
+//! What resources become, from the YAML that users write.
+
+mod children;
+mod fixture;
+mod refusals;
