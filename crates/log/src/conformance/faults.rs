@@ -201,6 +201,8 @@ impl LogStore for FaultyStore {
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Committed, CommitError> {
+        // In the order in which they are sent, whoever has a turn first.
+        let fault = self.fault();
         self.waiting.send_modify(|waiting| *waiting += 1);
         let _turn = self.turns.acquire().await.expect("it is never closed");
         self.waiting.send_modify(|waiting| *waiting -= 1);
@@ -210,7 +212,7 @@ impl LogStore for FaultyStore {
                 tokio::task::yield_now().await;
             }
         }
-        let Some(fault) = self.fault() else {
+        let Some(fault) = fault else {
             return self.inner.commit(batch).await;
         };
         match fault {

@@ -362,7 +362,6 @@ pub async fn a_batch_that_is_sent_behind_another_is_there_only_with_it(
 ) {
     use Fault::{Duplicate, Failed, Fenced, Late, Lost, Unanswered};
     let fates = [None, Some(Failed), Some(Lost), Some(Unanswered), Some(Late), Some(Fenced), Some(Duplicate)];
-    let mut overtook = 0;
     for (one, two) in fates.iter().flat_map(|one| fates.iter().map(move |two| (*one, *two))) {
         let fixture = make(PartitionCount::ONE, Clock::system()).await;
         let requests = vec![
@@ -399,9 +398,7 @@ pub async fn a_batch_that_is_sent_behind_another_is_there_only_with_it(
         }
         batch.sequencer.shutdown().await;
         assert_eq!(read_log(&*fixture.store).await.len(), 6, "{one:?} {two:?}");
-        overtook += batch.sequencer.stats().overtook;
     }
-    assert!(overtook > 0, "a batch was refused although the one before it was there in the end");
 }
 
 pub async fn a_batch_that_comes_long_after_it_was_given_up_is_fenced(

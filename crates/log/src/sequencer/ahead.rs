@@ -24,6 +24,8 @@ use crate::{Batch, CommitError};
 /// A batch on its way, behind another.
 pub(super) struct Sent {
     pub(super) requests: Vec<Request>,
+    /// What it was planned by: so once the one before it is there.
+    pub(super) facts: Facts,
     pub(super) begun: Begun,
 }
 
@@ -46,7 +48,7 @@ impl Lane {
         let batch = Arc::new(Batch { partition: self.partition, epoch: first.epoch, head, events });
         let commit = Commit::begin(&self.store, &batch);
         let requests = self.waiting.drain(..count).collect();
-        self.ahead = Some(Sent { requests, begun: Begun { verdicts, batch, commit } });
+        self.ahead = Some(Sent { requests, facts, begun: Begun { verdicts, batch, commit } });
         add(&self.counters.ahead, 1);
         count
     }
@@ -72,7 +74,8 @@ impl Lane {
     /// Learns what became of the batch that was sent behind one that is not there as planned, before anything is planned anew: it could still
     /// come to fit. Its requests wait again, unless they are there.
     pub(super) async fn take_back(&mut self, facts: &mut Facts) {
-        let Some(Sent { mut requests, begun: Begun { verdicts, batch, commit } }) = self.ahead.take() else {
+        let Some(Sent { mut requests, begun: Begun { verdicts, batch, commit }, .. }) = self.ahead.take()
+        else {
             return;
         };
         match commit.answer.await {

@@ -63,20 +63,25 @@ impl Lane {
     ) -> Outcome {
         let mut begun = Some(begun);
         let mut unknown: Option<Error> = None;
+        let mut overtook = false;
         let mut backoff = Backoff::new(self.pause, self.pause.saturating_mul(100));
-        for _ in 0..=self.repeats {
+        for _ in 0..=self.repeats.saturating_add(may_have_overtaken.into()) {
             if unknown.is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(backoff.pause()) => {}
                     () = self.stop.cancelled() => {}
+                    // What is behind goes on meanwhile.
+                    () = self.go_on_behind() => {}
                 }
             }
             let commit = begun.take().unwrap_or_else(|| Commit::begin(&self.store, batch));
             match self.wait_and_gather(commit, batch, requests).await {
-                Ok(committed) => return Outcome::Committed(committed),
+                Ok(committed) => {
+                    add(&self.counters.overtook, overtook.into());
+                    return Outcome::Committed(committed);
+                }
                 Err(CommitError::Fenced) if may_have_overtaken && unknown.is_none() => {
-                    may_have_overtaken = false;
-                    add(&self.counters.overtook, 1);
+                    (may_have_overtaken, overtook) = (false, true);
                     continue;
                 }
                 Err(CommitError::Fenced) => {
@@ -145,6 +150,15 @@ impl Lane {
         self.last_commit = commit.since.elapsed();
         add(&self.counters.commit_micros, self.last_commit.as_micros() as u64);
         outcome
+    }
+
+    /// Has what was sent behind go on, for as long as this is waited for.
+    async fn go_on_behind(&self) {
+        if let Some(sent) = &self.ahead {
+            // What came of it is asked when it is its turn.
+            let _ = sent.begun.commit.answer.clone().await;
+        }
+        std::future::pending().await
     }
 
     /// Asks for the versions of those waiting, beyond the first `looked_at`, that are not remembered.

@@ -106,14 +106,17 @@ impl Lane {
     /// Writes until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         loop {
-            let (requests, begun) = match self.ahead.take() {
-                Some(sent) => (sent.requests, Some(sent.begun)),
-                None if self.wait().await => (self.take_batch(), None),
+            let (requests, facts, begun) = match self.ahead.take() {
+                Some(sent) => (sent.requests, sent.facts, Some(sent.begun)),
+                None if self.wait().await => (self.take_batch(), Facts::default(), None),
                 None => break,
             };
             let count = requests.len();
-            let answers = self.settle(&requests, begun).await;
+            let (answers, is_there) = self.settle(&requests, facts, begun).await;
             self.send(requests, answers);
+            if !is_there {
+                self.take_back(&mut Facts::default()).await;
+            }
             if self.ahead.is_none() {
                 self.gather(count).await;
             }
@@ -186,19 +189,19 @@ impl Lane {
         fit.count()
     }
 
-    /// Answers every request of a batch, which may be on its way already.
-    async fn settle(&mut self, requests: &[Request], mut begun: Option<Begun>) -> Vec<Result<Appended>> {
-        let mut facts = Facts::default();
+    /// The answers to all requests of a batch, which may be on its way already, planned by these facts; and whether it is there as planned.
+    async fn settle(
+        &mut self,
+        requests: &[Request],
+        mut facts: Facts,
+        mut begun: Option<Begun>,
+    ) -> (Vec<Result<Appended>>, bool) {
         let mut why = None;
         // Once a commit's fate was unknown, a later failure does not mean that nothing was stored.
         let mut lost = requests.iter().any(|request| request.unsettled);
         for _ in 0..MAX_ROUNDS {
-            let round = self.round(requests, begun.take(), &mut facts).await;
-            if !matches!(round, Ok(Round::Settled(_))) {
-                self.take_back(&mut facts).await;
-            }
-            match round {
-                Ok(Round::Settled(answers)) => return answers,
+            match self.round(requests, begun.take(), &mut facts).await {
+                Ok(Round::Settled(answers)) => return (answers, true),
                 Ok(Round::Again(error)) => why = Some(error),
                 Ok(Round::Lost(error)) => {
                     lost = true;
@@ -206,11 +209,11 @@ impl Lane {
                 }
                 Ok(Round::Failed(verdicts, error)) => {
                     let error = if lost { self.unsettled(&error) } else { error };
-                    return self.answers(verdicts, Some(&error));
+                    return (self.answers(verdicts, Some(&error)), false);
                 }
                 Err(error) => {
                     let error = if lost { self.unsettled(&error) } else { error };
-                    return vec![Err(error); requests.len()];
+                    return (vec![Err(error); requests.len()], false);
                 }
             }
         }
@@ -220,7 +223,7 @@ impl Lane {
             self.partition
         ));
         self.forget(&mut facts);
-        vec![Err(error); requests.len()]
+        (vec![Err(error); requests.len()], false)
     }
 
     /// What is known when finding out about a lost commit failed.
@@ -252,6 +255,8 @@ impl Lane {
             }
             Outcome::Failed(error) => Ok(Round::Failed(verdicts, error)),
             Outcome::Taken => {
+                // Before anything is asked for: it may hold the connection that is waited for.
+                self.take_back(facts).await;
                 add(&self.counters.duplicates, 1);
                 let all: Vec<usize> = (0..requests.len()).collect();
                 let known = facts.stored.len();
@@ -261,6 +266,7 @@ impl Lane {
                 Ok(Round::Again(Error::unavailable("an event id or a version was taken")))
             }
             Outcome::Lost(error) => {
+                self.take_back(facts).await;
                 self.forget(facts);
                 Ok(Round::Lost(error))
             }

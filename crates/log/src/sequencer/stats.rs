@@ -25,9 +25,9 @@ pub struct SequencerStats {
     pub unknown: u64,
     /// Batches that were sent while the one before them was under way.
     pub ahead: u64,
-    /// Of these, those that came to the store before it, and were sent again.
+    /// Of these, those that came to the store before it, and are there since they were sent again.
     pub overtook: u64,
-    /// Microseconds spent in commits.
+    /// Microseconds spent in commits; one that is sent behind another counts from when it was sent.
     pub commit_micros: u64,
 }
 

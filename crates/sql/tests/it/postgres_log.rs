@@ -163,7 +163,6 @@ async fn who_may_make_no_schema_uses_one_of_its_own() {
     PostgresView::open(&database(&view), "orders").await.unwrap();
 }
 
-/// Appends one event after the other to a stream id of its own, each until it is acknowledged.
 #[tokio::test]
 async fn a_batch_waits_for_the_one_before_it_that_is_being_committed() {
     let server = Postgres::shared().unwrap();
@@ -199,6 +198,7 @@ async fn a_batch_waits_for_the_one_before_it_that_is_being_committed() {
     }
 }
 
+/// Appends one event after the other to a stream id of its own, each until it is acknowledged.
 async fn write(log: Arc<Sequencer>, number: usize) -> Vec<Uuid> {
     let stream_id = StreamId::new(format!("writer-{number}")).unwrap();
     let mut stored = Vec::new();

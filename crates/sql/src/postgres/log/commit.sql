@@ -5,10 +5,13 @@ WITH moved AS (
     UPDATE partition_head
     SET
         head = CASE WHEN head = $3 THEN head + $4 ELSE head END,
-        last_recorded_at = greatest(
-            coalesce($5::BIGINT, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT),
-            coalesce(last_recorded_at, 0)
-        )
+        last_recorded_at = CASE
+            WHEN head = $3 THEN greatest(
+                coalesce($5::BIGINT, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT),
+                coalesce(last_recorded_at, 0)
+            )
+            ELSE last_recorded_at
+        END
     WHERE partition = $1 AND epoch = $2 AND head <= $3
     RETURNING head, last_recorded_at
 ),
