@@ -10,7 +10,7 @@
 //! machine's own devices.
 
 mod components;
-mod images;
+pub(crate) mod images;
 mod keys;
 mod network;
 mod processes;

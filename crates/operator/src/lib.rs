@@ -24,3 +24,4 @@ pub mod reconcile;
 pub mod references;
 pub mod settings;
 pub mod status;
+pub mod tell;

@@ -20,6 +20,7 @@ use crate::observe;
 use crate::part::Owner;
 use crate::settings::{Settings, TokenIssuer};
 use crate::status::{Facts, conditions};
+use crate::tell::Teller;
 
 /// The annotation that stops the operator's work on a resource.
 pub const RECONCILE: &str = "headwater.dev/reconcile";
@@ -63,13 +64,15 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Who asks workers.
     pub workers: Workers,
+    /// Who publishes events.
+    pub teller: Teller,
     issuer: Arc<Mutex<Option<(Instant, TokenIssuer)>>>,
 }
 
 impl Context {
     /// For `client`.
-    pub fn new(client: Client, settings: Settings, workers: Workers) -> Self {
-        Self { client, settings: Arc::new(settings), workers, issuer: Arc::default() }
+    pub fn new(client: Client, settings: Settings, workers: Workers, teller: Teller) -> Self {
+        Self { client, settings: Arc::new(settings), workers, teller, issuer: Arc::default() }
     }
 
     /// How the cluster's tokens are checked.
@@ -180,6 +183,7 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     let status = resource.next(&stand, state.as_ref());
     if status != resource.status() {
         write_status::<K>(client, &owner, &status).await.map_err(api("writing its status"))?;
+        context.teller.changes(resource, resource.conditions(), &stand.conditions).await;
     }
     let is_at_rest = stand.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
     Ok(Action::requeue(if is_at_rest { AT_REST } else { SOON }))

@@ -11,6 +11,7 @@ use headwater_operator::controller::{self, Scope};
 use headwater_operator::leader::Candidate;
 use headwater_operator::reconcile::Context;
 use headwater_operator::settings::{ServiceAccount, Settings};
+use headwater_operator::tell::Teller;
 use headwater_runtime::{Metrics, Readiness, health, shutdown, telemetry};
 use kube::Client;
 
@@ -104,7 +105,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         image_pull_policy: arguments.image_pull_policy,
         operator: ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account },
     };
-    let context = Context::new(client.clone(), settings, Workers::new(arguments.token_file)?);
+    let teller = Teller::new(client.clone(), &arguments.identity);
+    let context = Context::new(client.clone(), settings, Workers::new(arguments.token_file)?, teller);
     let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
     let mut candidate =
         Candidate::new(client, &arguments.namespace, "headwater-operator", &arguments.identity);

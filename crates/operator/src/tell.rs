@@ -1,0 +1,104 @@
+//! Events: what a person would want to see who describes a resource.
+
+use headwater_resources::shared::ConditionType;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::children::MANAGER;
+use crate::kinds::Kept;
+
+/// What is told of when it changes, and whether True is good news.
+const TOLD: [(ConditionType, bool); 4] = [
+    (ConditionType::Ready, true),
+    (ConditionType::Stalled, false),
+    (ConditionType::NeedsAttention, false),
+    (ConditionType::BusReady, true),
+];
+
+/// Publishes events. Cheap to clone: clones count repetitions together.
+#[derive(Clone)]
+pub struct Teller(Recorder);
+
+impl Teller {
+    /// In the name of the operator `instance`.
+    pub fn new(client: Client, instance: &str) -> Self {
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(instance.to_owned()) };
+        Self(Recorder::new(client, reporter))
+    }
+
+    /// Tells of what is otherwise in `after` than in `before`.
+    pub async fn changes<K: Kept>(&self, resource: &K, before: &[Condition], after: &[Condition]) {
+        for event in changes(before, after) {
+            let reference = resource.object_ref(&());
+            // What nobody can be told of is in the status all the same.
+            if let Err(error) = self.0.publish(&event, &reference).await {
+                tracing::debug!(%error, "an event was not published");
+            }
+        }
+    }
+}
+
+fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (of, good) in TOLD {
+        let find = |conditions: &[Condition]| conditions.iter().find(|it| it.type_ == of.as_str()).cloned();
+        let (was, is) = (find(before), find(after));
+        let Some(is) = is else { continue };
+        let is_good = (is.status == "True") == good;
+        let is_news = match &was {
+            // That something is not there yet at its beginning, or not wrong, is none.
+            None => is.status == "True",
+            Some(was) if was.status == is.status => !is_good && was.reason != is.reason,
+            Some(_) => true,
+        };
+        if !is_news {
+            continue;
+        }
+        events.push(Event {
+            type_: if is_good { EventType::Normal } else { EventType::Warning },
+            reason: is.reason.clone(),
+            note: Some(is.message.chars().take(1_000).collect()),
+            action: of.as_str().to_owned(),
+            secondary: None,
+        });
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn condition(of: ConditionType, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: of.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    #[test]
+    fn news_are_told_once() {
+        let ready = |status, reason| vec![condition(ConditionType::Ready, status, reason)];
+        let stalled = |status, reason| vec![condition(ConditionType::Stalled, status, reason)];
+        let told = |before: &[Condition], after: &[Condition]| {
+            changes(before, after).into_iter().map(|event| event.reason).collect::<Vec<_>>()
+        };
+        assert!(told(&[], &ready("False", "Deploying")).is_empty(), "it has only begun");
+        assert_eq!(told(&ready("False", "Deploying"), &ready("True", "Available")), ["Available"]);
+        assert!(told(&ready("True", "Available"), &ready("True", "Available")).is_empty());
+        assert_eq!(told(&ready("True", "Available"), &ready("False", "Unavailable")), ["Unavailable"]);
+        assert_eq!(told(&ready("False", "Deploying"), &ready("False", "InvalidSpec")), ["InvalidSpec"]);
+        assert!(told(&ready("False", "InvalidSpec"), &ready("False", "InvalidSpec")).is_empty());
+        assert!(told(&[], &stalled("False", "Available")).is_empty());
+        assert_eq!(told(&[], &stalled("True", "Conflict")), ["Conflict"]);
+        assert_eq!(told(&stalled("True", "Conflict"), &stalled("False", "Available")), ["Available"]);
+    }
+}

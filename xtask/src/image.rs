@@ -1,0 +1,70 @@
+//! `cargo xtask image`: the image of all programs, without a container engine: static binaries in an archive of one layer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::cluster::images::{Entry, write};
+use crate::steps::{cargo, root};
+
+/// What the programs are built for: named, so that what runs while they are built is not static, too.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What is in it, and stands at its root.
+const PROGRAMS: [&str; 5] =
+    ["headwater", "headwater-eventstore", "headwater-operator", "headwater-query-worker", "headwater-saga"];
+
+/// Where programs look for the authorities that are trusted.
+const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// What it is called.
+    #[arg(long, value_name = "NAME:TAG", default_value = concat!("headwater:", env!("CARGO_PKG_VERSION")))]
+    name: String,
+
+    /// The archive [default: target/image/headwater.tar].
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = root().join("target/image");
+    let output = arguments.output.clone().unwrap_or_else(|| folder.join("headwater.tar"));
+    build(&folder)?;
+    let built = folder.join(TARGET).join("release");
+    let mut entries = Vec::new();
+    for program in PROGRAMS {
+        entries.push(Entry { path: program, content: read(&built.join(program))?, mode: 0o755 });
+    }
+    let roots = Path::new("/").join(ROOTS);
+    ensure!(
+        roots.is_file(),
+        "{} is not there: install the authorities that are trusted (Debian: ca-certificates)",
+        roots.display()
+    );
+    entries.push(Entry { path: ROOTS, content: read(&roots)?, mode: 0o644 });
+    write(&output, &arguments.name, &entries, &[], "65532:65532")?;
+    let size = output.metadata().with_context(|| output.display().to_string())?.len();
+    println!("{} is {}, {} MB", arguments.name, output.display(), size / 1_000_000);
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+fn build(folder: &Path) -> anyhow::Result<()> {
+    let folder = folder.to_str().context("the path of the workspace is no UTF-8")?;
+    let packages =
+        ["headwater-cli", "headwater-operator", "headwater-server"].map(|name| ["--package", name]);
+    let mut words = vec!["build", "--release", "--bins", "--target", TARGET, "--target-dir", folder];
+    words.extend(packages.iter().flatten());
+    words.extend(["--features", "headwater-server/kafka-tls"]);
+    cargo(&words)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .run()
+}
