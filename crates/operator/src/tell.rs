@@ -1,6 +1,6 @@
 //! Events: what a person would want to see who describes a resource.
 
-use headwater_resources::shared::ConditionType;
+use headwater_resources::shared::{ConditionType, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -56,7 +56,11 @@ fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
             continue;
         }
         events.push(Event {
-            type_: if is_good { EventType::Normal } else { EventType::Warning },
+            type_: if is_good || is.reason == Reason::Deploying.as_str() {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
             reason: is.reason.clone(),
             note: Some(is.message.chars().take(1_000).collect()),
             action: of.as_str().to_owned(),

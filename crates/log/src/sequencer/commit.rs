@@ -158,7 +158,7 @@ impl Lane {
             // What came of it is asked when it is its turn.
             let _ = sent.begun.commit.answer.clone().await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Asks for the versions of those waiting, beyond the first `looked_at`, that are not remembered.
