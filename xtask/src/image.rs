@@ -21,7 +21,7 @@ const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What it is called.
-    #[arg(long, value_name = "NAME:TAG", default_value = concat!("headwater:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "NAME:TAG", default_value = concat!("headwater.dev/headwater:", env!("CARGO_PKG_VERSION")))]
     name: String,
 
     /// The archive [default: target/image/headwater.tar].
