@@ -84,18 +84,18 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    fn at(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn at(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
         let processes = Processes::of(&folder);
         Ok(Self { folder, processes })
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         keys::kubeconfig(&self.folder, "admin")
     }
 
-    fn up(&self, nodes: u8) -> anyhow::Result<()> {
+    pub(crate) fn up(&self, nodes: u8) -> anyhow::Result<()> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "a node runs containers and changes the machine's network: run this as root"
@@ -194,7 +194,7 @@ impl Cluster {
         self.kubectl(programs, &["apply", "--server-side", "-f", file]).map(drop)
     }
 
-    fn down(&self, keep: bool) -> anyhow::Result<()> {
+    pub(crate) fn down(&self, keep: bool) -> anyhow::Result<()> {
         // Pods first: nobody starts them again.
         for number in 1..=2 {
             self.processes.stop(&format!("kubelet-{number}"))?;
@@ -219,7 +219,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn load(&self, archives: &[PathBuf]) -> anyhow::Result<()> {
+    pub(crate) fn load(&self, archives: &[PathBuf]) -> anyhow::Result<()> {
         let mut nodes = 0;
         for number in 1..=2 {
             if !self.processes.runs(&format!("containerd-{number}"))? {
@@ -233,6 +233,16 @@ impl Cluster {
         }
         ensure!(nodes > 0, "no node runs in {}: `cargo xtask cluster up` starts one", self.folder.display());
         Ok(())
+    }
+
+    /// Whether any of it runs.
+    pub(crate) fn is_running(&self) -> anyhow::Result<bool> {
+        Ok(!self.processes.running()?.is_empty())
+    }
+
+    /// The folder of `kubectl` and the others.
+    pub(crate) fn programs() -> anyhow::Result<PathBuf> {
+        Ok(Programs::provide()?.folder().to_owned())
     }
 
     fn status(&self) -> anyhow::Result<()> {

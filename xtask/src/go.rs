@@ -28,6 +28,18 @@ pub(crate) fn provide_clients() -> anyhow::Result<Result<(), String>> {
     build("clients", &[tools::GRPCURL_PACKAGE, "./cloudevents"], &folder, || Ok(()))
 }
 
+/// The same of Helm, which installs the chart.
+pub(crate) fn provide_helm() -> anyhow::Result<Result<(), String>> {
+    let helm = tools::helm()?;
+    if helm.is_file() {
+        return Ok(Ok(()));
+    }
+    let unfinished = helm.with_extension("unfinished");
+    build("helm", &[tools::HELM_PACKAGE], &unfinished, || {
+        std::fs::rename(&unfinished, &helm).with_context(|| helm.display().to_string())
+    })
+}
+
 /// Builds packages of the module `tools/MODULE` into `target`.
 fn build(
     module: &str,

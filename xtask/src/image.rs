@@ -11,6 +11,9 @@ use crate::steps::{cargo, root};
 /// What the programs are built for: named, so that what runs while they are built is not static, too.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// What it is called, unless something else is asked for.
+const NAME: &str = concat!("headwater.dev/headwater:", env!("CARGO_PKG_VERSION"));
+
 /// What is in it, and stands at its root.
 const PROGRAMS: [&str; 5] =
     ["headwater", "headwater-eventstore", "headwater-operator", "headwater-query-worker", "headwater-saga"];
@@ -21,7 +24,7 @@ const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What it is called.
-    #[arg(long, value_name = "NAME:TAG", default_value = concat!("headwater.dev/headwater:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "NAME:TAG", default_value = NAME)]
     name: String,
 
     /// The archive [default: target/image/headwater.tar].
@@ -29,7 +32,18 @@ pub(crate) struct Arguments {
     output: Option<PathBuf>,
 }
 
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { name: NAME.to_owned(), output: None }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    make(arguments).map(drop)
+}
+
+/// The archive.
+pub(crate) fn make(arguments: &Arguments) -> anyhow::Result<PathBuf> {
     let folder = root().join("target/image");
     let output = arguments.output.clone().unwrap_or_else(|| folder.join("headwater.tar"));
     build(&folder)?;
@@ -48,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     write(&output, &arguments.name, &entries, &[], "65532:65532")?;
     let size = output.metadata().with_context(|| output.display().to_string())?.len();
     println!("{} is {}, {} MB", arguments.name, output.display(), size / 1_000_000);
-    Ok(())
+    Ok(output)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

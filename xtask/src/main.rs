@@ -5,6 +5,7 @@
 //! cargo xtask bench   build, measure, check, print
 //! cargo xtask up      an example on real servers: databases, brokers, every part by itself
 //! cargo xtask cluster a real Kubernetes on this machine
+//! cargo xtask e2e     end-to-end tests on it
 //! cargo xtask image   the image of all programs, without a container engine
 //! cargo xtask crds    write crds/*.yaml anew from the Rust types
 //! ```
@@ -12,6 +13,7 @@
 mod bench;
 mod cluster;
 mod debian;
+mod e2e;
 mod go;
 mod image;
 mod kafka;
@@ -44,6 +46,8 @@ enum Chore {
     Up(up::Arguments),
     /// Start and stop a real Kubernetes on this machine.
     Cluster(cluster::Arguments),
+    /// Run end-to-end tests on a real Kubernetes on this machine.
+    E2e(e2e::Arguments),
     /// Build the image of all programs, as an archive.
     Image(image::Arguments),
     /// Write `crds/*.yaml` anew from the Rust types.
@@ -56,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Up(arguments) => up::run(&arguments),
         Chore::Cluster(arguments) => cluster::run(&arguments),
+        Chore::E2e(arguments) => e2e::run(&arguments),
         Chore::Image(arguments) => image::run(&arguments),
         Chore::Crds => steps::cargo(&["test", "--release", "--package", "headwater-resources", "crds"])
             .env("UPDATE", "1")

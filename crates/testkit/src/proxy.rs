@@ -11,7 +11,7 @@
 //! It runs on a thread of its own, so that it takes no part in what the runtime of the test does, and keeps time by the kernel's timers
 //! of a nanosecond, where tokio's are of a millisecond. With [`PostgresFaults`] it also reads what is said.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -54,7 +54,15 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
-        Self::new(upstream, None)
+        Self::new(Ipv4Addr::LOCALHOST, upstream, None)
+    }
+
+    /// The same at another address of this machine, such as one that pods of a cluster here reach.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn reached_at(address: Ipv4Addr, upstream: SocketAddr) -> Result<Self> {
+        Self::new(address, upstream, None)
     }
 
     /// The same, with so much more time for a question and its answer: half of it each way.
@@ -73,11 +81,11 @@ impl Proxy {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn with_faults(upstream: SocketAddr, faults: &Arc<PostgresFaults>) -> Result<Self> {
-        Self::new(upstream, Some(Arc::clone(faults)))
+        Self::new(Ipv4Addr::LOCALHOST, upstream, Some(Arc::clone(faults)))
     }
 
-    fn new(upstream: SocketAddr, faults: Option<Arc<PostgresFaults>>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("a port for a proxy")?;
+    fn new(at: Ipv4Addr, upstream: SocketAddr, faults: Option<Arc<PostgresFaults>>) -> Result<Self> {
+        let listener = TcpListener::bind((at, 0)).context("a port for a proxy")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let network = Arc::new(Network::new(upstream, faults));

@@ -16,6 +16,12 @@ const CLIENTS_MODULE: &str = include_str!("../../../tools/clients/go.mod");
 /// The Go package of grpcurl.
 pub const GRPCURL_PACKAGE: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl";
 
+/// The module that pins Helm.
+const HELM_MODULE: &str = include_str!("../../../tools/helm/go.mod");
+
+/// The Go package of Helm.
+pub const HELM_PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -50,6 +56,15 @@ pub fn nats_server() -> Result<PathBuf> {
 pub fn clients() -> Result<PathBuf> {
     let version = version_in(CLIENTS_MODULE, "github.com/fullstorydev/grpcurl")?;
     Ok(folder()?.join(format!("clients-{version}")))
+}
+
+/// Helm.
+///
+/// # Errors
+/// As [`folder`].
+pub fn helm() -> Result<PathBuf> {
+    let version = version_in(HELM_MODULE, "helm.sh/helm/v4 ")?;
+    Ok(folder()?.join(format!("helm-{version}")).join("helm"))
 }
 
 /// The version of a Go module that another pins.

@@ -1,0 +1,211 @@
+//! The cluster, by its own command.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::proxy::Proxy;
+use serde_json::{Value, json};
+
+/// An address of this machine that pods reach.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+
+/// How long something may take to come about.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(200);
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run this by `cargo xtask e2e`"))
+}
+
+/// Runs a program; its output is the result.
+fn run(mut command: Command, input: &str) -> Result<String> {
+    use std::io::Write;
+
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("spawn")?;
+    child.stdin.take().context("standard input")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `kubectl` with these words.
+pub(crate) fn kubectl(words: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?).join("kubectl"));
+    command.args(words);
+    run(command, input)
+}
+
+/// The chart, installed once for all tests of this process, as a user would.
+pub(crate) fn operator() -> Result<()> {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| install().map_err(|error| format!("{error:#}")));
+    installed.clone().map_err(|error| anyhow::anyhow!(error))
+}
+
+fn install() -> Result<()> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/headwater");
+    let mut command = Command::new(variable("HEADWATER_HELM")?);
+    command.args([
+        "upgrade",
+        "--install",
+        "headwater",
+        chart,
+        "--namespace",
+        "headwater",
+        "--create-namespace",
+    ]);
+    command.args(["--wait", "--timeout", "90s"]);
+    run(command, "").map(drop)
+}
+
+/// A namespace of one test, in which pods have to meet the restricted Pod Security Standard.
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    proxies: Vec<Proxy>,
+}
+
+impl Namespace {
+    /// One that begins with `name`.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let name = format!("{name}-{}", &uuid::Uuid::new_v4().to_string()[..8]);
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        apply(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
+        )?;
+        Ok(Self { name, proxies: Vec::new() })
+    }
+
+    /// Has pods reach the server on this machine's loopback port `upstream` as `name:port`.
+    pub(crate) fn reach(&mut self, name: &str, port: u16, upstream: u16) -> Result<()> {
+        let proxy = Proxy::reached_at(HOST, ([127, 0, 0, 1], upstream).into())?;
+        let metadata = json!({"name": name, "namespace": self.name});
+        apply(
+            &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": port}]}}),
+        )?;
+        apply(&json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": format!("{name}-here"), "namespace": self.name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"port": proxy.address().port(), "protocol": "TCP"}],
+            "endpoints": [{"addresses": [HOST.to_string()], "conditions": {"ready": true}}],
+        }))?;
+        self.proxies.push(proxy);
+        Ok(())
+    }
+
+    pub(crate) fn kubectl(&self, words: &[&str]) -> Result<String> {
+        kubectl(&[&["--namespace", &self.name], words].concat(), "")
+    }
+
+    /// Applies a manifest of the examples.
+    pub(crate) fn apply_file(&self, path: &str) -> Result<()> {
+        let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
+        self.kubectl(&["apply", "--filename", &path]).map(drop)
+    }
+
+    /// A Secret of one key.
+    pub(crate) fn secret(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let metadata = json!({"name": name, "namespace": self.name});
+        apply(
+            &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {(key): value}}),
+        )
+    }
+
+    pub(crate) fn get(&self, what: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.kubectl(&["get", what, "--output", "json"])?)?)
+    }
+
+    /// Waits until the condition `of` of `what` has this status and reason; its message.
+    pub(crate) async fn condition(&self, what: &str, of: &str, status: &str, reason: &str) -> Result<String> {
+        let mut seen = Value::Null;
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let object = self.get(what)?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            if let Some(found) = conditions.into_iter().find(|it| it["type"] == of) {
+                let is_of_now = found["observedGeneration"] == object["metadata"]["generation"];
+                if is_of_now && found["status"] == status && found["reason"] == reason {
+                    return Ok(found["message"].as_str().unwrap_or_default().to_owned());
+                }
+                seen = found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("{what} in {} did not become {of}={status} {reason}: {seen}", self.name)
+    }
+
+    /// Waits until `look` gives something.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        bail!("{what} did not come about in {}", self.name)
+    }
+
+    /// What `headwater` with these words says in a pod of this namespace, with its service account's token; and whether it succeeded.
+    pub(crate) async fn headwater(&self, words: &[&str]) -> Result<(bool, String)> {
+        let name = format!("client-{}", &uuid::Uuid::new_v4().to_string()[..8]);
+        let mut arguments = words.to_vec();
+        arguments.extend(["--token-file", "/token/token", "--plain-text"]);
+        apply(&json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.name},
+            "spec": {
+                "restartPolicy": "Never",
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{
+                    "name": "headwater",
+                    "image": format!("headwater.dev/headwater:{}", env!("CARGO_PKG_VERSION")),
+                    "command": ["/headwater"],
+                    "args": arguments,
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true},
+                    "volumeMounts": [{"name": "token", "mountPath": "/token"}],
+                }],
+                "volumes": [{"name": "token", "projected": {"sources": [{"serviceAccountToken": {"audience": "headwater", "path": "token"}}]}}],
+            },
+        }))?;
+        let pod = format!("pod/{name}");
+        let ended = self
+            .until("the end of a pod", || {
+                let phase = self.get(&pod)?["status"]["phase"].as_str().unwrap_or_default().to_owned();
+                Ok(["Succeeded", "Failed"].contains(&phase.as_str()).then_some(phase == "Succeeded"))
+            })
+            .await?;
+        let said = self.kubectl(&["logs", &name])?;
+        self.kubectl(&["delete", &pod, "--wait=false"])?;
+        Ok((ended, said))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // A test that has failed is looked at in its namespace.
+        if !std::thread::panicking()
+            && let Err(error) = kubectl(&["delete", "namespace", &self.name, "--wait=false"], "")
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn apply(object: &Value) -> Result<()> {
+    kubectl(&["apply", "--filename", "-"], &object.to_string()).map(drop)
+}

@@ -1,0 +1,8 @@
+//! On a real Kubernetes, whose kubeconfig, programs and image `cargo xtask e2e` provides.
+//!
+//! ```text
+//! pods ──▶ Service ──▶ EndpointSlice ──▶ proxy on this machine's own address ──▶ PostgreSQL, NATS on loopback
+//! ```
+
+mod kubectl;
+mod orders;

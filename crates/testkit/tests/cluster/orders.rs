@@ -1,0 +1,146 @@
+//! The Orders on a real node.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use headwater_testkit::nats::Nats;
+use headwater_testkit::postgres::Postgres;
+use serde_json::Value;
+
+use crate::kubectl::{Namespace, kubectl, operator};
+
+const STORE: &str = "http://orders-eventstore:50051";
+
+/// The example's manifests, over servers of this test.
+struct Orders {
+    namespace: Namespace,
+    database: Postgres,
+    _broker: Nats,
+}
+
+impl Orders {
+    fn place() -> Result<Self> {
+        operator()?;
+        let (database, broker) = (Postgres::start()?, Nats::start("")?);
+        let mut namespace = Namespace::new("orders")?;
+        namespace.reach("db", 5432, database.port())?;
+        namespace.reach("nats", 4222, broker.port())?;
+        for file in ["eventstream", "projection", "saga"] {
+            namespace.apply_file(&format!("examples/orders/{file}.yaml"))?;
+        }
+        Ok(Self { namespace, database, _broker: broker })
+    }
+
+    fn url(&self) -> String {
+        self.database.url().replace(&format!("127.0.0.1:{}", self.database.port()), "db:5432")
+    }
+
+    async fn ready() -> Result<Self> {
+        let orders = Self::place()?;
+        orders.namespace.secret("orders-db", "uri", &orders.url())?;
+        for what in ["eventstream/orders", "projection/orders", "saga/place-order"] {
+            orders.namespace.condition(what, "Ready", "True", "Available").await?;
+        }
+        Ok(orders)
+    }
+}
+
+fn order(id: &str) -> String {
+    format!(
+        r#"{{"order_id":"{id}","customer_id":"c","restaurant_id":"r","amount":12.5,"order_items":[{{"code":"a","name":"x","unit_price":12.5,"quantity":1}}]}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pod_appends_is_seen_in_the_read_model_and_begins_a_saga() -> Result<()> {
+    let orders = Orders::ready().await?;
+    let namespace = &orders.namespace;
+    let append = ["append", "order-1", "--type", "order-created", "--data", &order("1"), "--server", STORE];
+    let (done, said) = namespace.headwater(&append).await?;
+    ensure!(done, "{said}");
+    namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
+    let query =
+        ["query", "orders/orders", "--query-server", "http://orders-projection:8082", "--output", "json"];
+    let (done, said) = namespace.headwater(&query).await?;
+    ensure!(done && said.contains(r#""order_id": "1""#), "{said}");
+    let running =
+        || Ok(namespace.get("saga/place-order")?["status"]["running"].as_i64().filter(|it| *it == 1));
+    namespace.until("an instance of the saga", running).await?;
+    let head = || Ok((namespace.get("eventstream/orders")?["status"]["head"] == "1").then_some(()));
+    namespace.until("the head in the status", head).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_another_namespace_are_refused_by_name() -> Result<()> {
+    let orders = Orders::ready().await?;
+    let other = Namespace::new("other")?;
+    let store = format!("http://orders-eventstore.{}.svc:50051", orders.namespace.name);
+    let (done, said) = other.headwater(&["read", "order-1", "--server", &store]).await?;
+    let account = format!("service account {}/default", other.name);
+    ensure!(!done && said.contains("needs the verb Read") && said.contains(&account), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_or_wrong_is_said_and_recovered_from() -> Result<()> {
+    let orders = Orders::place()?;
+    let namespace = &orders.namespace;
+    let message =
+        namespace.condition("eventstream/orders", "ResolvedRefs", "False", "SecretNotFound").await?;
+    ensure!(message.contains("spec.database.urlSecretRef") && message.contains("\"orders-db\""), "{message}");
+    namespace.condition("eventstream/orders", "Reconciling", "True", "WaitingForDependency").await?;
+
+    namespace.secret("orders-db", "url", "x")?;
+    let message =
+        namespace.condition("eventstream/orders", "ResolvedRefs", "False", "SecretKeyMissing").await?;
+    ensure!(message.contains("needs key \"uri\""), "{message}");
+
+    namespace.secret("orders-db", "uri", "postgres://nobody@db:5432/postgres")?;
+    let told = || {
+        let stream = namespace.get("eventstream/orders")?;
+        let conditions = stream["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let says = |it: &Value| {
+            it["message"].as_str().is_some_and(|it| it.contains("role \"nobody\" does not exist"))
+        };
+        Ok(conditions.iter().any(says).then_some(()))
+    };
+    namespace.until("what the database said, in the condition", told).await?;
+
+    namespace.secret("orders-db", "uri", &orders.url())?;
+    namespace.condition("eventstream/orders", "Ready", "True", "Available").await?;
+    namespace.condition("projection/orders", "Ready", "True", "Available").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_changed_by_hand_is_repaired_and_what_is_not_its_own_is_left_alone() -> Result<()> {
+    let orders = Orders::ready().await?;
+    let namespace = &orders.namespace;
+    let before = namespace.get("service/orders-eventstore")?["metadata"]["uid"].clone();
+    let begun = Instant::now();
+    namespace.kubectl(&["delete", "service", "orders-eventstore", "--wait=true"])?;
+    let again = || {
+        let there = namespace.get("service/orders-eventstore").ok();
+        Ok(there.filter(|it| it["metadata"]["uid"] != before).map(drop))
+    };
+    namespace.until("the Service", again).await?;
+    ensure!(begun.elapsed().as_secs_f32() < 5.0, "it took {:?}", begun.elapsed());
+    namespace.kubectl(&["scale", "deployment/orders-projection", "--replicas=4"])?;
+    let scaled =
+        || Ok((namespace.get("deployment/orders-projection")?["spec"]["replicas"] == 1).then_some(()));
+    namespace.until("the number of pods", scaled).await?;
+
+    let taken = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken-eventstore"}, "data": {"a": "b"}}"#;
+    kubectl(&["apply", "--namespace", &namespace.name, "--filename", "-"], taken)?;
+    let stream = r#"{"apiVersion": "headwater.dev/v1alpha1", "kind": "EventStream", "metadata": {"name": "taken"},
+        "spec": {"database": {"type": "PostgreSQL", "urlSecretRef": {"name": "orders-db", "key": "uri"}, "schema": "taken"}}}"#;
+    kubectl(&["apply", "--namespace", &namespace.name, "--filename", "-"], stream)?;
+    let message = namespace.condition("eventstream/taken", "Stalled", "True", "Conflict").await?;
+    ensure!(
+        message.contains("ConfigMap \"taken-eventstore\" is there and is not the operator's"),
+        "{message}"
+    );
+    ensure!(namespace.get("configmap/taken-eventstore")?["data"]["a"] == "b", "it is left alone");
+    Ok(())
+}
