@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 
-use headwater_resources::event_stream::{EventStreamStatus, PartitionStatus};
+use headwater_resources::event_stream::EventStreamStatus;
 use headwater_resources::projection::{
-    ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus,
+    ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus, Promotion,
 };
 use headwater_resources::saga::SagaStatus;
 use headwater_resources::shared::{Address, Count, Duration, LocalRef, Reason, RunState, WorkState};
@@ -124,22 +124,12 @@ impl Kept for EventStream {
     fn next(&self, stand: &Stand, state: Option<&Head>) -> Value {
         let before = self.status.clone().unwrap_or_default();
         let name = stand.owner.as_ref().map(|owner| owner.name.clone()).unwrap_or_default();
-        let (log_id, head, partitions) = match state {
+        let (log_id, head) = match state {
             Some(state) => {
-                let epoch = |partition: i32| {
-                    let known = before.partitions.iter().find(|it| it.partition == partition);
-                    known.map_or(Count(0), |it| it.epoch)
-                };
-                let partitions = state.partitions.iter().map(|it| PartitionStatus {
-                    partition: it.partition,
-                    head: it.position,
-                    epoch: epoch(it.partition),
-                    relayed: None,
-                });
                 let head = state.partitions.iter().map(|it| it.position.0).sum();
-                (Some(state.log_id.clone()), Some(Count(head)), partitions.collect())
+                (Some(state.log_id.clone()), Some(Count(head)))
             }
-            None => (before.log_id, before.head, before.partitions),
+            None => (before.log_id, before.head),
         };
         as_json(&EventStreamStatus {
             observed_generation: Some(stand.generation),
@@ -151,7 +141,8 @@ impl Kept for EventStream {
             replicas: stand.replicas(),
             replicas_ready: stand.replicas_ready(),
             selector: stand.selector(),
-            partitions,
+            // Their epochs are not asked for yet.
+            partitions: Vec::new(),
         })
     }
 }
@@ -201,7 +192,9 @@ impl Kept for Projection {
             facts.attention = Some((Reason::EventsParked, message));
         }
         facts.rebuilding = match &state.candidate {
-            Some(candidate) if candidate.percent == Some(100) => {
+            Some(candidate)
+                if candidate.percent == Some(100) && self.spec.rollout.promotion == Promotion::Manual =>
+            {
                 Some((true, Reason::AwaitingPromotion, state.rollout.clone()))
             }
             Some(_) => Some((true, Reason::Replaying, state.rollout.clone())),
@@ -229,7 +222,10 @@ impl Kept for Projection {
             status.rollout = Some(state.rollout.chars().take(253).collect());
             status.lag = state.lag.as_ref().map(coarse);
             status.parked = Some(state.parked as i64);
-            status.last_handled_rebuild_token = Some(self.spec.rebuild_token.clone());
+            let is_ready = stand.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
+            if is_ready && state.candidate.is_none() {
+                status.last_handled_rebuild_token = Some(self.spec.rebuild_token.clone());
+            }
         }
         as_json(&status)
     }
