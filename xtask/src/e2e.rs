@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn test(cluster: &Cluster, filter: Option<&str>) -> anyhow::Result<()> {
-    let mut words = vec!["test", "--release", "--package", "headwater-testkit", "--features", "cluster"];
+    // Of the whole workspace, so that what its tests are built with is built once.
+    let mut words = vec!["test", "--release", "--workspace", "--features", "headwater-testkit/cluster"];
     words.extend(["--test", "cluster", "--"]);
     words.extend(filter);
     let kubeconfig = cluster.kubeconfig();
