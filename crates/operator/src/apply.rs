@@ -1,6 +1,5 @@
 //! Makes the children be there as they are to be. Writes only where something differs.
 
-use headwater_resources::shared::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
@@ -31,14 +30,6 @@ impl ApplyError {
     fn of(doing: &str, resource: &ApiResource, name: &str) -> impl FnOnce(kube::Error) -> Self {
         let what = format!("{doing} {} \"{name}\"", resource.kind);
         move |error| Self::Api { what, error: Box::new(error) }
-    }
-
-    /// Why the resource is stalled by it, if it is.
-    pub const fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Conflict(_) => Some(Reason::Conflict),
-            Self::Api { .. } => None,
-        }
     }
 }
 

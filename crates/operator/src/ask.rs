@@ -118,8 +118,8 @@ impl Workers {
     /// # Errors
     /// When nothing answers, or something else than is asked for.
     pub async fn ask<T: serde::de::DeserializeOwned>(&self, owner: &Owner, path: &str) -> anyhow::Result<T> {
-        let host = format!("{}.{}.svc", owner.kind.child(&owner.name), owner.namespace);
-        let mut request = self.http.get(format!("http://{host}:{}{path}", owner.kind.port()));
+        let address = owner.kind.address(&owner.name, &owner.namespace);
+        let mut request = self.http.get(format!("http://{address}{path}"));
         if let Some(token) = &self.token {
             request = request.bearer_auth(tokio::fs::read_to_string(token).await?.trim());
         }

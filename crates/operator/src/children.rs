@@ -125,16 +125,13 @@ pub fn children(part: &Part, issuer: &TokenIssuer, settings: &Settings) -> Child
 /// service-account tokens, so it holds no password.
 fn binding(part: &Part) -> Child {
     let owner = &part.owner;
-    let host = format!("{}.{}.svc", owner.kind.child(&owner.name), owner.namespace);
-    let scheme = if part.server.tls.is_some() { "https" } else { "http" };
-    let port = owner.kind.port();
-    let uri = format!("{scheme}://{host}:{port}");
+    let (host, port) = (owner.kind.host(&owner.name, &owner.namespace), owner.kind.port());
     let data: BTreeMap<&str, String> = [
         ("type", "headwater"),
         ("provider", "headwater"),
         ("host", &host),
         ("port", &port.to_string()),
-        ("uri", &uri),
+        ("uri", &part.url()),
     ]
     .map(|(key, value)| (key, STANDARD.encode(value)))
     .into();

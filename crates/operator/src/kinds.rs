@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::ask::{Head, LagState, ProjectionState, RevisionState, SagaState, Workers};
 use crate::children::binding_name;
 use crate::observe::labels;
-use crate::part::{Kind, Owner, Part, Resource};
+use crate::part::{Kind, Owner, Resource};
 use crate::status::{CaughtUp, Facts, Wants};
 
 /// A kind of resource that the operator keeps.
@@ -82,13 +82,6 @@ impl Stand {
     fn address(&self) -> Option<Address> {
         self.url.clone().map(|url| Address { url: Some(url) })
     }
-}
-
-/// Where the workers of `part` answer.
-pub fn url(part: &Part) -> String {
-    let owner = &part.owner;
-    let scheme = if part.server.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}.{}.svc:{}", owner.kind.child(&owner.name), owner.namespace, owner.kind.port())
 }
 
 fn as_json(status: &impl serde::Serialize) -> Value {

@@ -88,6 +88,16 @@ impl Kind {
     pub fn child(self, name: &str) -> String {
         format!("{name}-{}", self.suffix())
     }
+
+    /// The host name of the Service of the resource `name`.
+    pub fn host(self, name: &str, namespace: &str) -> String {
+        format!("{}.{namespace}.svc", self.child(name))
+    }
+
+    /// Host and port of it.
+    pub fn address(self, name: &str, namespace: &str) -> String {
+        format!("{}:{}", self.host(name, namespace), self.port())
+    }
 }
 
 /// Whose a part is.
@@ -131,6 +141,14 @@ pub struct Part {
     pub workload: Workload,
     /// How many there are.
     pub scale: Scale,
+}
+
+impl Part {
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        let Owner { kind, namespace, name, .. } = &self.owner;
+        format!("{}://{}", scheme(self.server.tls.is_some()), kind.address(name, namespace))
+    }
 }
 
 /// A Secret that a pod gets as files.
@@ -369,17 +387,24 @@ fn bearer_tokens(server: &Server) -> Option<String> {
     Some(server.auth.as_ref()?.bearer_tokens_secret_ref.as_ref()?.name.clone())
 }
 
-/// Where the event store of `stream` answers, and what its callers must be told to trust it.
+/// Where the event store of `stream` answers.
 fn event_store(stream: &EventStream, namespace: &str) -> String {
     let name = stream.metadata.name.as_deref().unwrap_or_default();
-    let scheme =
-        if stream.spec.server.as_ref().is_some_and(|server| server.tls.is_some()) { "https" } else { "http" };
-    format!("{scheme}://{}.{namespace}.svc:{}", Kind::EventStream.child(name), Kind::EventStream.port())
+    let has_tls = stream.spec.server.as_ref().is_some_and(|server| server.tls.is_some());
+    format!("{}://{}", scheme(has_tls), Kind::EventStream.address(name, namespace))
 }
 
-/// The flag that names the authorities of an event store's certificate, where its Secret has them.
-fn trusting(stream: &EventStream, found: &Found, secrets: &mut BTreeMap<String, Mounted>) -> Option<String> {
-    let name = &stream.spec.server.as_ref()?.tls.as_ref()?.secret_ref.name;
+const fn scheme(has_tls: bool) -> &'static str {
+    if has_tls { "https" } else { "http" }
+}
+
+/// The flag that names the authorities of a server's certificate, where its Secret has them.
+fn trusting(
+    server: Option<&Server>,
+    found: &Found,
+    secrets: &mut BTreeMap<String, Mounted>,
+) -> Option<String> {
+    let name = &server?.tls.as_ref()?.secret_ref.name;
     let secret = found.secrets.get(name).filter(|secret| secret.keys.contains("ca.crt"))?;
     let mounted = secrets.entry(name.clone()).or_insert_with(|| Mounted {
         keys: BTreeSet::new(),

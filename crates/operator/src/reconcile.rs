@@ -15,7 +15,7 @@ use crate::apply::{ApplyError, apply};
 use crate::ask::Workers;
 use crate::children::{MANAGER, children};
 use crate::find::find;
-use crate::kinds::{Kept, Stand, url};
+use crate::kinds::{Kept, Stand};
 use crate::observe;
 use crate::part::Owner;
 use crate::settings::{Settings, TokenIssuer};
@@ -141,7 +141,7 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     match common.part(owner.clone(), &found, &context.settings) {
         Err(refused) => facts.refused = Some(refused),
         Ok(part) => {
-            answers_at = Some(url(&part));
+            answers_at = Some(part.url());
             if !facts.is_left_alone {
                 let wanted = children(&part, &found.issuer, &context.settings);
                 match apply(client, &owner, &wanted).await {

@@ -7,7 +7,6 @@ use headwater_resources::shared::{ConditionType, Reason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::found::Missing;
 use crate::part::{Kind, Refused};
 
 /// What is known of a resource when its status is written.
@@ -17,18 +16,12 @@ pub struct Facts {
     pub refused: Option<Refused>,
     /// An object that belongs to somebody else and stands in the way: in words.
     pub conflict: Option<String>,
-    /// What is missing, and does not keep it from running.
-    pub unmet: Option<Missing>,
     /// Its Deployment, as far as it is there.
     pub pods: Option<Pods>,
     /// What its spec says it is to be.
     pub wants: Wants,
     /// Whether the annotation that stops the operator's work is set.
     pub is_left_alone: bool,
-    /// What its pods say that they wait for.
-    pub waiting_for: Vec<String>,
-    /// How the event store's database and bus are, where it is known.
-    pub connections: Vec<Connection>,
     /// How far the projection is.
     pub caught_up: Option<CaughtUp>,
     /// What a person has to look at: why, and in words.
@@ -66,17 +59,6 @@ pub struct Pods {
     pub gave_up: Option<String>,
     /// What a container said last that does not come up.
     pub last_words: Option<String>,
-}
-
-/// What an event store is connected to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// `DatabaseReady` or `BusReady`.
-    pub of: ConditionType,
-    /// `Connected`, or why it is not.
-    pub reason: Reason,
-    /// In words.
-    pub message: String,
 }
 
 /// How far a projection is.
@@ -150,16 +132,12 @@ fn claims(kind: Kind, facts: &Facts) -> Vec<Claim> {
     ];
     let missing = match &facts.refused {
         Some(Refused::Missing(missing)) => Some(missing),
-        _ => facts.unmet.as_ref(),
+        _ => None,
     };
     claims.push(match missing {
         Some(missing) => claim(ConditionType::ResolvedRefs, false, missing.reason, &missing.message),
         None => claim(ConditionType::ResolvedRefs, true, Reason::Resolved, "all that it refers to is there"),
     });
-    for connection in &facts.connections {
-        let status = connection.reason == Reason::Connected;
-        claims.push(claim(connection.of, status, connection.reason, &connection.message));
-    }
     if let Some(CaughtUp { events, most }) = facts.caught_up {
         claims.push(if events <= most {
             claim(ConditionType::CaughtUp, true, Reason::Current, "it has what was appended")
@@ -249,7 +227,7 @@ impl Standing {
         if pods.is_observed && pods.updated < pods.wanted {
             words.push(format!("{} of the newest make", pods.updated));
         }
-        words.extend(pods.last_words.iter().chain(&facts.waiting_for).map(|line| line.trim().to_owned()));
+        words.extend(pods.last_words.iter().map(|line| line.trim().to_owned()));
         words.extend(pods.gave_up.clone());
         let message = words.join("; ");
         if pods.gave_up.is_some() {
@@ -264,6 +242,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::found::Missing;
 
     fn pods(wanted: i32, ready: i32) -> Pods {
         Pods { wanted, there: wanted, ready, updated: wanted, is_observed: true, ..Pods::default() }

@@ -9,12 +9,8 @@ use crate::children::MANAGER;
 use crate::kinds::Kept;
 
 /// What is told of when it changes, and whether True is good news.
-const TOLD: [(ConditionType, bool); 4] = [
-    (ConditionType::Ready, true),
-    (ConditionType::Stalled, false),
-    (ConditionType::NeedsAttention, false),
-    (ConditionType::BusReady, true),
-];
+const TOLD: [(ConditionType, bool); 3] =
+    [(ConditionType::Ready, true), (ConditionType::Stalled, false), (ConditionType::NeedsAttention, false)];
 
 /// Publishes events. Cheap to clone: clones count repetitions together.
 #[derive(Clone)]

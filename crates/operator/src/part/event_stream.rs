@@ -3,7 +3,7 @@
 use headwater_resources::EventStreamSpec;
 use headwater_resources::shared::{RunState, Verb};
 
-use super::{Documents, Kind, Owner, Part, Refused, Scale, access, at, bearer_tokens, serving};
+use super::{Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme, serving, trusting};
 use crate::found::Found;
 use crate::settings::{ServiceAccount, Settings};
 
@@ -39,18 +39,12 @@ pub(super) fn part(
     let mut flags =
         vec![format!("--stream={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::EventStream.port())];
     flags.extend(serving(&server, found, &mut secrets)?);
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let scheme = scheme(server.tls.is_some());
     flags.push(format!("--advertise={scheme}://$(POD_IP):{}", Kind::EventStream.port()));
-    if let Some(tls) = &server.tls {
-        flags.push(format!("--peer-name={}.{}.svc", Kind::EventStream.child(&owner.name), owner.namespace));
-        let name = &tls.secret_ref.name;
-        if found.secrets.get(name).is_some_and(|secret| secret.keys.contains("ca.crt"))
-            && let Some(mounted) = secrets.get_mut(name)
-        {
-            mounted.keys.insert("ca.crt".to_owned());
-            flags.push(format!("--ca={}/{name}/ca.crt", at::SECRETS));
-        }
+    if server.tls.is_some() {
+        flags.push(format!("--peer-name={}", Kind::EventStream.host(&owner.name, &owner.namespace)));
     }
+    flags.extend(trusting(Some(&server), found, &mut secrets));
     let scale = Scale {
         replicas: if spec.state == RunState::Stopped { 0 } else { spec.replicas },
         autoscaling: spec.autoscaling.as_ref().filter(|_| spec.state == RunState::Running).map(|scaling| {

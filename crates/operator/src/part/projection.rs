@@ -29,7 +29,7 @@ pub(super) fn part(
         "--worker=$(POD_NAME)".to_owned(),
     ];
     flags.extend(serving(&server, found, &mut secrets)?);
-    flags.extend(trusting(stream, found, &mut secrets));
+    flags.extend(trusting(stream.spec.server.as_ref(), found, &mut secrets));
     let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);

@@ -31,8 +31,10 @@ pub(super) fn part(
     }
     flags.push("--worker=$(POD_NAME)".to_owned());
     flags.extend(serving(&server, found, &mut secrets)?);
-    let trusted: Vec<String> =
-        streams.iter().filter_map(|(_, stream)| trusting(stream, found, &mut secrets)).collect();
+    let trusted: Vec<String> = streams
+        .iter()
+        .filter_map(|(_, stream)| trusting(stream.spec.server.as_ref(), found, &mut secrets))
+        .collect();
     if trusted.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(Refused::Invalid(
             "spec.steps: the event streams that are appended to have certificates of different Secrets, and a saga trusts the authorities of one: \
