@@ -17,7 +17,7 @@ use kube::Client;
 
 /// Keep EventStreams, Projections and Sagas: make the Deployments that run them, and say how they stand.
 ///
-/// Finds the cluster by the service account of its pod, or by KUBECONFIG. Of several, one works at a time; another takes over within a second
+/// Finds the cluster by the service account of its pod, or by KUBECONFIG. Of several, one works at a time; another takes over within seconds
 /// when it ends, and within twenty when it is killed.
 #[derive(Debug, Parser)]
 #[command(
