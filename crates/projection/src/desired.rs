@@ -5,9 +5,11 @@ use headwater_resources::projection::{
 };
 use headwater_resources::shared::WorkState;
 use headwater_resources::{EventStreamSpec, ProjectionSpec, digest};
+use headwater_view::SpecGeneration;
 use jiff::Timestamp;
 
 use crate::definition::Definition;
+use crate::rollout::Wanted;
 
 /// What a projection is to be, taken from its manifest and its event stream's.
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub struct Desired {
     pub definition: Definition,
     /// The digest by which revisions of it are known.
     pub digest: String,
+    /// How new the manifests are, where that is known: beside processes with newer ones, this one decides nothing about revisions.
+    pub generation: Option<SpecGeneration>,
     /// Where its first build starts.
     pub start_from: SpecStart,
     /// What happens when a rule fails.
@@ -34,12 +38,23 @@ impl Desired {
         Self {
             definition: Definition::new(projection, &event_stream.event_types),
             digest: digest::projection(projection, event_stream).to_string(),
+            generation: None,
             start_from: projection.start_from.clone(),
             policy: projection.on_error.policy,
             rollout: projection.rollout.clone(),
             state: projection.state,
             query: projection.query.state,
         }
+    }
+
+    /// It, of manifests that are so new.
+    #[must_use]
+    pub fn of(self, generation: Option<SpecGeneration>) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted { digest: &self.digest, generation: self.generation }
     }
 
     /// The positions after which the first build starts, in the log as it is `now`.

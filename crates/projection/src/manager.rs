@@ -50,6 +50,9 @@ const RETRY: RetryPolicy = RetryPolicy {
 /// A build that sets aside what the active revision folded.
 const BLOCKED: &str = "Blocked";
 
+/// The spec here is older than what others have declared.
+const OUTDATED: &str = "Outdated";
+
 /// What a person or a manifest asks for.
 pub(crate) enum Command {
     Reconcile(Box<Desired>),
@@ -210,13 +213,27 @@ impl Manager {
                 self.begin_again().await?;
                 continue;
             }
+            if rollout.version == RolloutVersion::default() {
+                // Nothing says whether it was emptied since it was taken: it is taken once more.
+                self.store.begin_again().await?;
+            }
             self.shared.active.store(rollout.active.map_or(0, |revision| revision.0), Ordering::Relaxed);
             self.message = None;
             self.blocked = None;
             self.run_workers(&rollout).await;
             let Some(desired) = self.desired.clone() else { return Ok(()) };
-            let change = match next(&rollout, &desired.digest, Timestamp::now()) {
+            let change = match next(&rollout, desired.wanted(), Timestamp::now()) {
                 Next::Nothing => return Ok(()),
+                Next::Follow => {
+                    self.blocked = Some(OUTDATED);
+                    self.message = Some(format!(
+                        "a newer spec was declared by another process, which decides about revisions; where none is to come any more, \
+                         `headwater projections rebuild {}` asked of this one has its spec decide",
+                        self.shared.name
+                    ));
+                    return Ok(());
+                }
+                Next::Declare(declared) => Change::Declare(Some(declared)),
                 Next::Create => Change::Create(self.new_revision(&desired).await?),
                 Next::Drop(revision) => {
                     if let Some(build) = self.builds.remove(&revision) {
@@ -349,6 +366,7 @@ fn describe(change: &Change, after: &Rollout) -> String {
         }
         Change::Promote { revision, .. } => format!("rolled back to revision {revision}"),
         Change::Drop { revision } => format!("revision {revision} is dropped"),
+        Change::Declare(_) => "the newest spec is that of this process".to_owned(),
         Change::ReleaseHold => "what was rolled back from may be promoted again".to_owned(),
     }
 }

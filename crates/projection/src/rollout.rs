@@ -1,14 +1,43 @@
 //! What is to be done next about revisions: decided from what there is and what is wanted, so that a process that ends at any point
 //! goes on where it was.
 
-use headwater_view::{Revision, Rollout};
+use headwater_view::{Declared, Revision, Rollout, SpecGeneration};
 use jiff::Timestamp;
 
+/// What a process wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'w> {
+    /// The digest of its spec.
+    pub(crate) digest: &'w str,
+    /// How new its spec is, where that is known.
+    pub(crate) generation: Option<SpecGeneration>,
+}
+
+impl Wanted<'_> {
+    /// Whether a process with a newer spec has said so, and wants something else: there is nothing to decide here then.
+    pub(crate) fn is_outdated(self, rollout: &Rollout) -> bool {
+        rollout.declared.as_ref().is_some_and(|declared| {
+            Some(declared.generation) > self.generation && declared.digest != self.digest
+        })
+    }
+
+    /// What is to be said, where this spec is the newest.
+    fn to_declare(self, rollout: &Rollout) -> Option<Declared> {
+        let generation = self.generation?;
+        let known = rollout.declared.as_ref().map(|declared| declared.generation);
+        (Some(generation) > known).then(|| Declared { generation, digest: self.digest.to_owned() })
+    }
+}
+
 /// The next thing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
     /// All is as it should be, for now.
     Nothing,
+    /// Leave it to those who have a newer spec.
+    Follow,
+    /// Say that this spec is the newest.
+    Declare(Declared),
     /// Build what is wanted.
     Create,
     /// Remove a revision that nobody wants.
@@ -19,8 +48,15 @@ pub(crate) enum Next {
     Promote(Revision),
 }
 
-/// Decides, for a spec whose digest is `wanted`, at `now`.
-pub(crate) fn next(rollout: &Rollout, wanted: &str, now: Timestamp) -> Next {
+/// Decides, for a spec that is `wanted`, at `now`.
+pub(crate) fn next(rollout: &Rollout, wanted: Wanted<'_>, now: Timestamp) -> Next {
+    if wanted.is_outdated(rollout) {
+        return Next::Follow;
+    }
+    if let Some(declared) = wanted.to_declare(rollout) {
+        return Next::Declare(declared);
+    }
+    let wanted = wanted.digest;
     let digest = |revision: Revision| rollout.record(revision).map(|record| record.digest.as_str());
     let previous = rollout.previous.map(|previous| previous.revision);
     let has_role =
@@ -54,7 +90,7 @@ pub(crate) fn next(rollout: &Rollout, wanted: &str, now: Timestamp) -> Next {
 
 #[cfg(test)]
 mod tests {
-    use headwater_view::{Previous, RevisionRecord};
+    use headwater_view::{Generation, Previous, RevisionRecord};
 
     use super::*;
 
@@ -83,6 +119,7 @@ mod tests {
     #[test]
     fn what_is_next() {
         fn check(what: &str, rollout: &Rollout, wanted: &str, at: i64, expected: Next) {
+            let wanted = Wanted { digest: wanted, generation: None };
             assert_eq!(next(rollout, wanted, Timestamp::from_second(at).unwrap()), expected, "{what}");
         }
         let drop = |revision| Next::Drop(Revision(revision));
@@ -112,9 +149,48 @@ mod tests {
     fn a_rebuild_of_the_same_digest_takes_over() {
         let mut rollout = rollout(1, 2, 0, "", &[]);
         rollout.revisions[1].digest = "1".to_owned();
-        assert_eq!(next(&rollout, "1", Timestamp::UNIX_EPOCH), Next::Promote(Revision(2)));
+        let wanted = Wanted { digest: "1", generation: None };
+        assert_eq!(next(&rollout, wanted, Timestamp::UNIX_EPOCH), Next::Promote(Revision(2)));
         (rollout.active, rollout.candidate) = (Some(Revision(2)), None);
         rollout.previous = Some(Previous { revision: Revision(1), until: Timestamp::MAX });
-        assert_eq!(next(&rollout, "1", Timestamp::UNIX_EPOCH), Next::Nothing);
+        assert_eq!(next(&rollout, wanted, Timestamp::UNIX_EPOCH), Next::Nothing);
+    }
+
+    #[test]
+    fn the_newest_spec_decides() {
+        fn generation(projection: (i64, i64), event_stream: (i64, i64)) -> SpecGeneration {
+            let [projection, event_stream] =
+                [projection, event_stream].map(|(created_at, number)| Generation { created_at, number });
+            SpecGeneration { projection, event_stream }
+        }
+        let first = generation((10, 1), (5, 1));
+        let newer = [
+            generation((10, 2), (5, 1)),
+            generation((10, 1), (5, 2)),
+            // They were deleted and created again.
+            generation((11, 1), (5, 1)),
+            generation((10, 1), (12, 1)),
+        ];
+        let mut state = rollout(1, 2, 0, "", &[]);
+        let decides = |state: &Rollout, digest: &str, generation: Option<SpecGeneration>| {
+            next(state, Wanted { digest, generation }, Timestamp::UNIX_EPOCH)
+        };
+        assert_eq!(decides(&state, "1", None), Next::Drop(Revision(2)), "nobody says how new theirs is");
+        for newer in newer {
+            let of =
+                |digest: &str, generation: SpecGeneration| Declared { generation, digest: digest.to_owned() };
+            state.declared = None;
+            assert_eq!(decides(&state, "1", Some(first)), Next::Declare(of("1", first)));
+            state.declared = Some(of("1", first));
+            assert_eq!(decides(&state, "2", Some(newer)), Next::Declare(of("2", newer)));
+            assert_eq!(decides(&state, "1", Some(newer)), Next::Declare(of("1", newer)));
+            state.declared = Some(of("2", newer));
+            assert_eq!(decides(&state, "2", Some(newer)), Next::Promote(Revision(2)));
+            assert_eq!(decides(&state, "1", Some(first)), Next::Follow);
+            assert_eq!(decides(&state, "1", None), Next::Follow);
+            // Whoever wants the same need not be told.
+            assert_eq!(decides(&state, "2", Some(first)), Next::Promote(Revision(2)));
+            assert_eq!(decides(&state, "2", None), Next::Promote(Revision(2)));
+        }
     }
 }

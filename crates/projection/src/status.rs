@@ -26,7 +26,8 @@ pub struct ProjectionStatus {
     pub previous: Option<RevisionStatus>,
     /// The digest that a person rolled back from.
     pub held_digest: Option<String>,
-    /// What becomes of the newest build, in a word or two: `Current`, `Replaying 42%`, `AwaitingPromotion`, `Blocked`, `RolledBack`.
+    /// What becomes of the newest build, in a word or two: `Current`, `Replaying 42%`, `AwaitingPromotion`, `Blocked`, `RolledBack`,
+    /// `Outdated` where a process with a newer spec decides.
     pub rollout: String,
     /// What stands in the way, where something does.
     pub message: Option<String>,

@@ -2,7 +2,7 @@
 
 use headwater_core::{Error, LogId, Partition, PartitionCount, Positions, Result, Token};
 use headwater_view::{
-    Change, ChangeError, Previous, Revision, RevisionRecord, Rollout, RolloutVersion, TableSchema,
+    Change, ChangeError, Declared, Previous, Revision, RevisionRecord, Rollout, RolloutVersion, TableSchema,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ struct StoredRollout {
     candidate: Option<u32>,
     previous: Option<u32>,
     previous_until: Option<i64>,
+    /// Read models of before have none.
+    #[serde(default)]
+    declared: Option<Declared>,
     held_digest: Option<String>,
     last_revision: u32,
 }
@@ -87,6 +90,7 @@ fn write(rollout: &Rollout) -> Result<String> {
         candidate: number(rollout.candidate),
         previous: number(rollout.previous.map(|previous| previous.revision)),
         previous_until: rollout.previous.map(|previous| previous.until.as_microsecond()),
+        declared: rollout.declared.clone(),
         held_digest: rollout.held_digest.clone(),
         last_revision: rollout.last_revision,
     })
@@ -115,6 +119,7 @@ fn read(version: RolloutVersion, text: &str, revisions: Vec<RevisionRecord>) -> 
         active: stored.active.map(Revision),
         candidate: stored.candidate.map(Revision),
         previous,
+        declared: stored.declared,
         held_digest: stored.held_digest,
         last_revision: stored.last_revision,
         revisions,
@@ -305,7 +310,7 @@ async fn collect_rows(
 #[cfg(test)]
 mod tests {
     use headwater_core::Position;
-    use headwater_view::{Cell, Column, ColumnType, Writers};
+    use headwater_view::{Cell, Column, ColumnType, Generation, SpecGeneration, Writers};
 
     use super::*;
 
@@ -319,16 +324,28 @@ mod tests {
             active: Some(Revision(2)),
             candidate: None,
             previous: Some(Previous { revision: Revision(1), until: Timestamp::UNIX_EPOCH }),
+            declared: Some(Declared {
+                generation: SpecGeneration {
+                    projection: Generation { created_at: 1_790_000_000, number: 2 },
+                    event_stream: Generation { created_at: 1_780_000_000, number: 5 },
+                },
+                digest: "c".to_owned(),
+            }),
             held_digest: Some("b".to_owned()),
             last_revision: 3,
             revisions: vec![],
         };
         let token = Token::new(log_id, rollout.start.clone());
-        let golden = format!(
-            r#"{{"log_id":"00000000-0000-0000-0000-000000000007","partitions":2,"start":"{token}","active":2,"candidate":null,"previous":1,"previous_until":0,"held_digest":"b","last_revision":3}}"#
-        );
-        assert_eq!(write(&rollout).unwrap(), golden);
-        assert_eq!(read(RolloutVersion(4), &golden, vec![]).unwrap(), rollout);
+        let declared = r#""declared":{"generation":{"projection":{"created_at":1790000000,"number":2},"event_stream":{"created_at":1780000000,"number":5}},"digest":"c"},"#;
+        let golden = |declared: &str| {
+            format!(
+                r#"{{"log_id":"00000000-0000-0000-0000-000000000007","partitions":2,"start":"{token}","active":2,"candidate":null,"previous":1,"previous_until":0,{declared}"held_digest":"b","last_revision":3}}"#
+            )
+        };
+        assert_eq!(write(&rollout).unwrap(), golden(declared));
+        assert_eq!(read(RolloutVersion(4), &golden(declared), vec![]).unwrap(), rollout);
+        let first = Rollout { declared: None, ..rollout };
+        assert_eq!(read(RolloutVersion(4), &golden(""), vec![]).unwrap(), first);
         assert!(read(RolloutVersion(4), "{\"more\":1}", vec![]).is_err());
     }
 

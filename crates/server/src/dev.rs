@@ -210,7 +210,10 @@ impl Dev {
             None => ViewPlace::File(self.data.projection(name)),
         };
         let (reader, worker) = (stream.reader(), self.queries.url());
-        let projection = RunningProjection::start(name, spec, &stream.spec, reader, place, worker).await?;
+        // One process: whatever it reads is the newest.
+        let generation = None;
+        let projection =
+            RunningProjection::start(name, spec, &stream.spec, generation, reader, place, worker).await?;
         let service = projection.service.clone();
         if self.options.tell_changes {
             self.spawn_teller(tell::rows(name.to_owned(), service.changes(), self.notices.clone()));

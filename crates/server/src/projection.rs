@@ -10,7 +10,7 @@ use headwater_projection::{Desired, ProjectionService};
 use headwater_redis::RedisView;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
 use headwater_sql::{Database, PostgresView, SqliteView};
-use headwater_view::ViewStore;
+use headwater_view::{SpecGeneration, ViewStore};
 use tokio_util::sync::CancellationToken;
 
 /// Where a read model is kept.
@@ -73,7 +73,8 @@ pub(crate) struct RunningProjection {
 }
 
 impl RunningProjection {
-    /// Opens the read model and has it follow `reader`, beside other processes or not: `worker` is what people call this one.
+    /// Opens the read model and has it follow `reader`, beside other processes or not: `worker` is what people call this one, and `generation`
+    /// says which of their specs is the newest.
     ///
     /// # Errors
     /// What the view says; `FailedPrecondition` when it was built from another log; `Invalid` when it cannot be compiled.
@@ -81,6 +82,7 @@ impl RunningProjection {
         name: &str,
         spec: ProjectionSpec,
         stream: &EventStreamSpec,
+        generation: Option<SpecGeneration>,
         reader: Arc<dyn LogReader>,
         place: ViewPlace,
         worker: &str,
@@ -98,7 +100,7 @@ impl RunningProjection {
             }
         };
         let service = ProjectionService::start(name, worker, reader, view, CancellationToken::new()).await?;
-        if let Err(error) = service.reconcile(Desired::new(&spec, stream)).await {
+        if let Err(error) = service.reconcile(Desired::new(&spec, stream).of(generation)).await {
             service.stop().await;
             return Err(error);
         }

@@ -41,7 +41,7 @@ use table::TableSql;
 const FORMAT: Format = Format {
     application_id: 0x4857_7677,
     what: "a read model",
-    migrations: &[include_str!("sqlite_view/v1.sql")],
+    migrations: &[include_str!("sqlite_view/v1.sql"), include_str!("sqlite_view/v2.sql")],
 };
 
 /// Snapshots that are read at once; more wait.

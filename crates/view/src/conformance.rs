@@ -58,6 +58,7 @@ macro_rules! view_conformance {
             illegal_changes_are_refused,
             a_dropped_revision_is_gone,
             a_rollback_holds_the_digest,
+            what_was_declared_is_kept,
             everything_is_there_after_a_restart,
             bad_schemas_are_refused,
             a_partition_has_one_holder_at_a_time,

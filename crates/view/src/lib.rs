@@ -35,7 +35,8 @@ pub use lease::{Holdings, LocalLeases, Look, Member, SinkLeases, Standing};
 pub use memory::MemoryView;
 pub use query::{Answer, Order, Query, QueryError};
 pub use rollout::{
-    Change, ChangeError, NewRevision, Previous, Revision, RevisionRecord, Rollout, RolloutVersion,
+    Change, ChangeError, Declared, Generation, NewRevision, Previous, Revision, RevisionRecord, Rollout,
+    RolloutVersion, SpecGeneration,
 };
 pub use schema::{Column, ColumnType, Index, TableSchema, Writers, check_identifier};
 pub use store::{ViewAdmin, ViewReader, ViewSink, ViewStore};

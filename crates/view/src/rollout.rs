@@ -21,6 +21,36 @@ impl fmt::Display for Revision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RolloutVersion(pub u64);
 
+/// How new an object of a cluster is: one that was created later is newer, and of the same object the one with the greater number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// When the object was created, in seconds since 1970.
+    pub created_at: i64,
+    /// `metadata.generation`.
+    pub number: i64,
+}
+
+/// How new a projection's spec is, as far as it decides what is built: the greater is the newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecGeneration {
+    /// Of the projection.
+    pub projection: Generation,
+    /// Of the event stream that it follows.
+    pub event_stream: Generation,
+}
+
+/// The newest spec that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// How new it is.
+    pub generation: SpecGeneration,
+    /// The digest of what it builds.
+    pub digest: String,
+}
+
 /// Which revisions there are and what each is for. One row of the store, changed by compare-and-set.
 ///
 /// ```text
@@ -42,6 +72,8 @@ pub struct Rollout {
     pub candidate: Option<Revision>,
     /// Was active before, and is kept up to date so that it can be again.
     pub previous: Option<Previous>,
+    /// The spec that decides: a process that has an older one, of another digest, decides nothing. `None`: nobody has said how new theirs is.
+    pub declared: Option<Declared>,
     /// The digest that a person rolled back from: not promoted again by itself.
     pub held_digest: Option<String>,
     /// The greatest revision that there ever was.
@@ -124,6 +156,8 @@ pub enum Change {
     },
     /// Lets the held digest be promoted again.
     ReleaseHold,
+    /// Has this spec decide from now on; `None`: whoever says next how new theirs is.
+    Declare(Option<Declared>),
 }
 
 /// Why a [`Change`] was not made. Nothing was changed.
@@ -170,6 +204,7 @@ impl Rollout {
             }
             Change::Drop { revision } => next.remove(*revision)?,
             Change::ReleaseHold => next.held_digest = None,
+            Change::Declare(declared) => next.declared.clone_from(declared),
         }
         Ok(next)
     }

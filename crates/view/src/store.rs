@@ -113,8 +113,8 @@ pub trait ViewAdmin: Send + Sync + 'static {
         events: usize,
     ) -> Result<Option<ParkedStream>>;
 
-    /// Takes the place anew, after it was emptied or set back to an older state: what is remembered of revisions is forgotten. Called only
-    /// while nobody folds by this handle.
+    /// Takes the place anew, after it was, or may have been, emptied or set back to an older state: what is remembered of revisions is
+    /// forgotten. Called only while nobody folds by this handle.
     ///
     /// # Errors
     /// As opening the store.

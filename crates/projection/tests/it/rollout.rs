@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headwater_core::{Error, Token};
 use headwater_projection::{Desired, ProjectionService};
-use headwater_view::{Query, QueryError, ViewStore};
+use headwater_view::{Generation, Query, QueryError, SpecGeneration, ViewStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Log, Sink, caught_up, desired, rows, start, until};
@@ -209,6 +209,63 @@ async fn a_rollback_holds_until_the_spec_changes_or_somebody_promotes() {
     active(&service, "3").await;
     assert_eq!(sum(&*store, "a").await, "6");
     service.stop().await;
+}
+
+/// While a deployment is rolled out, processes with the old spec and with the new one run side by side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_process_with_a_newer_spec_an_older_one_follows() {
+    fn spec(factor: u32, number: i64) -> Desired {
+        let projection = Generation { created_at: 10, number };
+        times(factor).of(Some(SpecGeneration { projection, ..SpecGeneration::default() }))
+    }
+    async fn outdated(service: &ProjectionService) {
+        until(service, "a newer one decides", |status| status.rollout == "Outdated").await;
+        let message = service.status().message.clone().unwrap();
+        assert!(message.contains("headwater projections rebuild test"), "{message}");
+    }
+    let log = Log::new(2);
+    let store = Sink::memory().open();
+    add(&log, "a", 1).await;
+    let old = start(&log, store.clone(), spec(1, 1)).await;
+    active(&old, "1").await;
+    let new = start(&log, store.clone(), spec(2, 2)).await;
+    active(&new, "2").await;
+    outdated(&old).await;
+    active(&old, "2").await;
+    // Also while it is the only one: what is new is not taken back.
+    new.stop().await;
+    add(&log, "a", 1).await;
+    caught_up(&log, &old).await;
+    assert_eq!(sum(&*store, "a").await, "4");
+    // It was scaled, or only its place in the cluster changed: who wants the same decides as well.
+    let scaled = start(&log, store.clone(), spec(2, 3)).await;
+    active(&scaled, "2").await;
+    let same = start(&log, store.clone(), spec(2, 2)).await;
+    until(&same, "it is current", |status| status.rollout == "Current").await;
+    scaled.stop().await;
+    same.stop().await;
+    // The edit is reverted, and what was kept answers at once.
+    let reverted = start(&log, store.clone(), spec(1, 4)).await;
+    active(&reverted, "1").await;
+    caught_up(&log, &reverted).await;
+    assert_eq!(sum(&*store, "a").await, "2");
+    until(&old, "it wants what the newest wants", |status| status.rollout == "Current").await;
+    old.stop().await;
+    reverted.stop().await;
+    assert_eq!(store.rollout().await.unwrap().last_revision, 2, "no other was ever made");
+
+    // A cluster that was restored counts from less: a person says that it decides all the same.
+    let restored = start(&log, store.clone(), spec(3, 2)).await;
+    outdated(&restored).await;
+    restored.rebuild().await.unwrap();
+    active(&restored, "3").await;
+    let unnumbered = start(&log, store.clone(), times(4)).await;
+    outdated(&unnumbered).await;
+    restored.stop().await;
+    unnumbered.rebuild().await.unwrap();
+    active(&unnumbered, "4").await;
+    assert_eq!(store.rollout().await.unwrap().declared, None);
+    unnumbered.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

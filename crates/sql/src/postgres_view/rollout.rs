@@ -53,6 +53,10 @@ fn revision_at(row: &PgRow, name: &str) -> Result<Option<Revision>, Broken> {
     Ok(number.map(u32::try_from).transpose()?.map(Revision))
 }
 
+/// The row without what is counted in it; by name, as a newer format has more.
+const ROW: &str = "SELECT version, log_id, partitions, start, active, candidate, previous, previous_until, declared, held_digest, last_revision \
+                   FROM hw_rollout";
+
 /// The row, and the revisions apart.
 fn read(row: &PgRow, revisions: Vec<RevisionRecord>) -> Result<Rollout, Broken> {
     let log_id: Option<Uuid> = row.try_get("log_id")?;
@@ -79,6 +83,11 @@ fn read(row: &PgRow, revisions: Vec<RevisionRecord>) -> Result<Rollout, Broken> 
         active: revision_at(row, "active")?,
         candidate: revision_at(row, "candidate")?,
         previous,
+        declared: row
+            .try_get::<Option<String>, _>("declared")?
+            .as_deref()
+            .map(serde_json::from_str)
+            .transpose()?,
         held_digest: row.try_get("held_digest")?,
         last_revision: u32::try_from(last)?,
         revisions,
@@ -99,7 +108,7 @@ fn record(row: &PgRow) -> Result<RevisionRecord, Broken> {
 
 /// Reads the rollout.
 pub(super) async fn load<E: From<Error>>(connection: &mut PgConnection) -> Result<Rollout, Stop<E>> {
-    let row = sqlx::query("SELECT * FROM hw_rollout").fetch_one(&mut *connection).await?;
+    let row = sqlx::query(ROW).fetch_one(&mut *connection).await?;
     let revisions = sqlx::query(
         "SELECT revision, digest, definition, tables, created_at FROM hw_revisions ORDER BY revision",
     )
@@ -128,11 +137,14 @@ pub(super) async fn change(
     Ok(after)
 }
 
-async fn store(connection: &mut PgConnection, rollout: &Rollout) -> sqlx::Result<()> {
+async fn store(connection: &mut PgConnection, rollout: &Rollout) -> Result<(), Stop<ChangeError>> {
+    let declared = rollout.declared.as_ref().map(serde_json::to_string).transpose();
+    let declared =
+        declared.map_err(|error| other(Error::internal(format!("writing the rollout: {error}"))))?;
     let number = |revision: Option<Revision>| revision.map(|revision| i64::from(revision.0));
     sqlx::query(
         "UPDATE hw_rollout SET version = $1, log_id = $2, partitions = $3, start = $4, active = $5, candidate = $6, previous = $7, \
-         previous_until = $8, held_digest = $9, last_revision = $10",
+         previous_until = $8, declared = $9, held_digest = $10, last_revision = $11",
     )
     .bind(rollout.version.0 as i64)
     .bind(rollout.log.map(|(log_id, _)| log_id.as_uuid()))
@@ -142,11 +154,12 @@ async fn store(connection: &mut PgConnection, rollout: &Rollout) -> sqlx::Result
     .bind(number(rollout.candidate))
     .bind(number(rollout.previous.map(|previous| previous.revision)))
     .bind(rollout.previous.map(|previous| previous.until.as_microsecond()))
+    .bind(declared)
     .bind(rollout.held_digest.as_deref())
     .bind(i64::from(rollout.last_revision))
     .execute(connection)
-    .await
-    .map(drop)
+    .await?;
+    Ok(())
 }
 
 /// Makes the tables and names what `after` says.

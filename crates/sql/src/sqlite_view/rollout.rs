@@ -54,6 +54,7 @@ struct Stored {
     candidate: Option<u32>,
     previous: Option<u32>,
     previous_until: Option<i64>,
+    declared: Option<String>,
     held_digest: Option<String>,
     last_revision: u32,
 }
@@ -70,6 +71,7 @@ impl Stored {
             candidate: row.get("candidate")?,
             previous: row.get("previous")?,
             previous_until: row.get("previous_until")?,
+            declared: row.get("declared")?,
             held_digest: row.get("held_digest")?,
             last_revision: row.get("last_revision")?,
         })
@@ -124,6 +126,12 @@ pub(super) fn load(inner: &Inner, connection: &rusqlite::Transaction<'_>) -> Res
         active: stored.active.map(Revision),
         candidate: stored.candidate.map(Revision),
         previous,
+        declared: stored
+            .declared
+            .as_deref()
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| corrupt("the spec that decides", error))?,
         held_digest: stored.held_digest,
         last_revision: stored.last_revision,
         revisions,
@@ -142,17 +150,23 @@ pub(super) fn change(
         return Err(ChangeError::Stale { found: before.version });
     }
     let after = before.after(change, Timestamp::now())?;
-    store(transaction, &after).map_err(|error| inner.explain("writing", error))?;
+    let declared = after.declared.as_ref().map(serde_json::to_string).transpose();
+    let declared = declared.map_err(|error| Error::internal(format!("writing the rollout: {error}")))?;
+    store(transaction, &after, declared).map_err(|error| inner.explain("writing", error))?;
     rearrange(inner, transaction, &before, &after)?;
     Ok(after)
 }
 
-fn store(transaction: &rusqlite::Transaction<'_>, rollout: &Rollout) -> rusqlite::Result<()> {
+fn store(
+    transaction: &rusqlite::Transaction<'_>,
+    rollout: &Rollout,
+    declared: Option<String>,
+) -> rusqlite::Result<()> {
     let start = rollout.log.map(|(log_id, _)| Token::new(log_id, rollout.start.clone()).to_string());
     transaction
         .prepare_cached(
             "UPDATE hw_rollout SET version = ?1, log_id = ?2, partitions = ?3, start = ?4, active = ?5, candidate = ?6, previous = ?7, \
-             previous_until = ?8, held_digest = ?9, last_revision = ?10",
+             previous_until = ?8, declared = ?9, held_digest = ?10, last_revision = ?11",
         )?
         .execute(params![
             rollout.version.0 as i64,
@@ -163,6 +177,7 @@ fn store(transaction: &rusqlite::Transaction<'_>, rollout: &Rollout) -> rusqlite
             rollout.candidate.map(|revision| revision.0),
             rollout.previous.map(|previous| previous.revision.0),
             rollout.previous.map(|previous| previous.until.as_microsecond()),
+            declared,
             rollout.held_digest,
             rollout.last_revision,
         ])?;

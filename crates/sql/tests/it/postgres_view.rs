@@ -53,7 +53,7 @@ async fn a_schema_keeps_what_it_was_made_for() {
         "{other}"
     );
     let pool = sqlx::PgPool::connect(&place.database.url).await.unwrap();
-    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.hw_rollout SET format = 3", place.database.schema));
+    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.hw_rollout SET format = 4", place.database.schema));
     sqlx::query(newer).execute(&pool).await.unwrap();
     let newer = PostgresView::open(&place.database, "orders").await.unwrap_err();
     assert!(matches!(&newer, Error::Corrupt { message } if message.contains("newer Headwater")), "{newer}");
@@ -134,8 +134,9 @@ async fn a_schema_of_the_first_format_is_brought_up_to_date() {
 
     // Several at once, as when a deployment is updated.
     let (one, two) = tokio::join!(place.open(), place.open());
-    assert_eq!(place.server.query(&format).unwrap().trim(), "2");
-    assert_eq!(one.rollout().await.unwrap().last_revision, 4);
+    assert_eq!(place.server.query(&format).unwrap().trim(), "3");
+    let rollout = one.rollout().await.unwrap();
+    assert_eq!((rollout.last_revision, rollout.declared), (4, None));
     let member =
         Member { id: Uuid::new_v4(), name: "a".into(), standing: Standing::Folds, report: String::new() };
     let look = Look {

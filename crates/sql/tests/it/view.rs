@@ -29,8 +29,8 @@ headwater_view::view_conformance!(Directory::new());
 mod files {
     use headwater_core::{Error, LogId, Partition, PartitionCount, Position, Positions};
     use headwater_view::{
-        Advance, Batch, Cell, Change, Column, ColumnType, Decisions, Index, Key, NewRevision, Row, RowState,
-        RowWrite, TableSchema, ViewAdmin, ViewSink, Writers,
+        Advance, Batch, Cell, Change, Column, ColumnType, Decisions, Declared, Index, Key, NewRevision, Row,
+        RowState, RowWrite, SpecGeneration, TableSchema, ViewAdmin, ViewSink, Writers,
     };
     use jiff::Timestamp;
     use rusqlite::Connection;
@@ -133,9 +133,9 @@ mod files {
         };
         drop(SqliteView::open(directory.file()).unwrap());
         let other = Connection::open(directory.file()).unwrap();
+        other.pragma_update(None, "user_version", 3).unwrap();
+        assert!(fault().contains("made by a newer Headwater (format 3, this one knows 2)"), "{}", fault());
         other.pragma_update(None, "user_version", 2).unwrap();
-        assert!(fault().contains("made by a newer Headwater (format 2, this one knows 1)"), "{}", fault());
-        other.pragma_update(None, "user_version", 1).unwrap();
         drop(SqliteView::open(directory.file()).unwrap());
         other.pragma_update(None, "application_id", 1).unwrap();
         assert!(fault().contains("it is another database"), "{}", fault());
@@ -143,6 +143,29 @@ mod files {
         std::fs::write(directory.file(), "not a database, and long enough to be looked at ".repeat(100))
             .unwrap();
         assert!(fault().contains("not a database"), "{}", fault());
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_format_is_brought_up_to_date() {
+        // As it was released: what the program makes now may be written otherwise.
+        const FIRST: &str = include_str!("golden/sqlite_view_1.sql");
+        let directory = Directory::new();
+        let shell = Connection::open(directory.file()).unwrap();
+        shell.execute_batch(FIRST).unwrap();
+        shell
+            .execute_batch(
+                "UPDATE hw_rollout SET last_revision = 4, version = 9; PRAGMA application_id = 0x48577677; PRAGMA user_version = 1",
+            )
+            .unwrap();
+        let store = SqliteView::open(directory.file()).unwrap();
+        let rollout = store.rollout().await.unwrap();
+        assert_eq!((rollout.last_revision, rollout.declared), (4, None));
+        let declared = Some(Declared { generation: SpecGeneration::default(), digest: "a".to_owned() });
+        let after = store.change(rollout.version, &Change::Declare(declared.clone())).await.unwrap();
+        assert_eq!(after.declared, declared);
+        drop(store);
+        let format = shell.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        assert_eq!(format.unwrap(), 2);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use super::parking::append;
 #[allow(clippy::wildcard_imports, reason = "one suite in several files")]
 use super::*;
+use crate::{Declared, Generation, SpecGeneration};
 
 /// A revision has rows, checkpoints and parked events of its own; queries see the active one.
 pub async fn revisions_are_apart(place: &dyn Place) {
@@ -133,6 +134,33 @@ pub async fn a_rollback_holds_the_digest(place: &dyn Place) {
     assert_eq!(rollout.previous.map(|previous| (previous.revision, previous.until)), Some((two, at(50))));
     assert_eq!(rollout.held_digest.as_deref(), Some("b"));
     assert_eq!(change(&*store, Change::ReleaseHold).await.held_digest, None);
+}
+
+/// The spec that decides is known to all, before there is a revision and after.
+pub async fn what_was_declared_is_kept(place: &dyn Place) {
+    let store = place.open().await;
+    assert_eq!(store.rollout().await.unwrap().declared, None);
+    let declared = |number| Declared {
+        generation: SpecGeneration {
+            projection: Generation { created_at: 1_790_000_000, number },
+            event_stream: Generation { created_at: -1, number: i64::MAX },
+        },
+        digest: format!("{number} \" 'ü"),
+    };
+    let before = store.rollout().await.unwrap().version;
+    let after = change(&*store, Change::Declare(Some(declared(2)))).await;
+    assert_eq!(after.declared, Some(declared(2)));
+    let stale = store.change(before, &Change::Declare(Some(declared(9)))).await;
+    assert!(matches!(stale, Err(ChangeError::Stale { .. })), "{stale:?}");
+    let one = create(&*store, "a").await;
+    promote(&*store, one).await;
+    assert_eq!(store.rollout().await.unwrap().declared, Some(declared(2)));
+    // Who may is for those to know who declare.
+    assert_eq!(change(&*store, Change::Declare(Some(declared(1)))).await.declared, Some(declared(1)));
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(store.rollout().await.unwrap().declared, Some(declared(1)));
+    assert_eq!(change(&*store, Change::Declare(None)).await.declared, None);
 }
 
 /// A store opened again is where it was.
