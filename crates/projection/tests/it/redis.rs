@@ -158,6 +158,20 @@ async fn a_redis_that_is_emptied_is_built_anew_wholly() {
     again.stop().await;
 }
 
+/// Nothing that was there is missed then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_emptied_before_anything_is_built_is_taken_again() {
+    let server = Redis::start().unwrap();
+    let store: Arc<dyn ViewStore> = Arc::new(RedisView::open(&server.url(), "p", "p").await.unwrap());
+    let log = Log::new(2);
+    let mut expected = Default::default();
+    append(&log, 20, &mut expected).await;
+    server.cli(&["FLUSHALL"]).unwrap();
+    let service = start(&log, Arc::clone(&store), desired(MANIFEST)).await;
+    until_found(&*store, &expected, "it was empty").await;
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_while_events_are_folded_doubles_nothing() {
     let server = Arc::new(Redis::start().unwrap());
