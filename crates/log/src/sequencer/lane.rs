@@ -200,7 +200,7 @@ impl Lane {
         // Once a commit's fate was unknown, a later failure does not mean that nothing was stored.
         let mut lost = requests.iter().any(|request| request.unsettled);
         for _ in 0..MAX_ROUNDS {
-            match self.round(requests, begun.take(), &mut facts).await {
+            match self.round(requests, begun.take(), lost, &mut facts).await {
                 Ok(Round::Settled(answers)) => return (answers, true),
                 Ok(Round::Again(error)) => why = Some(error),
                 Ok(Round::Lost(error)) => {
@@ -238,12 +238,13 @@ impl Lane {
         &mut self,
         requests: &[Request],
         begun: Option<Begun>,
+        lost: bool,
         facts: &mut Facts,
     ) -> Result<Round> {
         let is_behind = begun.is_some();
         let Begun { verdicts, batch, commit } = match begun {
             Some(begun) => begun,
-            None => match self.begin(requests, facts).await? {
+            None => match self.begin(requests, lost, facts).await? {
                 Ok(begun) => begun,
                 Err(round) => return Ok(round),
             },
@@ -273,13 +274,19 @@ impl Lane {
         }
     }
 
-    /// Plans a batch and sends it, unless there is nothing to send, or no plan to be made by what is known.
+    /// Plans a batch and sends it, unless there is nothing to send, or no plan to be made by what is known. What an earlier one of unknown
+    /// fate may have stored, as it has where one was `lost`, is looked for first.
     async fn begin(
         &mut self,
         requests: &[Request],
+        lost: bool,
         facts: &mut Facts,
     ) -> Result<std::result::Result<Begun, Round>> {
         let (epoch, head) = self.acquired().await?;
+        if lost {
+            let all: Vec<usize> = (0..requests.len()).collect();
+            self.find(requests, &all, facts).await?;
+        }
         self.load_versions(requests, facts).await?;
         self.remember_ids(requests, facts);
         let mut planned = plan(requests, self.partition, head, facts);
@@ -356,7 +363,6 @@ impl Lane {
         for event in self.store.find(&ids).await? {
             facts.stored.insert(event.id, event);
         }
-        facts.searched.extend(which);
         Ok(())
     }
 
@@ -364,6 +370,7 @@ impl Lane {
     /// False when the versions are not those believed in: somebody else has written.
     async fn search(&mut self, requests: &[Request], which: &[usize], facts: &mut Facts) -> Result<bool> {
         self.find(requests, which, facts).await?;
+        facts.searched.extend(which);
         let mut stream_ids: Vec<StreamId> =
             which.iter().map(|index| requests[*index].append.stream_id.clone()).collect();
         stream_ids.sort_unstable();
