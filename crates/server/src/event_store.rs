@@ -9,6 +9,8 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
 
 use axum::response::IntoResponse;
 use headwater_api::{Credentials, Problem};
@@ -33,6 +35,10 @@ use crate::needs;
 use crate::port::{Port, Protection, local_address};
 use crate::stream::{RelayTo, RunningStream};
 use crate::written_log::Place;
+
+/// A log whose database answers is open by then. Who connects before that waits for it, instead of being answered by a server that is
+/// replaced a moment later.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How to run the event store of one event stream by itself.
 #[derive(Debug, Clone)]
@@ -229,9 +235,19 @@ impl EventStoreProcess {
         stream.stop().await
     }
 
-    /// Opens the log, as soon as the database answers. Until then only health is served.
+    /// Opens the log, as soon as the database answers. Where that takes a while, only health is served until then.
     async fn open(&self, ended: CancellationToken) -> Result<RunningStream> {
         let readiness = Readiness::default();
+        let mut opening = pin!(until_it_begins(&self.name, &readiness, async || {
+            let (spec, place) = (self.spec.clone(), self.place.clone());
+            let relay = self.bus.clone().map(|bus| RelayTo { bus, namespace: self.namespace.clone() });
+            let (port, credentials) = (self.port()?, self.credentials.clone());
+            RunningStream::start(&self.name, spec, place, relay, port, credentials, ended.clone()).await
+        }));
+        // Whoever connects meanwhile waits.
+        if let Ok(opened) = tokio::time::timeout(SOON, &mut opening).await {
+            return opened;
+        }
         let _gate = readiness.wait_for("the database");
         let routes = health::router(readiness.clone(), Metrics::default()).fallback(async || {
             Problem::from(Error::unavailable("the event store waits for its database; try again"))
@@ -244,13 +260,7 @@ impl EventStoreProcess {
             CancellationToken::new(),
             CancellationToken::new(),
         )?;
-        let opened = until_it_begins(&self.name, &readiness, async || {
-            let (spec, place) = (self.spec.clone(), self.place.clone());
-            let relay = self.bus.clone().map(|bus| RelayTo { bus, namespace: self.namespace.clone() });
-            let (port, credentials) = (self.port()?, self.credentials.clone());
-            RunningStream::start(&self.name, spec, place, relay, port, credentials, ended.clone()).await
-        });
-        let opened = opened.await;
+        let opened = opening.await;
         waiting.stop().await?;
         opened
     }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, PipeWriter, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use headwater_testkit::counters;
@@ -47,10 +48,19 @@ async fn a_process_whose_log_nobody_reads_serves_and_ends_when_it_is_told() -> R
     let line = timeout(PATIENCE, lines.next_line()).await.context("it does not listen")??;
     let line = line.context("it has ended")?;
     let (_, url) = line.split_once(": listening on ").with_context(|| line.clone())?;
+    // Each connection is logged as well.
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+    let ready = async {
+        // Until then, who serves may change.
+        while !client.get(format!("{url}/readyz")).send().await.is_ok_and(|it| it.status().is_success()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, ready).await.context("it does not begin")?;
     // It goes on to serve, although not one line of its log is read: until there is no room for more, and beyond.
     let serves = async {
         loop {
-            let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
+            let metrics = client.get(format!("{url}/metrics")).send().await?.text().await?;
             let lost = metrics
                 .lines()
                 .find_map(|line| line.strip_prefix("headwater_telemetry_log_lines_lost_total "));

@@ -223,6 +223,18 @@ impl Operator {
         metadata.topics().iter().any(|found| found.name() == topic)
     }
 
+    /// Waits until the broker has a setting of a topic: it learns of changes from the controller, a moment later.
+    pub(crate) async fn until_set(&self, topic: &str, name: &str, value: &str) {
+        let mut found = None;
+        let waiting = async {
+            while found.as_deref() != Some(value) {
+                found = self.setting(topic, name).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_mins(1), waiting).await;
+        assert!(waited.is_ok(), "{name} is {found:?}, and not {value}");
+    }
+
     /// A setting of a topic.
     pub(crate) async fn setting(&self, topic: &str, name: &str) -> Option<String> {
         let resource = rdkafka::admin::ResourceSpecifier::Topic(topic);

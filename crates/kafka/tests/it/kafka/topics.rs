@@ -75,7 +75,7 @@ async fn a_topic_of_kafka_is_made_and_kept_as_described() {
         ("retention.bytes", "536870912"),
         ("compression.type", "lz4"),
     ] {
-        assert_eq!(operator.setting(&topic, name).await.as_deref(), Some(value), "{name}");
+        operator.until_set(&topic, name, value).await;
     }
     // What is not described any more stays as it is; what is described otherwise is changed.
     options.provision = described(48, &[("segment.bytes", "2097152")]);
@@ -83,7 +83,7 @@ async fn a_topic_of_kafka_is_made_and_kept_as_described() {
     for (name, value) in
         [("retention.ms", "172800000"), ("segment.bytes", "2097152"), ("compression.type", "lz4")]
     {
-        assert_eq!(operator.setting(&topic, name).await.as_deref(), Some(value), "{name}");
+        operator.until_set(&topic, name, value).await;
     }
     options.partitions = PartitionCount::new(3).unwrap();
     refused(asked(options).await, &[&topic, "2 partitions", "3"]);
