@@ -32,16 +32,13 @@ use crate::crd::definitions;
 use crate::fault::{At, Fault, Path, Problem, Severity, suggest};
 use crate::{EventStream, GROUP, Projection, Saga, VERSION, validate};
 
-pub use dev_file::DevFile;
+pub use dev_file::{DEV_FILE, DevFile};
 pub use options_file::{OptionKind, OptionsFile};
 pub use values::{ConfigMaps, MissingValue, Secrets};
 use yaml::{Document, Place};
 
 /// Files larger than this are refused.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-
-/// The settings of `headwater dev`, which lie beside the manifests and are none.
-pub const DEV_FILE: &str = "dev.yaml";
 
 /// What a set of files holds.
 #[derive(Debug, Default)]
@@ -148,8 +145,7 @@ pub struct Ignored {
     pub source: Source,
 }
 
-/// Reads the `*.yaml` and `*.yml` files that lie in `directory`, in the order of their names, without what lies deeper and
-/// without `dev.yaml`.
+/// Reads the `*.yaml` and `*.yml` files that lie in `directory`, in the order of their names, without what lies deeper.
 ///
 /// # Errors
 /// When the directory cannot be listed. A file that cannot be read is a fault.
@@ -181,7 +177,7 @@ pub fn read_with_secrets(directories: &[impl AsRef<FilePath>], secrets: Secrets)
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            if is_yaml && path.is_file() && path.file_name().is_none_or(|name| name != DEV_FILE) {
+            if is_yaml && path.is_file() {
                 files.push(path);
             }
         }

@@ -10,7 +10,7 @@ use crate::{Notice, Severity};
 pub struct Loaded {
     /// The resources.
     pub manifests: Manifests,
-    /// What `dev.yaml` says.
+    /// What `dev.toml` says.
     pub dev_file: DevFile,
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use headwater_core::{Error, Result};
+use headwater_resources::manifest::DEV_FILE;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -85,10 +86,10 @@ impl Watch {
     }
 }
 
-/// The manifests that are there now. What cannot be read is told when it is loaded.
+/// The manifests and settings that are there now. What cannot be read is told when it is loaded.
 fn stamps(directories: &[PathBuf]) -> Stamps {
     let entries = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
-    let manifests = entries.flatten().map(|entry| entry.path()).filter(|path| is_yaml(path));
+    let manifests = entries.flatten().map(|entry| entry.path()).filter(|path| is_read(path));
     manifests
         .filter_map(|path| {
             // Of where it leads.
@@ -98,9 +99,9 @@ fn stamps(directories: &[PathBuf]) -> Stamps {
         .collect()
 }
 
-fn is_yaml(path: &Path) -> bool {
+fn is_read(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("yaml" | "yml"))
+    matches!(extension, Some("yaml" | "yml")) || path.file_name().is_some_and(|name| name == DEV_FILE)
 }
 
 /// Whether `event` may have changed a manifest. Reading one changes nothing.
@@ -110,7 +111,7 @@ fn matters(event: &Event) -> bool {
         EventKind::Access(_) => false,
         _ => true,
     };
-    writes && event.paths.iter().any(|path| is_yaml(path))
+    writes && event.paths.iter().any(|path| is_read(path))
 }
 
 #[cfg(test)]
@@ -170,6 +171,8 @@ mod tests {
         let write = EventKind::Access(AccessKind::Close(AccessMode::Write));
         assert!(matters(&event(write, "/m/a.yaml")));
         assert!(matters(&event(EventKind::Any, "/m/a.yml")));
+        assert!(matters(&event(write, "/m/dev.toml")));
+        assert!(!matters(&event(write, "/m/Cargo.toml")));
         assert!(!matters(&event(EventKind::Access(AccessKind::Read), "/m/a.yaml")));
         assert!(!matters(&event(write, "/m/demo.http")));
         assert!(!matters(&event(write, "/m/.headwater")));

@@ -39,8 +39,8 @@ impl Running {
         let participant = Participant::start().await?;
         let folder = tempfile::tempdir()?;
         write(folder.path(), "bench.yaml", manifests)?;
-        let services = format!("services: {{participant: \"{}\"}}\n", participant.address);
-        write(folder.path(), "dev.yaml", &services)?;
+        let services = format!("services.participant = \"{}\"\n", participant.address);
+        write(folder.path(), "dev.toml", &services)?;
         let dev = Dev::start(&DevOptions::new(folder.path(), folder.path().join("data"))).await?;
         let client = Client::new(dev.stream("bench")?)?;
         let waiting = Waiting::new(Mutex::new(Ok(HashMap::new())));

@@ -23,7 +23,7 @@ const UNPRINTED: usize = 1_000;
 
 /// Run every resource found in DIR in one process, with SQLite and no broker.
 ///
-/// Reads DIR/*.yaml, DIR/dev.yaml, DIR/Procfile and, with --demo, DIR/demo.http. Changed manifests take effect when they are
+/// Reads DIR/*.yaml, DIR/dev.toml, DIR/Procfile and, with --demo, DIR/demo.http. Changed manifests take effect when they are
 /// saved. Ctrl-C ends it; the data stays in --data-dir.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ async fn every_fault_is_named_with_its_place_and_remedy() -> Result<()> {
     let folder = Folder::orders()?;
     folder.edit("orders.yaml", "decimal(event.data.amount), status", "decimal(event.data.amount), statsu")?;
     folder.edit("orders.yaml", "type: Upsert", "type: Upsret")?;
-    folder.write("dev.yaml", "services:\n  payments: nowhere\n")?;
+    folder.write("dev.toml", "[services]\npayments = \"nowhere\"\n")?;
     let path = folder.path().display().to_string();
     let done = run(&["validate", &path]).await?;
     done.failed(2, "in the manifests");
@@ -16,7 +16,7 @@ async fn every_fault_is_named_with_its_place_and_remedy() -> Result<()> {
         "did you mean \"Upsert\"?",
         // What was surely meant is looked at further.
         "statsu",
-        "dev.yaml:2: services.payments: ",
+        "dev.toml:2: services.payments: ",
     ] {
         assert!(done.out.contains(part), "{part:?} is not in\n{}", done.out);
     }

@@ -1,15 +1,20 @@
-//! `dev.yaml`: the settings of `headwater dev` that lie beside the manifests.
+//! `dev.toml`: the settings of `headwater dev` that lie beside the manifests. No YAML, as `kubectl apply -f DIR` takes all of that for manifests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path as FilePath;
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use toml::Spanned;
 
-use super::{DEV_FILE, Source, locate, read_file, structure, yaml, yaml_fault};
-use crate::fault::{Fault, Path, Problem, Severity};
+use super::read_file;
+use crate::fault::{Fault, Path, Severity};
 
-/// What `dev.yaml` says.
+/// Its name.
+pub const DEV_FILE: &str = "dev.toml";
+
+/// What `dev.toml` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DevFile {
     /// Where services run on this machine: the host name that URLs in manifests have, and `HOST:PORT`.
@@ -17,7 +22,7 @@ pub struct DevFile {
 }
 
 impl DevFile {
-    /// Reads the `dev.yaml` of each directory that has one, as one.
+    /// Reads the `dev.toml` of each directory that has one, as one.
     ///
     /// # Errors
     /// All faults.
@@ -49,37 +54,42 @@ impl DevFile {
     }
 }
 
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "services": { "type": "object", "additionalProperties": { "type": "string" } },
-        },
-    })
+/// As it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    services: BTreeMap<String, Spanned<String>>,
 }
 
 fn parse(name: &str, text: &str) -> Result<DevFile, Vec<Fault>> {
-    let (documents, end) = yaml::read(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut faults: Vec<Fault> = end.map(|fault| yaml_fault(name, fault)).into_iter().collect();
-    let mut file = DevFile::default();
-    for document in documents {
-        let mut value = document.value;
-        faults.extend(document.faults.into_iter().map(|fault| yaml_fault(name, fault)));
-        let mut problems = structure::check(&mut value, &schema(), &Path::root()).problems;
-        let services = value["services"].as_object().into_iter().flatten();
-        for (service, address) in services.filter_map(|(service, address)| Some((service, address.as_str()?)))
-        {
-            if is_host_and_port(address) {
-                file.services.insert(service.clone(), address.to_owned());
-            } else {
-                let path = Path::root().field("services").field(service.as_str());
-                let message = format!("\"{address}\" is no HOST:PORT");
-                problems.push(Problem::new(path, message, "write for example 127.0.0.1:7001"));
-            }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let fault = |at: Option<Range<usize>>, path: String, message: String, remedy: &str| {
+        let before = at.map(|at| &text[..at.start]);
+        Fault {
+            file: name.to_owned(),
+            line: before.map_or(0, |before| before.matches('\n').count() + 1),
+            column: before.map_or(0, |before| before.chars().rev().take_while(|it| *it != '\n').count() + 1),
+            path,
+            message,
+            remedy: remedy.to_owned(),
+            severity: Severity::Error,
         }
-        let source = Source { file: name.to_owned(), line: 1 };
-        let places: HashMap<_, _> = document.places;
-        faults.extend(problems.into_iter().map(|problem| locate(&source, &places, problem)));
+    };
+    let written: Written = toml::from_str(text).map_err(|error| {
+        let remedy = "write for example services.payments = \"127.0.0.1:7001\"";
+        vec![fault(error.span(), String::new(), error.message().to_owned(), remedy)]
+    })?;
+    let mut file = DevFile::default();
+    let mut faults = Vec::new();
+    for (service, address) in written.services {
+        if is_host_and_port(address.get_ref()) {
+            file.services.insert(service, address.into_inner());
+        } else {
+            let path = Path::root().field("services").field(service).to_string();
+            let message = format!("\"{}\" is no HOST:PORT", address.get_ref());
+            faults.push(fault(Some(address.span()), path, message, "write for example 127.0.0.1:7001"));
+        }
     }
     if faults.is_empty() { Ok(file) } else { Err(faults) }
 }
@@ -96,12 +106,12 @@ mod tests {
 
     #[test]
     fn services_are_names_and_addresses() {
-        let file =
-            parse("dev.yaml", "services:\n  payments: 127.0.0.1:7001\n  shop: localhost:80\n").unwrap();
+        let text = "[services]\npayments = \"127.0.0.1:7001\"\nshop = \"localhost:80\"\n";
+        let file = parse("dev.toml", text).unwrap();
         assert_eq!(file.services["payments"], "127.0.0.1:7001");
         assert_eq!(file.services["shop"], "localhost:80");
-        for text in ["", "# nothing\n", "services: {}\n"] {
-            assert_eq!(parse("dev.yaml", text).unwrap(), DevFile::default(), "{text:?}");
+        for text in ["", "# nothing\n", "[services]\n", "\u{feff}services = {}\n"] {
+            assert_eq!(parse("dev.toml", text).unwrap(), DevFile::default(), "{text:?}");
         }
     }
 
@@ -109,20 +119,24 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         #[track_caller]
         fn check(text: &str, expected: &[&str]) {
-            let faults = parse("dev.yaml", text).unwrap_err();
+            let faults = parse("dev.toml", text).unwrap_err();
             assert_eq!(faults.len(), expected.len(), "{faults:#?}");
             for (fault, expected) in faults.iter().zip(expected) {
                 let fault = fault.to_string();
                 assert!(fault.starts_with(expected), "{fault}");
             }
         }
-        check("services: {}\nservice: {}\n", &["dev.yaml:2:1: service: "]);
-        check("services:\n  a: 127.0.0.1\n", &["dev.yaml:2:6: services.a: \"127.0.0.1\" is no HOST:PORT"]);
+        check("[services]\n[service]\n", &["dev.toml:2:2: unknown field `service`"]);
         check(
-            "services:\n  a: http://127.0.0.1:80\n  b: x:99999\n",
-            &["dev.yaml:2:6: services.a: ", "dev.yaml:3:6: services.b: "],
+            "[services]\na = \"127.0.0.1\"\n",
+            &["dev.toml:2:5: services.a: \"127.0.0.1\" is no HOST:PORT"],
         );
-        check("services: [a]\n", &["dev.yaml:1:11: services: is a list, but a map is needed"]);
-        check("services:\n  a: b: c\n", &["dev.yaml:2:"]);
+        check(
+            "# ä\nservices.a = \"http://127.0.0.1:80\"\nservices.b = \"x:99999\"\n",
+            &["dev.toml:2:14: services.a: ", "dev.toml:3:14: services.b: "],
+        );
+        check("services = [1]\n", &["dev.toml:1:12: invalid type"]);
+        check("[services]\na = 1\n", &["dev.toml:2:5: invalid type: integer `1`, expected a string"]);
+        check("[services]\na: b\n", &["dev.toml:2:4: key with no value"]);
     }
 }

@@ -25,7 +25,7 @@ fn every_example_is_valid() {
         // What lies deeper is run with what lies above it.
         for entry in fs::read_dir(&directory).unwrap() {
             let deeper = entry.unwrap().path();
-            if deeper.join("dev.yaml").is_file() {
+            if deeper.join("dev.toml").is_file() {
                 let manifests = manifest::read_directories(&[&deeper, &directory]).unwrap();
                 let faults: Vec<String> = manifests.faults.iter().map(ToString::to_string).collect();
                 assert!(faults.is_empty() && !manifests.sagas.is_empty(), "{}", faults.join("\n"));

@@ -221,12 +221,12 @@ spec:
 }
 
 #[test]
-fn a_directory_is_read_without_what_lies_deeper_and_without_its_settings() {
+fn a_directory_is_read_without_what_lies_deeper_and_without_what_is_no_manifest() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     write("b.yml", "apiVersion: apps/v1\nkind: Second\nmetadata: {name: b}\n");
     write("a.yaml", "apiVersion: apps/v1\nkind: First\nmetadata: {name: a}\n");
-    write("dev.yaml", "services: {payments: 127.0.0.1:7001}\n");
+    write("dev.toml", "services.payments = \"127.0.0.1:7001\"\n");
     write("notes.txt", "not: [yaml");
     fs::create_dir(directory.path().join("cluster")).unwrap();
     write("cluster/c.yaml", "apiVersion: apps/v1\nkind: Third\nmetadata: {name: c}\n");

@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Coordinate the instances of one Saga, over event stores elsewhere.
 ///
-/// Reads the Saga, its EventStream, Secrets, ConfigMaps and dev.yaml in DIR. Its own log is in the database of the event stream that the
+/// Reads the Saga, its EventStream, Secrets, ConfigMaps and dev.toml in DIR. Its own log is in the database of the event stream that the
 /// manifests name, or that --database does: several of these processes may have it; one coordinates, and the others answer what is asked and
 /// stand by. With --data-dir it is in a file, which only one process may have. The API of sagas, /healthz, /readyz and /metrics are served on --listen. What people decide is
 /// said on --admin-listen, which only the machine itself reaches.

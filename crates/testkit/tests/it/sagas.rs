@@ -200,12 +200,12 @@ impl World {
     async fn open() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let services = format!("services: {{bank: \"{}\"}}\n", listener.local_addr()?);
+        let services = format!("services.bank = \"{}\"\n", listener.local_addr()?);
         for (directory, manifests) in [("stream", &[STREAM][..]), ("all", &[STREAM, SAGA])] {
             let directory = folder.path().join(directory);
             std::fs::create_dir(&directory)?;
             write(&directory, "all.yaml", &manifests.join("---"))?;
-            write(&directory, "dev.yaml", &services)?;
+            write(&directory, "dev.toml", &services)?;
         }
         let ledger = Ledger::default();
         let serving = tokio::spawn(axum::serve(listener, participants(ledger.clone())).into_future());

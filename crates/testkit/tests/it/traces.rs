@@ -110,7 +110,7 @@ impl World {
         let folder = tempfile::tempdir()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         write(folder.path(), "all.yaml", &[STREAM, PROJECTION, SAGA].join("---"))?;
-        write(folder.path(), "dev.yaml", &format!("services: {{bank: \"{}\"}}\n", listener.local_addr()?))?;
+        write(folder.path(), "dev.toml", &format!("services.bank = \"{}\"\n", listener.local_addr()?))?;
         let calls = Calls::new(watch::Sender::default());
         let routes = Router::new().route("/pay/{card}", post(pay)).with_state(Arc::clone(&calls));
         let bank = tokio::spawn(axum::serve(listener, routes).into_future());

@@ -90,8 +90,8 @@ async fn the_orders_on_nats_and_postgres() -> Result<()> {
     for listener in listeners {
         free.push(listener?.local_addr()?.to_string());
     }
-    let dev = format!("services:\n  payments: {}\n  restaurants: {}\n", free[1], free[2]);
-    write(directory.path(), "dev.yaml", &dev)?;
+    let dev = format!("[services]\npayments = \"{}\"\nrestaurants = \"{}\"\n", free[1], free[2]);
+    write(directory.path(), "dev.toml", &dev)?;
     let manifests = directory.path().to_str().context("a path of UTF-8")?;
     let mut up = Process::spawn(
         program("up")?,

@@ -39,8 +39,8 @@ impl Folder {
             let name = format!("abroad/{name}");
             std::fs::copy(from.join(&name), folder.path(&name)).with_context(|| name.clone())?;
         }
-        let services = format!("services: {{banku: \"{0}\", partner: \"{0}\"}}\n", folder.tellers);
-        write(&folder.path("abroad"), "dev.yaml", &services)?;
+        let services = format!("services = {{banku = \"{0}\", partner = \"{0}\"}}\n", folder.tellers);
+        write(&folder.path("abroad"), "dev.toml", &services)?;
         Ok(folder)
     }
 

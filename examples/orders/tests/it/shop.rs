@@ -33,9 +33,11 @@ impl Folder {
         for name in ["eventstream.yaml", "projection.yaml", "saga.yaml", "demo.http", "Procfile", "run"] {
             std::fs::copy(from.join(name), folder.path().join(name)).with_context(|| name.to_owned())?;
         }
-        let services =
-            format!("services:\n  payments: {}\n  restaurants: {}\n", folder.payments, folder.restaurants);
-        write(folder.path(), "dev.yaml", &services)?;
+        let services = format!(
+            "[services]\npayments = \"{}\"\nrestaurants = \"{}\"\n",
+            folder.payments, folder.restaurants
+        );
+        write(folder.path(), "dev.toml", &services)?;
         Ok(folder)
     }
 
