@@ -22,8 +22,8 @@ use kube::core::{ApiResource, TypeMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use crate::digest::digest;
 use crate::part::{Kind, Owner, Part};
 use crate::settings::{Settings, TokenIssuer};
 
@@ -90,7 +90,7 @@ pub fn children(part: &Part, issuer: &TokenIssuer, settings: &Settings) -> Child
     add(child::<ConfigMap>(
         part,
         &name,
-        json!({"data": {"manifests.yaml": part.manifests, "jwks.json": issuer.jwks}}),
+        json!({"data": {"manifests.yaml": part.manifests.text, "jwks.json": issuer.jwks}}),
     ));
     add(child::<Service>(part, &name, service(part)));
     add(child::<Deployment>(part, &name, pod::deployment(part, settings)));
@@ -185,14 +185,6 @@ where
     let digest = digest(&object.to_string());
     object["metadata"]["annotations"] = json!({ (DIGEST): digest });
     Child { resource: kind::<K>(), name: name.to_owned(), object }
-}
-
-/// The first half of a SHA-256, in hexadecimal digits: for telling apart, not for proving.
-pub(crate) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .take(16)
-        .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 impl Child {

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod ask;
 pub mod children;
 pub mod controller;
+mod digest;
 pub mod find;
 pub mod found;
 pub mod kinds;

@@ -17,9 +17,11 @@ use headwater_resources::shared::{
     AccessRule, LagAutoscaling, Reason, Server, Subject, SubjectType, Verb, Workload,
 };
 use headwater_resources::{EventStream, GROUP, Projection, Saga, VERSION};
+use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::digest::digest;
 use crate::found::{Found, Missing};
 use crate::references::References;
 use crate::settings::{AUDIENCE, ServiceAccount, Settings};
@@ -32,6 +34,9 @@ pub(crate) mod at {
     pub(crate) const ISSUER: &str = "/etc/headwater/issuer";
     pub(crate) const TOKEN: &str = "/var/run/secrets/headwater";
 }
+
+/// What the API server says of how new an object is.
+const AGE: [&str; 2] = ["creationTimestamp", "generation"];
 
 /// What kind of resource a part runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,8 +132,8 @@ pub struct Scale {
 pub struct Part {
     /// Whose it is.
     pub owner: Owner,
-    /// The manifests that the program reads.
-    pub manifests: String,
+    /// What the program reads.
+    pub manifests: Manifests,
     /// What the program is told, beside what all are told.
     pub flags: Vec<String>,
     /// Secrets that it gets as files, with their keys and versions.
@@ -149,6 +154,15 @@ impl Part {
         let Owner { kind, namespace, name, .. } = &self.owner;
         format!("{}://{}", scheme(self.server.tls.is_some()), kind.address(name, namespace))
     }
+}
+
+/// What a program reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifests {
+    /// All of it.
+    pub text: String,
+    /// Changes with all that decides what the program does; not with how new the resources are, which a change of their scale changes too.
+    pub digest: String,
 }
 
 /// A Secret that a pod gets as files.
@@ -198,9 +212,9 @@ impl Resource {
     /// Why it cannot.
     pub fn part(&self, owner: Owner, found: &Found, settings: &Settings) -> Result<Part, Refused> {
         match self {
-            Self::EventStream(it) => event_stream::part(&it.spec, owner, found, settings),
-            Self::Projection(it) => projection::part(&it.spec, owner, found, settings),
-            Self::Saga(it) => saga::part(&it.spec, owner, found, settings),
+            Self::EventStream(it) => event_stream::part(it, owner, found, settings),
+            Self::Projection(it) => projection::part(it, owner, found, settings),
+            Self::Saga(it) => saga::part(it, owner, found, settings),
         }
     }
 }
@@ -219,7 +233,7 @@ struct Documents {
 
 impl Documents {
     /// Adds a resource, without what is the operator's business alone: changing that starts no pod anew.
-    fn add(&mut self, kind: Kind, name: &str, spec: &impl Serialize, not_read: &[&str]) {
+    fn add(&mut self, kind: Kind, metadata: &ObjectMeta, spec: &impl Serialize, not_read: &[&str]) {
         let mut spec = as_json(spec);
         if let Value::Object(fields) = &mut spec {
             for field in
@@ -232,10 +246,15 @@ impl Documents {
         let references = References::of(&spec);
         self.references.secrets.extend(references.secrets);
         self.references.config_maps.extend(references.config_maps);
+        // By the age of the resources, a program knows whether others were given newer ones.
+        let mut kept = as_json(metadata);
+        if let Value::Object(fields) = &mut kept {
+            fields.retain(|field, _| field == "name" || AGE.contains(&field.as_str()));
+        }
         self.all.push(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": kind.as_str(),
-            "metadata": {"name": name},
+            "metadata": kept,
             "spec": spec,
         }));
     }
@@ -244,7 +263,7 @@ impl Documents {
     ///
     /// # Errors
     /// What is missing, and what the program would refuse.
-    fn finish(mut self, found: &Found) -> Result<(String, BTreeMap<String, Mounted>), Refused> {
+    fn finish(mut self, found: &Found) -> Result<(Manifests, BTreeMap<String, Mounted>), Refused> {
         if let Some(missing) = found.missing(&self.references) {
             return Err(Refused::Missing(missing));
         }
@@ -270,7 +289,13 @@ impl Documents {
         }
         let text = as_yaml(&self.all);
         check(&text, &secrets)?;
-        Ok((text, secrets))
+        for document in &mut self.all {
+            if let Some(metadata) = document["metadata"].as_object_mut() {
+                metadata.retain(|field, _| !AGE.contains(&field.as_str()));
+            }
+        }
+        let digest = digest(&as_yaml(&self.all));
+        Ok((Manifests { text, digest }, secrets))
     }
 }
 
@@ -424,7 +449,7 @@ impl Documents {
                 message: format!("EventStream \"{name}\" is not there: create it in this namespace"),
             }));
         };
-        self.add(Kind::EventStream, name, &stream.spec, &["access", "state"]);
+        self.add(Kind::EventStream, &stream.metadata, &stream.spec, &["access", "state"]);
         Ok(stream)
     }
 }

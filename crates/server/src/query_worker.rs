@@ -10,11 +10,13 @@ use std::sync::Arc;
 use headwater_api::Client;
 use headwater_core::{Error, Result};
 use headwater_projection::{Catalog, TravelOptions, admin_router, query_router};
-use headwater_resources::manifest::specs;
+use headwater_resources::manifest::{Manifests, specs};
 use headwater_resources::projection::SinkType;
 use headwater_resources::{EventStreamSpec, ProjectionSpec};
 use headwater_runtime::{Gate, Metrics, Readiness, health, telemetry};
 use headwater_sql::SqliteView;
+use headwater_view::{Generation, SpecGeneration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{AdminArguments, ClientArguments, SecurityArguments};
@@ -60,6 +62,7 @@ pub struct QueryWorker {
     name: String,
     spec: ProjectionSpec,
     stream: EventStreamSpec,
+    generation: Option<SpecGeneration>,
     client: Client,
     bus: Option<BusPlace>,
     namespace: String,
@@ -92,6 +95,7 @@ impl QueryWorker {
         let (name, spec) = choose("Projection", "projection", projections, options.projection)?;
         let stream_name = &spec.stream_ref.name;
         let stream = stream(loaded, stream_name, &format!("projection \"{name}\""))?;
+        let generation = generation(loaded, &name, stream_name);
         let client = Client::with_credentials(
             &options.event_store,
             &options.client.credentials(options.security.allows_plain_text())?,
@@ -132,13 +136,18 @@ impl QueryWorker {
         telemetry::register_metrics(&metrics);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let platform = health::router(readiness.clone(), metrics);
-        let routes = admin_router(catalog.clone()).merge(platform.clone());
-        let admin =
-            HttpServer::serve("administration", admin, routes, CancellationToken::new(), ended.clone())?;
-        // The guard lets look, and refuses decisions by name.
+        // Whoever may administer may query.
         let routes = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
             .merge(platform);
+        let admin = HttpServer::serve(
+            "administration",
+            admin,
+            routes.clone(),
+            CancellationToken::new(),
+            ended.clone(),
+        )?;
+        // The guard lets look, and refuses decisions by name.
         let namespace = options.namespace;
         let at = admin.url().to_owned();
         let declared = (spec.server.as_ref(), &spec.access[..]);
@@ -150,6 +159,7 @@ impl QueryWorker {
             name,
             spec,
             stream,
+            generation,
             client,
             bus,
             namespace,
@@ -224,8 +234,23 @@ impl QueryWorker {
         let log = follow(self.client.clone(), stream_name, &self.stream).await?;
         let log = live(log, self.bus.as_ref(), &self.namespace, stream_name, &self.brought)?;
         let (spec, place) = (self.spec.clone(), self.place.clone());
-        RunningProjection::start(&self.name, spec, &self.stream, log, place, &self.worker).await
+        let (stream, generation, worker) = (&self.stream, self.generation, &self.worker);
+        RunningProjection::start(&self.name, spec, stream, generation, log, place, worker).await
     }
+}
+
+/// How new the manifests of `projection` and its event stream are, where a cluster has said it.
+fn generation(loaded: &Loaded, projection: &str, event_stream: &str) -> Option<SpecGeneration> {
+    fn of<'m>(mut all: impl Iterator<Item = &'m ObjectMeta>, name: &str) -> Option<Generation> {
+        let metadata = all.find(|metadata| metadata.name.as_deref() == Some(name))?;
+        let created_at = metadata.creation_timestamp.as_ref()?.0.as_second();
+        Some(Generation { created_at, number: metadata.generation? })
+    }
+    let Manifests { projections, event_streams, .. } = &loaded.manifests;
+    Some(SpecGeneration {
+        projection: of(projections.iter().map(|it| &it.metadata), projection)?,
+        event_stream: of(event_streams.iter().map(|it| &it.metadata), event_stream)?,
+    })
 }
 
 /// Whether a URL is meant for Redis.

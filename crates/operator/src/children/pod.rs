@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{digest, selector};
+use super::selector;
+use crate::digest::digest;
 use crate::part::{Part, at};
 use crate::settings::{AUDIENCE, Settings};
 
@@ -11,6 +12,9 @@ const TOKEN_SECONDS: u32 = 3_600;
 
 /// Seconds in which a process finishes what it has begun and hands over.
 const GRACE_SECONDS: u32 = 30;
+
+/// Seconds for which a pod that is to end still serves: until then its address may be given to callers.
+const LAME_DUCK_SECONDS: u32 = 2;
 
 /// Nobody, in the image.
 const USER: u32 = 65_532;
@@ -84,7 +88,7 @@ fn configuration(part: &Part) -> String {
     let secrets = part.secrets.iter().filter(|(_, mounted)| !mounted.is_followed);
     let versions: Vec<String> =
         secrets.map(|(name, mounted)| format!("\n{name} {}", mounted.version)).collect();
-    digest(&format!("{}{}", part.manifests, versions.concat()))
+    digest(&format!("{}{}", part.manifests.digest, versions.concat()))
 }
 
 fn container(part: &Part, settings: &Settings) -> Value {
@@ -125,6 +129,7 @@ fn container(part: &Part, settings: &Settings) -> Value {
         "livenessProbe": {"httpGet": probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "readinessProbe": {"httpGet": probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
         "startupProbe": {"httpGet": probe("/healthz"), "periodSeconds": 1, "failureThreshold": 60},
+        "lifecycle": {"preStop": {"sleep": {"seconds": LAME_DUCK_SECONDS}}},
         "resources": resources,
         // What a program says last is shown where people look first.
         "terminationMessagePolicy": "FallbackToLogsOnError",

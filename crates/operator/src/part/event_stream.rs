@@ -1,6 +1,6 @@
 //! An EventStream as event stores.
 
-use headwater_resources::EventStreamSpec;
+use headwater_resources::EventStream;
 use headwater_resources::shared::{RunState, Verb};
 
 use super::{Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme, serving, trusting};
@@ -8,11 +8,12 @@ use crate::found::Found;
 use crate::settings::{ServiceAccount, Settings};
 
 pub(super) fn part(
-    spec: &EventStreamSpec,
+    resource: &EventStream,
     owner: Owner,
     found: &Found,
     settings: &Settings,
 ) -> Result<Part, Refused> {
+    let spec = &resource.spec;
     if spec.database.is_none() {
         return Err(Refused::Invalid(
             "spec.database: in a cluster, events are kept in a database: name one, type and urlSecretRef"
@@ -33,7 +34,7 @@ pub(super) fn part(
     let mut read = spec.clone();
     read.access = access(&spec.access, ours);
     let mut documents = Documents::default();
-    documents.add(Kind::EventStream, &owner.name, &read, &["state"]);
+    documents.add(Kind::EventStream, &resource.metadata, &read, &["state"]);
     let (manifests, mut secrets) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();
     let mut flags =

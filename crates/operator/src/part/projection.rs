@@ -1,6 +1,6 @@
 //! A Projection as query workers.
 
-use headwater_resources::ProjectionSpec;
+use headwater_resources::Projection;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
@@ -10,15 +10,16 @@ use crate::found::Found;
 use crate::settings::Settings;
 
 pub(super) fn part(
-    spec: &ProjectionSpec,
+    resource: &Projection,
     owner: Owner,
     found: &Found,
     settings: &Settings,
 ) -> Result<Part, Refused> {
+    let spec = &resource.spec;
     let mut read = spec.clone();
     read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query, Verb::Admin])]);
     let mut documents = Documents::default();
-    documents.add(Kind::Projection, &owner.name, &read, &[]);
+    documents.add(Kind::Projection, &resource.metadata, &read, &[]);
     let stream = documents.follow(&spec.stream_ref.name, found)?;
     let (manifests, mut secrets) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! A Saga as its coordinators.
 
-use headwater_resources::SagaSpec;
+use headwater_resources::Saga;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
@@ -10,15 +10,16 @@ use crate::found::Found;
 use crate::settings::Settings;
 
 pub(super) fn part(
-    spec: &SagaSpec,
+    resource: &Saga,
     owner: Owner,
     found: &Found,
     settings: &Settings,
 ) -> Result<Part, Refused> {
+    let spec = &resource.spec;
     let mut read = spec.clone();
     read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query])]);
     let mut documents = Documents::default();
-    documents.add(Kind::Saga, &owner.name, &read, &[]);
+    documents.add(Kind::Saga, &resource.metadata, &read, &[]);
     let mut streams = Vec::new();
     for name in spec.streams() {
         streams.push((name, documents.follow(name, found)?));

@@ -72,6 +72,7 @@ fn nothing_is_lost_on_the_way_to_an_object() {
         "livenessProbe",
         "readinessProbe",
         "startupProbe",
+        "preStop",
         "terminationMessagePolicy",
         "allowPrivilegeEscalation",
         "readOnlyRootFilesystem",
@@ -116,6 +117,12 @@ fn a_change_that_no_program_reads_starts_no_pod_anew() {
     rotated.found.secrets.get_mut("shop-db").unwrap().version = "2".to_owned();
     for kind in [Kind::EventStream, Kind::Projection, Kind::Saga] {
         assert_ne!(configuration(&before, kind), configuration(&rotated, kind), "{kind:?}");
+    }
+    // Nor is how new resources are, which every change of them changes.
+    let older = Fixture::parse(&text.replace("generation: 2", "generation: 1"));
+    for kind in [Kind::EventStream, Kind::Projection, Kind::Saga] {
+        assert_eq!(configuration(&before, kind), configuration(&older, kind), "{kind:?}");
+        assert_ne!(before.part(kind).unwrap().manifests.text, older.part(kind).unwrap().manifests.text);
     }
     let other = Fixture::parse(&text.replace("by: {amount: \"1\"}", "by: {amount: \"2\"}"));
     assert_ne!(configuration(&before, Kind::Projection), configuration(&other, Kind::Projection));

@@ -33,13 +33,12 @@ impl Fixture {
         let mut texts = Vec::new();
         for path in paths {
             let path = root.join(path);
-            let mut files = if path.is_dir() {
+            let mut files: Vec<_> = if path.is_dir() {
                 let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
                 entries.filter(|path| path.extension().is_some_and(|it| it == "yaml")).collect()
             } else {
                 vec![path]
             };
-            files.retain(|path| path.file_name().is_none_or(|name| name != "dev.yaml"));
             files.sort();
             for file in files {
                 texts.push(std::fs::read_to_string(file).unwrap());
