@@ -1,4 +1,6 @@
-use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use headwater_api::{Client, Credentials};
 use headwater_server::ClientArguments;
@@ -6,6 +8,7 @@ use headwater_server::ClientArguments;
 use crate::address::Address;
 use crate::commands::{append, completion, crd, dev, projections, query, read, sagas, subscribe, validate};
 use crate::console::Format;
+use crate::kubectl;
 use crate::queries::Queries;
 
 const EXIT_CODES: &str = "\
@@ -37,6 +40,50 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// Headwater's resources in a cluster, and what runs them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-headwater",
+    bin_name = "kubectl headwater",
+    version,
+    disable_help_subcommand = true
+)]
+struct Plugin {
+    /// What standard output is written as.
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+
+    #[command(flatten)]
+    arguments: kubectl::Arguments,
+}
+
+impl Arguments {
+    /// What the program was called with, and as what. Ends it where that cannot be read.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Self {
+        let words: Vec<OsString> = words.into_iter().collect();
+        if !kubectl::is_plugin(words.first().map(OsString::as_os_str)) {
+            return Self::of(Self::definition().get_matches_from(words));
+        }
+        let Plugin { output, arguments } =
+            Plugin::of(kubectl::hide_servers(Plugin::command()).get_matches_from(words));
+        Self { output, command: Command::Kubectl(arguments) }
+    }
+
+    /// As help and completion show it.
+    pub(crate) fn definition() -> clap::Command {
+        Self::command().mut_subcommand("kubectl", kubectl::hide_servers)
+    }
+}
+
+/// Arguments that clap has read.
+trait Of: FromArgMatches + CommandFactory {
+    fn of(matches: clap::ArgMatches) -> Self {
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
+    }
+}
+
+impl<A: FromArgMatches + CommandFactory> Of for A {}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Dev(dev::Arguments),
@@ -47,6 +94,7 @@ pub(crate) enum Command {
     Query(query::Arguments),
     Projections(projections::Arguments),
     Sagas(sagas::Arguments),
+    Kubectl(kubectl::Arguments),
     Crd(crd::Arguments),
     Completion(completion::Arguments),
 }
@@ -98,34 +146,46 @@ impl Shown {
 pub(crate) struct QueryServer {
     /// Where the query API is.
     #[arg(
-        long,
+        id = "query_server",
+        long = "query-server",
         env = "HEADWATER_QUERY_SERVER",
         default_value = "http://127.0.0.1:8080",
         value_name = "URL",
         hide_env_values = true
     )]
-    query_server: Address,
+    address: Address,
 
     #[command(flatten)]
     shown: Shown,
+
+    /// Where it is, whatever flags and environment say: there, nobody is asked who they are.
+    #[arg(skip)]
+    forwarded: Option<Address>,
 }
 
 impl QueryServer {
+    /// It is at `address`, which is forwarded to where it is.
+    pub(crate) fn is_at(&mut self, address: Address) {
+        self.forwarded = Some(address);
+    }
+
     /// A client of it.
     pub(crate) fn connect(&self) -> anyhow::Result<Queries> {
-        Queries::new(&self.query_server, self.shown.credentials()?)
+        match &self.forwarded {
+            Some(address) => Queries::new(address, Credentials::default()),
+            None => Queries::new(&self.address, self.shown.credentials()?),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_hold_together() {
-        Arguments::command().debug_assert();
+        Arguments::definition().debug_assert();
+        kubectl::hide_servers(Plugin::command()).debug_assert();
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 
 use crate::arguments::{Arguments, Command};
 use crate::console::Console;
+use crate::kubectl;
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
@@ -30,6 +31,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Query(arguments) => block_on(query::run(arguments, console)),
         Command::Projections(arguments) => block_on(projections::run(arguments, &console.to_the_end())),
         Command::Sagas(arguments) => block_on(sagas::run(arguments, console)),
+        Command::Kubectl(arguments) => block_on(kubectl::run(arguments, console)),
     }
 }
 

@@ -67,6 +67,11 @@ impl Failure {
         Self { exit: Exit::Failed, message: message.into(), hint: None }
     }
 
+    /// What was asked does not answer.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Unavailable, message: message.into(), hint: None }
+    }
+
     /// What is there stands in the way.
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self { exit: Exit::Conflict, message: message.into(), hint: None }

@@ -5,6 +5,7 @@
 //! append · read · subscribe ──gRPC─▶ an event store       --server
 //! query · projections · sagas ─HTTP─▶ the query API        --query-server
 //! validate · crd ──────────────────▶ resources
+//! kubectl ─────────────────────────▶ a cluster       (also as the plug-in kubectl-headwater)
 //! ```
 
 mod address;
@@ -14,6 +15,7 @@ mod console;
 mod dev;
 mod events;
 mod failure;
+mod kubectl;
 mod play;
 mod procfile;
 mod queries;
@@ -22,13 +24,11 @@ mod start;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::arguments::Arguments;
 use crate::console::Console;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read(std::env::args_os());
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
     let console = Console::new(arguments.output, std::io::stdout().is_terminal(), plain);

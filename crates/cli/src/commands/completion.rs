@@ -1,5 +1,4 @@
 use anyhow::Result;
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::console::Console;
@@ -20,7 +19,7 @@ pub(crate) fn run(arguments: &Arguments, console: &Console) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(
         arguments.shell,
-        &mut crate::arguments::Arguments::command(),
+        &mut crate::arguments::Arguments::definition(),
         "headwater",
         &mut script,
     );

@@ -44,6 +44,13 @@ enum Command {
         #[command(flatten)]
         server: QueryServer,
     },
+    #[command(flatten)]
+    OfOne(OfOne),
+}
+
+/// What is asked or decided of one projection.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfOne {
     /// One projection: its revisions, partition by partition, and what stands in the way.
     Show(Named),
     /// Build what the manifest says once more, beside what serves.
@@ -110,12 +117,29 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Named {
+pub(crate) struct Named {
     /// The projection's name.
-    projection: String,
+    pub(crate) projection: String,
 
     #[command(flatten)]
-    server: QueryServer,
+    pub(crate) server: QueryServer,
+}
+
+impl OfOne {
+    /// Which projection, and where it is asked.
+    pub(crate) fn named_mut(&mut self) -> &mut Named {
+        match self {
+            Self::Show(named)
+            | Self::Rebuild { named, .. }
+            | Self::Promote(named)
+            | Self::Rollback(named)
+            | Self::Pause(named)
+            | Self::Resume(named)
+            | Self::Parked { named, .. }
+            | Self::Replay { named, .. }
+            | Self::Skip { named, .. } => named,
+        }
+    }
 }
 
 /// What the administration API says of a projection; what is not named here is shown as JSON only.
@@ -206,8 +230,14 @@ struct Release {
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
         Command::List { server } => list(&server.connect()?, console).await,
-        Command::Show(named) => Admin::of(&named, console)?.show().await,
-        Command::Rebuild { named, wait } => {
+        Command::OfOne(command) => run_one(command, console).await,
+    }
+}
+
+pub(crate) async fn run_one(command: OfOne, console: &Console) -> Result<()> {
+    match command {
+        OfOne::Show(named) => Admin::of(&named, console)?.show().await,
+        OfOne::Rebuild { named, wait } => {
             let admin = Admin::of(&named, console)?;
             if !wait {
                 return admin.command("rebuild").await;
@@ -216,14 +246,14 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
             admin.post("rebuild").await?;
             admin.wait(before).await
         }
-        Command::Promote(named) => Admin::of(&named, console)?.command("promote").await,
-        Command::Rollback(named) => Admin::of(&named, console)?.command("rollback").await,
-        Command::Pause(named) => Admin::of(&named, console)?.command("pause").await,
-        Command::Resume(named) => Admin::of(&named, console)?.command("resume").await,
-        Command::Parked { named, revision, after, limit } => {
+        OfOne::Promote(named) => Admin::of(&named, console)?.command("promote").await,
+        OfOne::Rollback(named) => Admin::of(&named, console)?.command("rollback").await,
+        OfOne::Pause(named) => Admin::of(&named, console)?.command("pause").await,
+        OfOne::Resume(named) => Admin::of(&named, console)?.command("resume").await,
+        OfOne::Parked { named, revision, after, limit } => {
             Admin::of(&named, console)?.parked(revision, after.as_ref(), limit).await
         }
-        Command::Replay { named, stream_id, all } => {
+        OfOne::Replay { named, stream_id, all } => {
             let what = match stream_id {
                 Some(stream_id) => json!({"stream_id": stream_id.as_str()}),
                 None => json!({"all": all}),
@@ -231,7 +261,7 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
             let released = Admin::of(&named, console)?.release("replay", &what).await?;
             all_folded(&released)
         }
-        Command::Skip { named, stream_id, all, event } => {
+        OfOne::Skip { named, stream_id, all, event } => {
             let what = match (stream_id, event) {
                 (Some(stream_id), _) => json!({"stream_id": stream_id.as_str(), "all": all}),
                 (None, event) => json!({"event_id": event}),

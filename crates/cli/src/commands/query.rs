@@ -64,7 +64,14 @@ pub(crate) struct Arguments {
     as_of: Option<Past>,
 
     #[command(flatten)]
-    server: QueryServer,
+    pub(crate) server: QueryServer,
+}
+
+impl Arguments {
+    /// The projection that is read.
+    pub(crate) fn projection(&self) -> &str {
+        &self.place.projection
+    }
 }
 
 /// A table, or a row of it.

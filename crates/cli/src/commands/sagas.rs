@@ -99,6 +99,23 @@ Examples:
     },
 }
 
+impl Arguments {
+    /// Which saga, and where it is asked; `None`: it is about all, or about manifests.
+    pub(crate) fn saga_mut(&mut self) -> Option<(&str, &mut QueryServer)> {
+        Some(match &mut self.command {
+            Command::List(List { saga, server, .. }) => (saga.as_deref()?, server),
+            Command::Show(named)
+            | Command::Retry(OfStep { instance: OfInstance { named, .. }, .. })
+            | Command::Resume(OfInstance { named, .. })
+            | Command::Abort(OfInstance { named, .. })
+            | Command::Skip(OfStep { instance: OfInstance { named, .. }, .. }) => {
+                (&named.saga, &mut named.server)
+            }
+            Command::NotStarted { saga, server, .. } | Command::Graph { saga, server, .. } => (saga, server),
+        })
+    }
+}
+
 #[derive(Debug, Args)]
 struct List {
     /// Instances of this saga; those that have not ended, unless --state says otherwise.
