@@ -97,15 +97,11 @@ impl Cluster {
 
     pub(crate) fn up(&self, nodes: u8) -> anyhow::Result<()> {
         ensure!(
-            rustix::process::geteuid().is_root(),
-            "a node runs containers and changes the machine's network: run this as root"
-        );
-        ensure!(
             self.processes.running()?.is_empty(),
             "the cluster in {} runs already, at least in part: `cargo xtask cluster down` stops it",
             self.folder.display()
         );
-        let programs = Programs::provide()?;
+        let programs = Programs::provide()?.map_err(anyhow::Error::msg)?;
         network::prepare_host()?;
         keys::make(&self.folder)?;
         components::write_settings(&self.folder)?;
@@ -240,9 +236,14 @@ impl Cluster {
         Ok(!self.processes.running()?.is_empty())
     }
 
+    /// Sees to it that all programs are there; `Ok(Err(why))` where they are not and cannot be had.
+    pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
+        Ok(Programs::provide()?.map(drop))
+    }
+
     /// The folder of `kubectl` and the others.
     pub(crate) fn programs() -> anyhow::Result<PathBuf> {
-        Ok(Programs::provide()?.folder().to_owned())
+        Ok(Programs::provide()?.map_err(anyhow::Error::msg)?.folder().to_owned())
     }
 
     fn status(&self) -> anyhow::Result<()> {

@@ -4,13 +4,13 @@
 //! cluster ─ image ─ helm ──▶ crates/testkit/tests/cluster ──▶ stopped, unless it is to be kept
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cluster::Cluster;
-use crate::steps::{cargo, root};
+use crate::steps::{Step, cargo, root};
 use crate::{go, image, postgres, tools};
 
 #[derive(Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    for provided in [go::provide_nats()?, postgres::provide()?, go::provide_helm()?] {
+    for provided in [provide()?, go::provide_nats()?, postgres::provide()?] {
         if let Err(why) = provided {
             bail!("{why}");
         }
@@ -37,11 +37,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(archive) => archive.clone(),
         None => image::make(&image::Arguments::default())?,
     };
-    let cluster = Cluster::at(&root().join(".headwater/e2e"))?;
-    if !cluster.is_running()? {
-        cluster.up(1)?;
-    }
-    let tested = cluster.load(&[archive]).and_then(|()| test(&cluster, arguments.filter.as_deref()));
+    let cluster = cluster()?;
+    let tested = cluster.load(&[archive]).and_then(|()| test(&cluster, arguments.filter.as_deref())?.run());
     if arguments.keep {
         println!("\nexport KUBECONFIG={}", cluster.kubeconfig().display());
     } else {
@@ -50,17 +47,42 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tested
 }
 
-fn test(cluster: &Cluster, filter: Option<&str>) -> anyhow::Result<()> {
+/// Sees to it that all that the tests need beside databases and brokers is there; `Ok(Err(why))` where it cannot be had.
+pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
+    let cluster = Cluster::provide()?;
+    if cluster.is_err() { Ok(cluster) } else { go::provide_helm() }
+}
+
+/// Runs all tests, as `run` does, with the programs that are in the folder `built`, and stops the cluster.
+pub(crate) fn run_all(built: &Path, run: impl FnOnce(Step) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let archive = image::of_built(built)?;
+    let cluster = cluster()?;
+    let tested = cluster.load(&[archive]).and_then(|()| run(test(&cluster, None)?));
+    cluster.down(false)?;
+    tested
+}
+
+/// One that runs.
+fn cluster() -> anyhow::Result<Cluster> {
+    let cluster = Cluster::at(&root().join(".headwater/e2e"))?;
+    if !cluster.is_running()?
+        && let Err(error) = cluster.up(1)
+    {
+        cluster.down(true)?;
+        return Err(error);
+    }
+    Ok(cluster)
+}
+
+fn test(cluster: &Cluster, filter: Option<&str>) -> anyhow::Result<Step> {
     // Of the whole workspace, so that what its tests are built with is built once.
-    let mut words = vec!["test", "--release", "--workspace", "--features", "headwater-testkit/cluster"];
-    words.extend(["--test", "cluster", "--"]);
+    let mut words = vec!["test", "--release", "--workspace", "--test", "cluster", "--"];
     words.extend(filter);
     let kubeconfig = cluster.kubeconfig();
     let (programs, helm) = (Cluster::programs()?, tools::helm()?);
     let text = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path of UTF-8");
-    cargo(&words)
+    Ok(cargo(&words)
         .env("KUBECONFIG", &text(&kubeconfig)?)
         .env("HEADWATER_CLUSTER_PROGRAMS", &text(&programs)?)
-        .env("HEADWATER_HELM", &text(&helm)?)
-        .run()
+        .env("HEADWATER_HELM", &text(&helm)?))
 }

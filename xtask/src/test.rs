@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::steps::{Clock, cargo};
-use crate::{go, kafka, postgres, redis};
+use crate::steps::{Clock, cargo, root};
+use crate::{e2e, go, kafka, postgres, redis};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
 const TIME_LIMIT: Duration = Duration::from_mins(80);
@@ -13,19 +13,20 @@ const TIME_LIMIT: Duration = Duration::from_mins(80);
 /// A real service that tests start.
 struct Part {
     name: &'static str,
-    /// What the names of all tests that need it have in them.
-    word: &'static str,
+    /// What the names of all tests that need it have in them; `None`: they are a step of their own.
+    word: Option<&'static str>,
     /// Sees to it that its programs are there; `Ok(Err(why))` where they are not and cannot be had.
     provide: fn() -> anyhow::Result<Result<(), String>>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     // Go builds while nothing else compiles.
-    Part { name: "NATS", word: "nats", provide: go::provide_nats },
-    Part { name: "clients of others", word: "by_others", provide: go::provide_clients },
-    Part { name: "PostgreSQL", word: "postgres", provide: postgres::provide },
-    Part { name: "Redis", word: "redis", provide: redis::provide },
-    Part { name: "Kafka", word: "kafka", provide: kafka::provide },
+    Part { name: "Kubernetes", word: None, provide: e2e::provide },
+    Part { name: "NATS", word: Some("nats"), provide: go::provide_nats },
+    Part { name: "clients of others", word: Some("by_others"), provide: go::provide_clients },
+    Part { name: "PostgreSQL", word: Some("postgres"), provide: postgres::provide },
+    Part { name: "Redis", word: Some("redis"), provide: redis::provide },
+    Part { name: "Kafka", word: Some("kafka"), provide: kafka::provide },
 ];
 
 #[derive(clap::Args)]
@@ -63,18 +64,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     clock.lap("the command", || cargo(&["build", "--release"]).run())?;
     clock.lap("programs", || cargo(&["build", "--release", "--workspace", "--bins"]).run())?;
 
+    let left_out = |name: &str| missing.iter().any(|(part, _)| part.name == name);
     let mut counts = Counts::default();
     let green = clock.lap("tests", || {
         let mut words = vec!["test", "--release", "--workspace", "--no-fail-fast"];
         words.push("--");
         words.extend(arguments.filter.as_deref());
-        for (part, _) in &missing {
-            words.extend(["--skip", part.word]);
+        for word in missing.iter().filter_map(|(part, _)| part.word) {
+            words.extend(["--skip", word]);
         }
         let green = cargo(&words).watch(|line| counts.add(line))?;
         // What is no part of a usual build is built and run beside it.
-        let left_out = |word: &str| missing.iter().any(|(part, _)| part.word == word);
-        if arguments.filter.is_some() || left_out("kafka") {
+        if arguments.filter.is_some() || left_out("Kafka") {
             return Ok(green);
         }
         let tls = [
@@ -91,10 +92,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ];
         Ok(cargo(&tls).watch(|line| counts.add(line))? && green)
     })?;
+    let needed = ["Kubernetes", "NATS", "PostgreSQL"];
+    let green = if arguments.filter.is_some() || needed.into_iter().any(left_out) {
+        green
+    } else {
+        let built = root().join("target/release");
+        clock.lap("a cluster", || e2e::run_all(&built, |tests| tests.watch(|line| counts.add(line))))?
+            && green
+    };
     clock.report();
 
     for (part, why) in &missing {
-        println!("\nskipped: tests whose names have {:?} in them. {why}", part.word);
+        match part.word {
+            Some(word) => println!("\nskipped: tests whose names have {word:?} in them. {why}"),
+            None => println!("\nskipped: tests of {}. {why}", part.name),
+        }
     }
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
     if !green || counts.failed > 0 {

@@ -14,9 +14,9 @@ use super::components::Node;
 pub(crate) const PAUSE: &str = "headwater.dev/pause:1";
 
 /// A file in an image.
-pub(crate) struct Entry<'a> {
+pub(crate) struct Entry {
     /// Without a slash in front.
-    pub(crate) path: &'a str,
+    pub(crate) path: String,
     pub(crate) content: Vec<u8>,
     pub(crate) mode: u32,
 }
@@ -25,14 +25,14 @@ pub(crate) struct Entry<'a> {
 pub(crate) fn write(
     archive: &Path,
     name: &str,
-    entries: &[Entry<'_>],
+    entries: &[Entry],
     entrypoint: &[&str],
     user: &str,
 ) -> anyhow::Result<()> {
     let mut layer = tar::Builder::new(Vec::new());
     let mut folders = std::collections::BTreeSet::new();
     for entry in entries {
-        for folder in Path::new(entry.path).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
+        for folder in Path::new(&entry.path).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
             folders.insert(folder.to_owned());
         }
     }
@@ -44,7 +44,7 @@ pub(crate) fn write(
         layer.append_data(&mut header, folder, std::io::empty())?;
     }
     for entry in entries {
-        append(&mut layer, entry.path, &entry.content, entry.mode)?;
+        append(&mut layer, &entry.path, &entry.content, entry.mode)?;
     }
     let layer = layer.into_inner()?;
     let config = format!(
@@ -115,7 +115,13 @@ pub(crate) fn pause(folder: &Path) -> anyhow::Result<PathBuf> {
         .context("rustc")?;
     ensure!(output.status.success(), "rustc: {}", String::from_utf8_lossy(&output.stderr));
     let content = std::fs::read(&program)?;
-    write(&archive, PAUSE, &[Entry { path: "pause", content, mode: 0o755 }], &["/pause"], "65535:65535")?;
+    write(
+        &archive,
+        PAUSE,
+        &[Entry { path: "pause".to_owned(), content, mode: 0o755 }],
+        &["/pause"],
+        "65535:65535",
+    )?;
     Ok(archive)
 }
 

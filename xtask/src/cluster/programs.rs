@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::debian;
 use crate::steps::{program, root};
@@ -34,24 +34,31 @@ const DEBIAN: [(&str, &str); 8] = [
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {
-    /// Installs and builds what is missing: some minutes, once a version.
-    pub(crate) fn provide() -> anyhow::Result<Self> {
+    /// Installs and builds what is missing: some minutes, once a version. `Ok(Err(why))` where it cannot be had.
+    pub(crate) fn provide() -> anyhow::Result<Result<Self, String>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Err(
+                "a node runs containers and changes the machine's network: run this as root".to_owned()
+            ));
+        }
         for (name, package) in DEBIAN {
             if let Err(why) = debian::provide(name, package, || debian::on_path(name), || Ok(()))? {
-                bail!("{why}");
+                return Ok(Err(why));
             }
         }
         let plugins = || plugins().is_some();
         if let Err(why) =
             debian::provide("the plugins of CNI", "containernetworking-plugins", plugins, || Ok(()))?
         {
-            bail!("{why}");
+            return Ok(Err(why));
         }
         let version = tools::version_in(KUBERNETES, "k8s.io/kubernetes ")?;
         let folder = tools::folder()?.join(format!("kubernetes-{version}"));
         if !folder.is_dir() {
             if !debian::on_path("go") {
-                bail!("Go is not installed, which builds Kubernetes: install Go 1.26 or newer");
+                return Ok(Err(
+                    "Go is not installed, which builds Kubernetes: install Go 1.26 or newer".to_owned()
+                ));
             }
             let unfinished = folder.with_extension("unfinished");
             std::fs::create_dir_all(&unfinished)?;
@@ -71,7 +78,7 @@ impl Programs {
             go("coredns", &unfinished.join("coredns"), "-s -w", &["."])?;
             std::fs::rename(&unfinished, &folder)?;
         }
-        Ok(Self(folder))
+        Ok(Ok(Self(folder)))
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -158,6 +158,36 @@ impl Namespace {
         bail!("{what} did not come about in {}", self.name)
     }
 
+    /// Waits until all pods of a Deployment are of its newest template, and no others are left.
+    pub(crate) async fn until_rolled_out(&self, deployment: &str) -> Result<()> {
+        let is_done = || {
+            let object = self.get(&format!("deployment/{deployment}"))?;
+            let (wanted, status) = (&object["spec"]["replicas"], &object["status"]);
+            let is_observed = status["observedGeneration"] == object["metadata"]["generation"];
+            let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+            // Those that end are counted no more, and still work.
+            let pods = self.kubectl(&["get", "pods", "--output", "name"])?;
+            let of_it = pods.lines().filter(|pod| pod.starts_with(&format!("pod/{deployment}-"))).count();
+            let is_whole = counts.iter().all(|it| status[it] == *wanted) && *wanted == of_it;
+            Ok((is_observed && is_whole).then_some(()))
+        };
+        self.until(&format!("the roll-out of {deployment}"), is_done).await
+    }
+
+    /// Where a Service of the namespace is, for this machine.
+    pub(crate) fn url(&self, service: &str) -> Result<String> {
+        let spec = self.get(&format!("service/{service}"))?["spec"].take();
+        let address = spec["clusterIP"].as_str().context("an address")?;
+        Ok(format!("http://{address}:{}", spec["ports"][0]["port"]))
+    }
+
+    /// Somebody on this machine who has a token of the namespace's default service account.
+    pub(crate) fn caller(&self) -> Result<Caller> {
+        let token = self.kubectl(&["create", "token", "default", "--audience=headwater"])?;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
+        Ok(Caller { http, token: token.trim().to_owned() })
+    }
+
     /// What `headwater` with these words says in a pod of this namespace, with its service account's token; and whether it succeeded.
     pub(crate) async fn headwater(&self, words: &[&str]) -> Result<(bool, String)> {
         let name = format!("client-{}", &uuid::Uuid::new_v4().to_string()[..8]);
@@ -192,6 +222,36 @@ impl Namespace {
         let said = self.kubectl(&["logs", &name])?;
         self.kubectl(&["delete", &pod, "--wait=false"])?;
         Ok((ended, said))
+    }
+}
+
+/// Asks once more where an answer fails, as every client does, and not twice.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    http: reqwest::Client,
+    token: String,
+}
+
+impl Caller {
+    pub(crate) async fn get(&self, url: &str) -> Result<Value> {
+        self.send(|| self.http.get(url)).await
+    }
+
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<Value> {
+        self.send(|| self.http.post(url).json(body)).await
+    }
+
+    async fn send(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Value> {
+        let once = async || {
+            let answer = request().bearer_auth(&self.token).send().await?;
+            let (status, text) = (answer.status(), answer.text().await?);
+            ensure!(status.is_success(), "{status}: {text}");
+            Ok(serde_json::from_str(&text)?)
+        };
+        match once().await {
+            Ok(answer) => Ok(answer),
+            Err(first) => once().await.with_context(|| format!("once more, after {first:#}")),
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! The Orders on a real node.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::kubectl::{Namespace, kubectl, operator};
 
@@ -25,9 +28,7 @@ impl Orders {
         let mut namespace = Namespace::new("orders")?;
         namespace.reach("db", 5432, database.port())?;
         namespace.reach("nats", 4222, broker.port())?;
-        for file in ["eventstream", "projection", "saga"] {
-            namespace.apply_file(&format!("examples/orders/{file}.yaml"))?;
-        }
+        namespace.apply_file("examples/orders")?;
         Ok(Self { namespace, database, _broker: broker })
     }
 
@@ -69,6 +70,81 @@ async fn what_a_pod_appends_is_seen_in_the_read_model_and_a_saga_that_is_stuck_i
     let head = || Ok((namespace.get("eventstream/orders")?["status"]["head"] == "1").then_some(()));
     namespace.until("the head in the status", head).await?;
     Ok(())
+}
+
+/// What is active, and how many revisions there ever were.
+fn revisions(orders: &Orders) -> Result<(Value, String)> {
+    let active = orders.namespace.get("projection/orders")?["status"]["active"]["revision"].clone();
+    let last = orders.database.query("SELECT last_revision FROM hw_orders_view.hw_rollout")?;
+    Ok((active, last.trim().to_owned()))
+}
+
+/// The new revision is built beside the one that answers, which is kept, and answers again when the edit is reverted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answers() -> Result<()> {
+    let orders = Orders::ready().await?;
+    let namespace = &orders.namespace;
+    // Nobody takes payments here.
+    namespace.kubectl(&["delete", "saga/place-order"])?;
+    namespace.kubectl(&[
+        "patch",
+        "projection/orders",
+        "--type=merge",
+        "--patch",
+        r#"{"spec": {"replicas": 2}}"#,
+    ])?;
+    namespace.until_rolled_out("orders-projection").await?;
+    let caller = namespace.caller()?;
+    let store = namespace.url("orders-eventstore")?;
+    let queries = namespace.url("orders-projection")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let (caller, stop) = (caller.clone(), stop.clone());
+        async move {
+            let mut orders = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let id = format!("load-{orders}");
+                let event = json!({"id": Uuid::new_v4(), "type": "order-created", "data": serde_json::from_str::<Value>(&order(&id))?});
+                let body = json!({"expected": "no-stream", "events": [event]});
+                caller.post(&format!("{store}/v1/streams/{id}/events"), &body).await?;
+                orders += 1;
+            }
+            anyhow::Ok(orders)
+        }
+    });
+    let reading = tokio::spawn({
+        let (caller, stop, queries) = (caller.clone(), stop.clone(), queries.clone());
+        async move {
+            let mut answers = 0;
+            while !stop.load(Ordering::Relaxed) {
+                caller.get(&format!("{queries}/v1/projections/orders/orders?limit=1")).await?;
+                answers += 1;
+            }
+            anyhow::Ok(answers)
+        }
+    });
+    let patch = async |patch: &str, active: &str| {
+        namespace.kubectl(&["patch", "projection/orders", "--type=json", "--patch", patch])?;
+        let has_come = || Ok((revisions(&orders)?.0 == active).then_some(()));
+        namespace.until(&format!("revision {active}"), has_come).await?;
+        namespace.until_rolled_out("orders-projection").await?;
+        // The last of the old workers has ended, and what was decided is as the newest of them want it.
+        namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
+        ensure!(revisions(&orders)? == (json!(active), "2".to_owned()), "{:?}", revisions(&orders)?);
+        anyhow::Ok(())
+    };
+    let column = r#"{"name": "note", "type": "Text"}"#;
+    patch(&format!(r#"[{{"op": "add", "path": "/spec/tables/0/columns/0", "value": {column}}}]"#), "2")
+        .await?;
+    patch(r#"[{"op": "remove", "path": "/spec/tables/0/columns/0"}]"#, "1").await?;
+    stop.store(true, Ordering::Relaxed);
+    let (written, answers) = (writing.await??, reading.await??);
+    ensure!(written > 0 && answers > 0, "{written} orders, {answers} answers");
+    let rows = || {
+        let rows = orders.database.query("SELECT count(*) FROM hw_orders_view.orders")?;
+        Ok((rows.trim() == written.to_string()).then_some(()))
+    };
+    namespace.until(&format!("{written} orders in the read model"), rows).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
