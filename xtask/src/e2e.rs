@@ -22,9 +22,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     keep: bool,
 
-    /// An archive that is there, instead of building the image.
-    #[arg(long, value_name = "FILE")]
-    image: Option<PathBuf>,
+    /// Archives that are there, instead of building the images.
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<PathBuf>,
+
+    /// Images of the programs in this folder, with the libraries that they load, as `cargo xtask test` has them.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "images")]
+    built: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -33,12 +37,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             bail!("{why}");
         }
     }
-    let archive = match &arguments.image {
-        Some(archive) => archive.clone(),
-        None => image::make(&image::Arguments::default())?,
+    let archives = match &arguments.built {
+        Some(built) => image::of_built(built)?,
+        None if arguments.images.is_empty() => image::make()?,
+        None => arguments.images.clone(),
     };
     let cluster = cluster()?;
-    let tested = cluster.load(&[archive]).and_then(|()| test(&cluster, arguments.filter.as_deref())?.run());
+    let tested = cluster.load(&archives).and_then(|()| test(&cluster, arguments.filter.as_deref())?.run());
     if arguments.keep {
         println!("\nexport KUBECONFIG={}", cluster.kubeconfig().display());
     } else {
@@ -55,9 +60,9 @@ pub(crate) fn provide() -> anyhow::Result<Result<(), String>> {
 
 /// Runs all tests, as `run` does, with the programs that are in the folder `built`, and stops the cluster.
 pub(crate) fn run_all(built: &Path, run: impl FnOnce(Step) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    let archive = image::of_built(built)?;
+    let archives = image::of_built(built)?;
     let cluster = cluster()?;
-    let tested = cluster.load(&[archive]).and_then(|()| run(test(&cluster, None)?));
+    let tested = cluster.load(&archives).and_then(|()| run(test(&cluster, None)?));
     cluster.down(false)?;
     tested
 }

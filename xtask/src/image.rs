@@ -17,9 +17,24 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What it is called, unless something else is asked for.
 const NAME: &str = concat!("headwater.dev/headwater:", env!("CARGO_PKG_VERSION"));
 
+/// What it is built of.
+const HEADWATER: [&str; 8] = [
+    "--package",
+    "headwater-cli",
+    "--package",
+    "headwater-operator",
+    "--package",
+    "headwater-server",
+    "--features",
+    "headwater-server/kafka-tls",
+];
+
 /// What is in it, and stands at its root.
 const PROGRAMS: [&str; 5] =
     ["headwater", "headwater-eventstore", "headwater-operator", "headwater-query-worker", "headwater-saga"];
+
+/// Examples whose services have an image of their own, each a package and its program.
+const EXAMPLES: [&str; 1] = ["orders"];
 
 /// Where programs look for the authorities that are trusted.
 const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
@@ -33,42 +48,90 @@ pub(crate) struct Arguments {
     /// The archive [default: target/image/headwater.tar].
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Of an example's services instead, as headwater.dev/EXAMPLE.
+    #[arg(long, value_name = "EXAMPLE", value_parser = EXAMPLES, conflicts_with_all = ["name", "output"])]
+    example: Option<String>,
 }
 
-impl Default for Arguments {
-    fn default() -> Self {
-        Self { name: NAME.to_owned(), output: None }
+/// An image: what it is called, what is in it, and its archive.
+struct Image {
+    name: String,
+    programs: Vec<&'static str>,
+    archive: PathBuf,
+}
+
+impl Image {
+    fn of_headwater(archive: PathBuf) -> Self {
+        Self { name: NAME.to_owned(), programs: PROGRAMS.to_vec(), archive }
+    }
+
+    fn of_example(example: &'static str, folder: &Path) -> Self {
+        let name = format!("headwater.dev/{example}:{}", env!("CARGO_PKG_VERSION"));
+        Self { name, programs: vec![example], archive: folder.join(format!("{example}.tar")) }
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    make(arguments).map(drop)
-}
-
-/// The archive.
-pub(crate) fn make(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/image");
-    let output = arguments.output.clone().unwrap_or_else(|| folder.join("headwater.tar"));
-    build(&folder)?;
-    let built = folder.join(TARGET).join("release");
-    let mut entries = Vec::new();
-    for program in PROGRAMS {
-        entries.push(Entry { path: program.to_owned(), content: read(&built.join(program))?, mode: 0o755 });
+    let folder = folder()?;
+    if let Some(example) = EXAMPLES.into_iter().find(|it| arguments.example.as_deref() == Some(it)) {
+        build(&folder, &["--package", example])?;
+        return of_static(&folder, &Image::of_example(example, &folder));
     }
-    pack(entries, &arguments.name, &output)?;
-    Ok(output)
+    let archive = arguments.output.clone().unwrap_or_else(|| folder.join("headwater.tar"));
+    build(&folder, &HEADWATER)?;
+    of_static(&folder, &Image { name: arguments.name.clone(), ..Image::of_headwater(archive) })
 }
 
-/// The archive of an image of the programs in the folder `built`, and of the libraries that they load.
-pub(crate) fn of_built(built: &Path) -> anyhow::Result<PathBuf> {
+/// The archives of all images, of static programs.
+pub(crate) fn make() -> anyhow::Result<Vec<PathBuf>> {
+    let folder = folder()?;
+    let images = all(&folder);
+    build(&folder, &[&HEADWATER[..], &EXAMPLES.map(|it| ["--package", it]).concat()].concat())?;
+    images.iter().try_for_each(|image| of_static(&folder, image))?;
+    Ok(images.into_iter().map(|image| image.archive).collect())
+}
+
+/// The same of the programs in the folder `built`, with the libraries that they load.
+pub(crate) fn of_built(built: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = folder()?.join("tests");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let images = all(&folder);
+    images.iter().try_for_each(|image| of_dynamic(&folder, built, image))?;
+    Ok(images.into_iter().map(|image| image.archive).collect())
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
     let folder = root().join("target/image");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+fn all(folder: &Path) -> Vec<Image> {
+    let examples = EXAMPLES.iter().map(|example| Image::of_example(example, folder));
+    std::iter::once(Image::of_headwater(folder.join("headwater.tar"))).chain(examples).collect()
+}
+
+fn of_static(folder: &Path, image: &Image) -> anyhow::Result<()> {
+    let built = folder.join(TARGET).join("release");
+    let mut entries = Vec::new();
+    for program in &image.programs {
+        entries.push(Entry {
+            path: (*program).to_owned(),
+            content: read(&built.join(program))?,
+            mode: 0o755,
+        });
+    }
+    pack(entries, &image.name, &image.archive)
+}
+
+fn of_dynamic(folder: &Path, built: &Path, image: &Image) -> anyhow::Result<()> {
     let mut entries = Vec::new();
     let mut libraries = BTreeSet::new();
-    for program in PROGRAMS {
+    for program in &image.programs {
         let stripped = folder.join(program);
         output(Command::new("strip").arg("-o").arg(&stripped).arg(built.join(program)))?;
-        entries.push(Entry { path: program.to_owned(), content: read(&stripped)?, mode: 0o755 });
+        entries.push(Entry { path: (*program).to_owned(), content: read(&stripped)?, mode: 0o755 });
         let loaded = output(Command::new("ldd").arg(&stripped))?;
         libraries.extend(loaded.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
         std::fs::remove_file(&stripped)?;
@@ -77,9 +140,7 @@ pub(crate) fn of_built(built: &Path) -> anyhow::Result<PathBuf> {
         let path = library.trim_start_matches('/').to_owned();
         entries.push(Entry { path, content: read(Path::new(&library))?, mode: 0o755 });
     }
-    let archive = folder.join("tests.tar");
-    pack(entries, NAME, &archive)?;
-    Ok(archive)
+    pack(entries, &image.name, &image.archive)
 }
 
 fn output(command: &mut Command) -> anyhow::Result<String> {
@@ -107,14 +168,10 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
-fn build(folder: &Path) -> anyhow::Result<()> {
+fn build(folder: &Path, what: &[&str]) -> anyhow::Result<()> {
     let folder = folder.to_str().context("the path of the workspace is no UTF-8")?;
-    let packages =
-        ["headwater-cli", "headwater-operator", "headwater-server"].map(|name| ["--package", name]);
-    let mut words = vec!["build", "--release", "--bins", "--target", TARGET, "--target-dir", folder];
-    words.extend(packages.iter().flatten());
-    words.extend(["--features", "headwater-server/kafka-tls"]);
-    cargo(&words)
+    let words = ["build", "--release", "--bins", "--target", TARGET, "--target-dir", folder];
+    cargo(&[&words, what].concat())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")

@@ -24,10 +24,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use headwater_api::{Client, CredentialFiles, Credentials};
 use tokio::net::TcpListener;
 
 use crate::amount::Amount;
 use crate::restaurant::Restaurants;
+use crate::views::Views;
 
 /// The services of the Orders example.
 #[derive(Debug, Parser)]
@@ -45,6 +47,14 @@ struct Arguments {
         env = "HEADWATER_SERVER"
     )]
     server: String,
+
+    /// A token that says who calls the event store and the query API, such as that of a service account of Kubernetes.
+    #[arg(long, global = true, value_name = "FILE", env = "HEADWATER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Send the token to another machine without TLS: something else encrypts it.
+    #[arg(long, global = true, env = "HEADWATER_PLAIN_TEXT")]
+    plain_text: bool,
 
     /// Where the payment and the restaurant service keep their ledgers.
     #[arg(long, global = true, value_name = "FOLDER", default_value = ".orders", env = "ORDERS_DATA")]
@@ -118,14 +128,21 @@ struct RestaurantArguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { services, server, data } = Arguments::parse();
+    let Arguments { services, server, token_file, plain_text, data } = Arguments::parse();
+    let files = CredentialFiles { token: token_file, plain_text, ..CredentialFiles::default() };
+    let credentials = Credentials::new(files)?;
+    let store = || Client::with_credentials(&server, &credentials);
+    let views = |server: &str| Views::new(server, credentials.clone());
     match services {
-        Services::Service(arguments) => serve(arguments, &server).await,
-        Services::Payment(arguments) => pay(arguments, &server, &data).await,
+        Services::Service(arguments) => {
+            let views = views(&arguments.query_server)?;
+            service::run(bind(arguments.listen).await?, store()?, views).await
+        }
+        Services::Payment(arguments) => pay(arguments, store()?, &data).await,
         Services::Restaurant(arguments) => cook(arguments, &data).await,
         Services::All { service, payment, restaurant } => tokio::select! {
-            ended = serve(service, &server) => ended,
-            ended = pay(payment, &server, &data) => ended,
+            ended = service::run(bind(service.listen).await?, store()?, views(&service.query_server)?) => ended,
+            ended = pay(payment, store()?, &data) => ended,
             ended = cook(restaurant, &data) => ended,
         },
     }
@@ -135,19 +152,12 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-async fn serve(
-    ServiceArguments { listen, query_server }: ServiceArguments,
-    server: &str,
-) -> anyhow::Result<()> {
-    service::run(bind(listen).await?, server, &query_server).await
-}
-
 async fn pay(
     PaymentArguments { payment_listen, limit }: PaymentArguments,
-    server: &str,
+    store: Client,
     data: &Path,
 ) -> anyhow::Result<()> {
-    payment::run(bind(payment_listen).await?, server, data, limit).await
+    payment::run(bind(payment_listen).await?, store, data, limit).await
 }
 
 async fn cook(

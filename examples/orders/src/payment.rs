@@ -31,18 +31,18 @@ struct PaymentService {
     store: Client,
 }
 
-/// Serves on `listener` for ever, with the ledger in `data` and events to the event store at `server`.
+/// Serves on `listener` for ever, with the ledger in `data` and events to the event store `store`.
 ///
 /// # Errors
 /// When the ledger cannot be opened or the listener fails.
 pub(crate) async fn run(
     listener: TcpListener,
-    server: &str,
+    store: Client,
     data: &Path,
     limit: Amount,
 ) -> anyhow::Result<()> {
     let ledger = Book::open(data, "payment")?;
-    let service = Arc::new(PaymentService { limit, ledger, store: Client::new(server)? });
+    let service = Arc::new(PaymentService { limit, ledger, store });
     let routes = Router::new()
         .route("/v1/debits", post(debit))
         .route("/v1/voids", post(void))

@@ -39,11 +39,12 @@ struct Service {
 ///
 /// # Errors
 /// When the listener fails.
-pub(crate) async fn run(listener: TcpListener, server: &str, query_server: &str) -> anyhow::Result<()> {
-    let service = Arc::new(Service { store: Client::new(server)?, views: Views::new(query_server)? });
+pub(crate) async fn run(listener: TcpListener, store: Client, views: Views) -> anyhow::Result<()> {
+    let service = Arc::new(Service { store, views });
     let routes = Router::new()
         .route("/api/orders", post(place_order))
         .route("/api/orders/{order_id}", get(show_order))
+        .route("/healthz", get(async || "ok"))
         .with_state(service);
     println!("listening on http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, routes).await?)

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use headwater_api::Problem;
+use headwater_api::{Credentials, Problem};
 use headwater_core::{Error, Result};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{StatusCode, Url};
 use serde_json::{Map, Value};
 
@@ -20,22 +21,24 @@ const TOKEN: &str = "headwater-token";
 #[derive(Debug, Clone)]
 pub(crate) struct Views {
     http: reqwest::Client,
+    credentials: Credentials,
     projection: Url,
 }
 
 impl Views {
-    /// The views behind the query API at `server`: `HOST:PORT`, or a URL.
+    /// The views behind the query API at `server`: `HOST:PORT`, or a URL. It is shown `credentials`.
     ///
     /// # Errors
-    /// When `server` is neither.
-    pub(crate) fn new(server: &str) -> anyhow::Result<Self> {
+    /// When `server` is neither, or a token would go there in plain text.
+    pub(crate) fn new(server: &str, credentials: Credentials) -> anyhow::Result<Self> {
         let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        credentials.check_for(&url)?;
         let projection = Url::parse(&url)
             .and_then(|url| url.join("/v1/projections/orders/"))
             .with_context(|| format!("--query-server: {server:?} is no address such as 127.0.0.1:8080"))?;
         let http =
             reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("an HTTP client")?;
-        Ok(Self { http, projection })
+        Ok(Self { http, credentials, projection })
     }
 
     /// The order `order_id` with its lines, at least as new as `min_token`.
@@ -76,7 +79,11 @@ impl Views {
             }
             Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
         };
-        let answer = self.http.get(url).send().await.map_err(failed)?;
+        let mut request = self.http.get(url);
+        if let Some(token) = self.credentials.authorization()? {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let answer = request.send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
             return Err(answer.json::<Problem>().await.map_err(failed)?.into_error());
         }

@@ -7,8 +7,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::process::program;
 use headwater_testkit::proxy::Proxy;
 use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// An address of this machine that pods reach.
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
@@ -24,7 +26,7 @@ fn variable(name: &str) -> Result<String> {
 }
 
 /// Runs a program; its output is the result.
-fn run(mut command: Command, input: &str) -> Result<String> {
+fn run(command: &mut Command, input: &str) -> Result<String> {
     use std::io::Write;
 
     let mut child = command
@@ -35,25 +37,55 @@ fn run(mut command: Command, input: &str) -> Result<String> {
         .context("spawn")?;
     child.stdin.take().context("standard input")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let [said, errors] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+    ensure!(output.status.success(), "{command:?}: {said}{errors}");
+    Ok(said.into_owned())
 }
 
 /// `kubectl` with these words.
 pub(crate) fn kubectl(words: &[&str], input: &str) -> Result<String> {
-    let mut command = Command::new(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?).join("kubectl"));
-    command.args(words);
-    run(command, input)
+    run(kubectl_command()?.args(words), input)
 }
 
-/// The chart, installed once for all tests of this process, as a user would.
-pub(crate) fn operator() -> Result<()> {
+fn kubectl_command() -> Result<Command> {
+    Ok(Command::new(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?).join("kubectl")))
+}
+
+/// Held by each test that needs the operator, and alone by one that takes it away.
+static OPERATOR: RwLock<()> = RwLock::const_new(());
+
+/// The chart, installed once for all tests of this process, as a user would; it stays while this is held.
+pub(crate) async fn operator() -> Result<RwLockReadGuard<'static, ()>> {
+    let held = OPERATOR.read().await;
+    install_once()?;
+    Ok(held)
+}
+
+/// The same, for a test that changes it: no other test goes on while this is held.
+pub(crate) async fn alone() -> Result<RwLockWriteGuard<'static, ()>> {
+    let held = OPERATOR.write().await;
+    install_once()?;
+    Ok(held)
+}
+
+fn install_once() -> Result<()> {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| install().map_err(|error| format!("{error:#}")));
     installed.clone().map_err(|error| anyhow::anyhow!(error))
 }
 
-fn install() -> Result<()> {
+/// `helm` with these words, about the release of the tests.
+pub(crate) fn helm(words: &[&str]) -> Result<String> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/headwater");
+    let mut command = Command::new(variable("HEADWATER_HELM")?);
+    command.args(&words[..2]);
+    if words[0] == "upgrade" {
+        command.args([chart, "--wait", "--timeout", "90s"]);
+    }
+    run(command.args(&words[2..]).args(["--namespace", "headwater"]), "")
+}
+
+pub(crate) fn install() -> Result<()> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/headwater");
     let mut command = Command::new(variable("HEADWATER_HELM")?);
     command.args([
@@ -66,7 +98,7 @@ fn install() -> Result<()> {
         "--create-namespace",
     ]);
     command.args(["--wait", "--timeout", "90s"]);
-    run(command, "").map(drop)
+    run(&mut command, "").map(drop)
 }
 
 /// A namespace of one test, in which pods have to meet the restricted Pod Security Standard.
@@ -109,6 +141,17 @@ impl Namespace {
         kubectl(&[&["--namespace", &self.name], words].concat(), "")
     }
 
+    /// `kubectl headwater` with these words: the plug-in is found as `kubectl` finds any.
+    pub(crate) fn plugin(&self, words: &[&str]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        std::os::unix::fs::symlink(program("headwater")?, folder.path().join("kubectl-headwater"))?;
+        let mut path = vec![folder.path().to_owned()];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let mut command = kubectl_command()?;
+        command.env("PATH", std::env::join_paths(path)?).arg("headwater").args(words);
+        run(command.args(["--namespace", &self.name]), "")
+    }
+
     /// Applies a manifest of the examples.
     pub(crate) fn apply_file(&self, path: &str) -> Result<()> {
         let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
@@ -148,9 +191,18 @@ impl Namespace {
 
     /// Waits until `look` gives something.
     pub(crate) async fn until<T>(&self, what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+        self.eventually(what, async || look()).await
+    }
+
+    /// The same, where looking takes a while.
+    pub(crate) async fn eventually<T>(
+        &self,
+        what: &str,
+        look: impl AsyncFn() -> Result<Option<T>>,
+    ) -> Result<T> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if let Some(found) = look()? {
+            if let Some(found) = look().await? {
                 return Ok(found);
             }
             tokio::time::sleep(LOOK).await;
@@ -167,7 +219,11 @@ impl Namespace {
             let counts = ["replicas", "updatedReplicas", "availableReplicas"];
             // Those that end are counted no more, and still work.
             let pods = self.kubectl(&["get", "pods", "--output", "name"])?;
-            let of_it = pods.lines().filter(|pod| pod.starts_with(&format!("pod/{deployment}-"))).count();
+            let is_of_it = |pod: &&str| {
+                let rest = pod.strip_prefix(&format!("pod/{deployment}-"));
+                rest.is_some_and(|rest| rest.split('-').count() == 2)
+            };
+            let of_it = pods.lines().filter(is_of_it).count();
             let is_whole = counts.iter().all(|it| status[it] == *wanted) && *wanted == of_it;
             Ok((is_observed && is_whole).then_some(()))
         };
@@ -234,19 +290,22 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) async fn get(&self, url: &str) -> Result<Value> {
-        self.send(|| self.http.get(url)).await
+        Ok(self.send(|| self.http.get(url)).await?.0)
     }
 
-    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<Value> {
+    /// The answer, and where what was made is found.
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<(Value, Option<String>)> {
         self.send(|| self.http.post(url).json(body)).await
     }
 
-    async fn send(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Value> {
+    async fn send(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<(Value, Option<String>)> {
         let once = async || {
             let answer = request().bearer_auth(&self.token).send().await?;
+            let location =
+                answer.headers().get("location").and_then(|it| it.to_str().ok()).map(str::to_owned);
             let (status, text) = (answer.status(), answer.text().await?);
             ensure!(status.is_success(), "{status}: {text}");
-            Ok(serde_json::from_str(&text)?)
+            Ok((serde_json::from_str(&text)?, location))
         };
         match once().await {
             Ok(answer) => Ok(answer),

@@ -5,4 +5,6 @@
 //! ```
 
 mod kubectl;
+mod operator;
 mod orders;
+mod plugin;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
 use serde_json::{Value, json};
+use tokio::sync::RwLockReadGuard;
 use uuid::Uuid;
 
 use crate::kubectl::{Namespace, kubectl, operator};
@@ -15,29 +16,40 @@ use crate::kubectl::{Namespace, kubectl, operator};
 const STORE: &str = "http://orders-eventstore:50051";
 
 /// The example's manifests, over servers of this test.
-struct Orders {
-    namespace: Namespace,
+pub(crate) struct Orders {
+    pub(crate) namespace: Namespace,
     database: Postgres,
     _broker: Nats,
+    /// Held as long as they are.
+    _operator: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Orders {
-    fn place() -> Result<Self> {
-        operator()?;
+    async fn place() -> Result<Self> {
+        Self::place_with(Some(operator().await?))
+    }
+
+    /// The same, for whoever sees to it that there is an operator.
+    pub(crate) fn place_with(operator: Option<RwLockReadGuard<'static, ()>>) -> Result<Self> {
         let (database, broker) = (Postgres::start()?, Nats::start("")?);
         let mut namespace = Namespace::new("orders")?;
         namespace.reach("db", 5432, database.port())?;
         namespace.reach("nats", 4222, broker.port())?;
         namespace.apply_file("examples/orders")?;
-        Ok(Self { namespace, database, _broker: broker })
+        Ok(Self { namespace, database, _broker: broker, _operator: operator })
     }
 
     fn url(&self) -> String {
         self.database.url().replace(&format!("127.0.0.1:{}", self.database.port()), "db:5432")
     }
 
-    async fn ready() -> Result<Self> {
-        let orders = Self::place()?;
+    pub(crate) async fn ready() -> Result<Self> {
+        Self::ready_with(Some(operator().await?)).await
+    }
+
+    /// The same, for whoever sees to it that there is an operator.
+    pub(crate) async fn ready_with(operator: Option<RwLockReadGuard<'static, ()>>) -> Result<Self> {
+        let orders = Self::place_with(operator)?;
         orders.namespace.secret("orders-db", "uri", &orders.url())?;
         for what in ["eventstream/orders", "projection/orders", "saga/place-order"] {
             orders.namespace.condition(what, "Ready", "True", "Available").await?;
@@ -46,7 +58,7 @@ impl Orders {
     }
 }
 
-fn order(id: &str) -> String {
+pub(crate) fn order(id: &str) -> String {
     format!(
         r#"{{"order_id":"{id}","customer_id":"c","restaurant_id":"r","amount":12.5,"order_items":[{{"code":"a","name":"x","unit_price":12.5,"quantity":1}}]}}"#
     )
@@ -105,7 +117,7 @@ async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answer
             while !stop.load(Ordering::Relaxed) {
                 let id = format!("load-{orders}");
                 let event = json!({"id": Uuid::new_v4(), "type": "order-created", "data": serde_json::from_str::<Value>(&order(&id))?});
-                let body = json!({"expected": "no-stream", "events": [event]});
+                let body = json!({"expected": "no_stream", "events": [event]});
                 caller.post(&format!("{store}/v1/streams/{id}/events"), &body).await?;
                 orders += 1;
             }
@@ -147,6 +159,31 @@ async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answer
     namespace.until(&format!("{written} orders in the read model"), rows).await
 }
 
+/// With the services of the example, a cluster does what `headwater dev` does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_placed_paid_and_approved_or_rejected_as_on_a_laptop() -> Result<()> {
+    let orders = Orders::ready().await?;
+    let namespace = &orders.namespace;
+    namespace.apply_file("examples/orders/cluster/services.yaml")?;
+    for deployment in ["orders", "payments", "restaurants"] {
+        namespace.until_rolled_out(deployment).await?;
+    }
+    let (service, caller) = (namespace.url("orders")?, namespace.caller()?);
+    for (restaurant, status, payment) in [("luigi", "Approved", "Debited"), ("chen", "Rejected", "Voided")] {
+        let items =
+            json!([{"code": "PIZZA-01", "name": "Pizza Margherita", "unit_price": 19.9, "quantity": 2}]);
+        let order = json!({"customer_id": "me", "restaurant_id": restaurant, "order_items": items});
+        let (_, location) = caller.post(&format!("{service}/api/orders"), &order).await?;
+        let url = format!("{service}{}", location.context("where the order is")?);
+        let ended = async || {
+            let order = caller.get(&url).await?;
+            Ok((order["status"] == status && order["payment"] == payment).then_some(()))
+        };
+        namespace.eventually(&format!("an order of {restaurant} that is {status}, {payment}"), ended).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_of_another_namespace_are_refused_by_name() -> Result<()> {
     let orders = Orders::ready().await?;
@@ -160,7 +197,7 @@ async fn pods_of_another_namespace_are_refused_by_name() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_or_wrong_is_said_and_recovered_from() -> Result<()> {
-    let orders = Orders::place()?;
+    let orders = Orders::place().await?;
     let namespace = &orders.namespace;
     let message =
         namespace.condition("eventstream/orders", "ResolvedRefs", "False", "SecretNotFound").await?;
