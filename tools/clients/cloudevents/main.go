@@ -79,7 +79,10 @@ func fromKafka(address, topic, partition, count string) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := sarama.NewConsumer([]string{address}, sarama.NewConfig())
+	config := sarama.NewConfig()
+	// To ask for a topic that is still to be made would make it, as the broker thinks fit.
+	config.Metadata.AllowAutoTopicCreation = false
+	consumer, err := sarama.NewConsumer([]string{address}, config)
 	if err != nil {
 		return err
 	}

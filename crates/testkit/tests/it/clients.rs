@@ -21,9 +21,9 @@ const EVENTS: usize = 12;
 async fn ask(program: &str, arguments: &[&str]) -> Result<String> {
     let path = tools::clients()?.join(program);
     ensure!(path.is_file(), "there is no {}: `cargo xtask test` builds it", path.display());
-    let output =
-        tokio::time::timeout(PATIENCE, Command::new(path).args(arguments).kill_on_drop(true).output())
-            .await??;
+    // It has as much patience itself, and says why it has none any more.
+    let asked = Command::new(path).args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(2 * PATIENCE, asked).await.context("no answer, and no reason")??;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{program} {arguments:?}: {said}");
     Ok(String::from_utf8(output.stdout)?)
