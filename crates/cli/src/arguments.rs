@@ -62,10 +62,9 @@ impl Arguments {
     pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Self {
         let words: Vec<OsString> = words.into_iter().collect();
         if !kubectl::is_plugin(words.first().map(OsString::as_os_str)) {
-            return Self::of(Self::definition().get_matches_from(words));
+            return parse(Self::definition(), words);
         }
-        let Plugin { output, arguments } =
-            Plugin::of(kubectl::hide_servers(Plugin::command()).get_matches_from(words));
+        let Plugin { output, arguments } = parse(kubectl::hide_servers(Plugin::command()), words);
         Self { output, command: Command::Kubectl(arguments) }
     }
 
@@ -75,14 +74,11 @@ impl Arguments {
     }
 }
 
-/// Arguments that clap has read.
-trait Of: FromArgMatches + CommandFactory {
-    fn of(matches: clap::ArgMatches) -> Self {
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
-    }
+/// As `Parser::parse_from` does it, of a command that was changed.
+fn parse<A: FromArgMatches>(mut command: clap::Command, words: Vec<OsString>) -> A {
+    let matches = command.clone().get_matches_from(words);
+    A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
-
-impl<A: FromArgMatches + CommandFactory> Of for A {}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -140,7 +140,10 @@ fn known_exit(error: &anyhow::Error) -> Option<Exit> {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
-    let given = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint.clone());
+    // One that was given as context is no link of the chain.
+    let outer = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.clone());
+    let given =
+        outer.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.hint.clone()));
     given.or_else(|| {
         let error = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
         let hint = match error {

@@ -20,7 +20,6 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use headwater_core::Error;
 
-use crate::address::Address;
 use crate::commands::{projections, query, sagas};
 use crate::console::Console;
 use cluster::Cluster;
@@ -29,9 +28,6 @@ use target::{Kind, Target};
 
 /// What the program is called as a plug-in.
 const PLUGIN: &str = "kubectl-headwater";
-
-/// From a worker's port to that of its administration.
-const ADMINISTRATION: u16 = 1_000;
 
 /// Whether the program was called as `kubectl` calls plug-ins.
 pub(crate) fn is_plugin(program: Option<&OsStr>) -> bool {
@@ -102,13 +98,13 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Logs(arguments) => logs::run(&arguments, &cluster, console).await,
         Command::Query(mut arguments) => {
             let forward = to(&cluster, Kind::Projection, arguments.projection()).await?;
-            arguments.server.is_at(forward.address().clone());
+            arguments.server.is_at(forward.address.clone());
             forward.explain(query::run(arguments, console).await)
         }
         Command::Projection(mut command) => {
             let named = command.named_mut();
             let forward = to(&cluster, Kind::Projection, &named.projection).await?;
-            named.server.is_at(forward.address().clone());
+            named.server.is_at(forward.address.clone());
             forward.explain(projections::run_one(command, &console.to_the_end()).await)
         }
         Command::Sagas(mut arguments) => {
@@ -120,7 +116,7 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
                 .into());
             };
             let forward = to(&cluster, Kind::Saga, saga).await?;
-            server.is_at(forward.address().clone());
+            server.is_at(forward.address.clone());
             forward.explain(sagas::run(arguments, console).await)
         }
     }
@@ -128,15 +124,8 @@ pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
 
 /// Forwards to the administration of one of the pods of a resource.
 async fn to(cluster: &Cluster, kind: Kind, name: &str) -> Result<Forward> {
-    let target = Target { kind, name: name.to_owned() };
-    let pod = cluster.ready_pod(&target).await?;
-    Forward::to(cluster, pod, kind.port() + ADMINISTRATION).await
-}
-
-impl Forward {
-    fn address(&self) -> &Address {
-        &self.address
-    }
+    let pod = cluster.ready_pod(&Target { kind, name: name.to_owned() }).await?;
+    Forward::to_administration(cluster, &pod).await
 }
 
 #[cfg(test)]

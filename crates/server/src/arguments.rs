@@ -172,8 +172,8 @@ pub struct AdminArguments {
 
 impl AdminArguments {
     const FLAG: &str = "--admin-listen";
-    /// From a port to that of its administration.
-    const APART: u16 = 1_000;
+    /// From a port to that of its administration, unless something else is said.
+    pub const APART: u16 = 1_000;
 
     /// Where administration of what is served at `listen` listens.
     ///

@@ -24,17 +24,15 @@ pub(crate) struct Cluster {
 }
 
 /// What is asked of a resource, whatever its kind.
-pub(crate) struct Found {
-    pub(crate) conditions: Vec<Condition>,
+struct Found {
+    conditions: Vec<Condition>,
     /// Which pods run it.
-    pub(crate) selector: Option<String>,
+    selector: Option<String>,
 }
 
-impl Found {
-    /// The condition of that type.
-    pub(crate) fn condition<'c>(conditions: &'c [Condition], of: &str) -> Option<&'c Condition> {
-        conditions.iter().find(|condition| condition.type_ == of)
-    }
+/// The condition of that type.
+pub(crate) fn condition<'c>(conditions: &'c [Condition], of: &str) -> Option<&'c Condition> {
+    conditions.iter().find(|condition| condition.type_ == of)
 }
 
 impl Cluster {
@@ -105,7 +103,7 @@ impl Cluster {
     }
 
     /// What is known of `target`.
-    pub(crate) async fn find(&self, target: &Target) -> Result<Found> {
+    async fn find(&self, target: &Target) -> Result<Found> {
         Ok(match target.kind {
             Kind::EventStream => {
                 let status = self.get::<EventStream>(target).await?.status.unwrap_or_default();
@@ -124,7 +122,10 @@ impl Cluster {
 
     /// The pods of `target`.
     pub(crate) async fn pods(&self, target: &Target) -> Result<Vec<Pod>> {
-        let found = self.find(target).await?;
+        self.pods_of(target, &self.find(target).await?).await
+    }
+
+    async fn pods_of(&self, target: &Target, found: &Found) -> Result<Vec<Pod>> {
         let Some(selector) = &found.selector else {
             return Err(Failure::unavailable(format!(
                 "{target} has no pods yet: no operator has looked at it"
@@ -137,15 +138,15 @@ impl Cluster {
         Ok(listed.map_err(|error| explain(&format!("list the pods of {target}"), error))?.items)
     }
 
-    /// The name of a pod of `target` that is ready, the newest first: it has the newest spec.
-    pub(crate) async fn ready_pod(&self, target: &Target) -> Result<String> {
-        let mut ready: Vec<Pod> = self.pods(target).await?.into_iter().filter(is_ready).collect();
-        ready.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-        if let Some(pod) = ready.pop() {
-            return Ok(pod.name_any());
-        }
+    /// The newest pod of `target` that is ready: it has the newest spec.
+    pub(crate) async fn ready_pod(&self, target: &Target) -> Result<Pod> {
         let found = self.find(target).await?;
-        let why = match Found::condition(&found.conditions, "Ready") {
+        let ready = self.pods_of(target, &found).await?.into_iter().filter(is_ready);
+        let newest = ready.max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        if let Some(pod) = newest {
+            return Ok(pod);
+        }
+        let why = match condition(&found.conditions, "Ready") {
             Some(condition) => format!("{}: {}", condition.reason, condition.message),
             None => "nothing is said of why".to_owned(),
         };
@@ -163,29 +164,16 @@ fn is_ready(pod: &Pod) -> bool {
 
 /// What the API server's refusal, or its silence, means for whoever asked for `what`.
 pub(crate) fn explain(what: &str, error: kube::Error) -> anyhow::Error {
-    let unreachable = "`kubectl cluster-info` says whether the cluster can be reached";
-    let failure: anyhow::Error = match error {
-        kube::Error::Api(status) => match status.code {
-            401 => Error::unauthenticated(status.message.clone()).into(),
-            403 => Error::permission_denied(status.message.clone()).into(),
-            404 => Error::not_found(status.message.clone()).into(),
-            _ => Failure::failed(status.message.clone()).into(),
-        },
-        error => Failure::unavailable(whole(&error)).hint(unreachable).into(),
+    let kube::Error::Api(status) = error else {
+        let unreachable = "`kubectl cluster-info` says whether the cluster can be reached";
+        return anyhow::Error::from(error).context(Failure::unavailable(what).hint(unreachable));
+    };
+    let message = status.message.clone();
+    let failure: anyhow::Error = match status.code {
+        401 => Error::unauthenticated(message).into(),
+        403 => Error::permission_denied(message).into(),
+        404 => Error::not_found(message).into(),
+        _ => Failure::failed(message).into(),
     };
     failure.context(what.to_owned())
-}
-
-/// The error with what caused it, said once.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

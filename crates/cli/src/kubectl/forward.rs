@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use headwater_server::AdminArguments;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::Api;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cluster::{Cluster, explain};
 use crate::address::Address;
+
+/// What the operator calls the port that a pod serves at.
+const API: &str = "api";
 
 /// Forwards while it lives, and within the runtime that it was made in.
 pub(crate) struct Forward {
@@ -23,11 +28,14 @@ pub(crate) struct Forward {
 type Failed = Arc<Mutex<Option<anyhow::Error>>>;
 
 impl Forward {
-    /// To `port` of `pod`, at whatever port is free here.
+    /// To where `pod` is administered, at whatever port is free here.
     ///
     /// # Errors
-    /// When no port is free.
-    pub(crate) async fn to(cluster: &Cluster, pod: String, port: u16) -> Result<Self> {
+    /// When no port is free, and for a pod that serves nothing.
+    pub(crate) async fn to_administration(cluster: &Cluster, pod: &Pod) -> Result<Self> {
+        let port = administration(pod)
+            .with_context(|| format!("find the port \"{API}\" of pod {}", pod.name_any()))?;
+        let pod = pod.name_any();
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen on the loopback address")?;
         let address = format!("http://{}", listener.local_addr()?);
         let address = address.parse().map_err(anyhow::Error::msg)?;
@@ -57,6 +65,13 @@ impl Forward {
             self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
         })
     }
+}
+
+/// The port of its administration, beside that of what it serves.
+fn administration(pod: &Pod) -> Option<u16> {
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|it| it.ports.iter().flatten());
+    let api = ports.into_iter().find(|port| port.name.as_deref() == Some(API))?;
+    u16::try_from(api.container_port).ok()?.checked_add(AdminArguments::APART)
 }
 
 async fn forward(pods: &Api<Pod>, pod: &str, port: u16, mut stream: TcpStream) -> Result<()> {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::cluster::{Cluster, Found};
+use super::cluster::{Cluster, condition};
 use super::target::Kind;
 use crate::console::{Colour, Console, count};
 
@@ -59,7 +59,7 @@ impl Row {
         state: String,
         pods: Option<&String>,
     ) -> Self {
-        let ready = Found::condition(conditions, "Ready");
+        let ready = condition(conditions, "Ready");
         let is_well = |condition: &&Condition| match condition.type_.as_str() {
             "Ready" | "ResolvedRefs" => condition.status == "True",
             "Stalled" | "NeedsAttention" | "ReconciliationPaused" => condition.status != "True",
@@ -123,11 +123,11 @@ impl Row {
             (status.compensating, "compensating"),
             (status.needs_attention, "stuck"),
         ];
-        let state: Vec<String> = counts
-            .iter()
-            .filter_map(|(number, what)| Some(format!("{} {what}", (*number)?)))
-            .filter(|it| !it.starts_with("0 ") || it.ends_with("running"))
-            .collect();
+        let shown = counts.into_iter().filter_map(|(number, what)| {
+            let number = number.filter(|number| *number > 0 || what == "running")?;
+            Some(format!("{number} {what}"))
+        });
+        let state: Vec<String> = shown.collect();
         let (stream, pods) = (Some(it.spec.stream_ref.name.as_str()), status.replicas_ready.as_ref());
         Self::new(Kind::Saga, it, stream, &status.conditions, state.join(", "), pods)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A kind of resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     EventStream,
     Projection,
@@ -19,15 +19,6 @@ impl Kind {
             Self::EventStream => "EventStream",
             Self::Projection => "Projection",
             Self::Saga => "Saga",
-        }
-    }
-
-    /// Where what runs it is asked.
-    pub(crate) const fn port(self) -> u16 {
-        match self {
-            Self::EventStream => 50051,
-            Self::Projection => 8082,
-            Self::Saga => 8081,
         }
     }
 
