@@ -58,6 +58,14 @@ impl HttpServer {
         Ok(Self { what, url, stop, served })
     }
 
+    /// The same of what people decide, at a port that only the machine itself reaches.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub(crate) fn administration(port: Port, router: Router, ended: CancellationToken) -> Result<Self> {
+        Self::serve("administration", port, router, CancellationToken::new(), ended)
+    }
+
     /// Where it is.
     pub(crate) fn url(&self) -> &str {
         &self.url

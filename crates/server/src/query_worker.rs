@@ -140,13 +140,7 @@ impl QueryWorker {
         let routes = query_router(catalog.clone())
             .merge(admin_router(catalog.clone()).reset_fallback())
             .merge(platform);
-        let admin = HttpServer::serve(
-            "administration",
-            admin,
-            routes.clone(),
-            CancellationToken::new(),
-            ended.clone(),
-        )?;
+        let admin = HttpServer::administration(admin, routes.clone(), ended.clone())?;
         // The guard lets look, and refuses decisions by name.
         let namespace = options.namespace;
         let at = admin.url().to_owned();

@@ -146,13 +146,7 @@ impl SagaWorker {
         security.register(&metrics);
         telemetry::register_metrics(&metrics);
         let routes = saga_api::routes(catalog.clone(), metrics, readiness.clone(), stop.clone())?;
-        let admin = HttpServer::serve(
-            "administration",
-            admin,
-            routes.clone(),
-            CancellationToken::new(),
-            ended.clone(),
-        )?;
+        let admin = HttpServer::administration(admin, routes.clone(), ended.clone())?;
         let namespace = options.namespace;
         let at = admin.url().to_owned();
         let declared = (spec.server.as_ref(), &spec.access[..]);
