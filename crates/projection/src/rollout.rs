@@ -14,6 +14,17 @@ pub(crate) struct Wanted<'w> {
 }
 
 impl Wanted<'_> {
+    /// It, as the spec that decides; `None`: nobody has said how new it is.
+    pub(crate) fn declared(self) -> Option<Declared> {
+        Some(Declared { generation: self.generation?, digest: self.digest.to_owned() })
+    }
+
+    /// The digest of what is to be active: that of the spec that decides.
+    pub(crate) fn deciding(self, rollout: &Rollout) -> String {
+        let declared = rollout.declared.as_ref().filter(|_| self.is_outdated(rollout));
+        declared.map_or(self.digest, |declared| &declared.digest).to_owned()
+    }
+
     /// Whether a process with a newer spec has said so, and wants something else: there is nothing to decide here then.
     pub(crate) fn is_outdated(self, rollout: &Rollout) -> bool {
         rollout.declared.as_ref().is_some_and(|declared| {
@@ -23,9 +34,8 @@ impl Wanted<'_> {
 
     /// What is to be said, where this spec is the newest.
     fn to_declare(self, rollout: &Rollout) -> Option<Declared> {
-        let generation = self.generation?;
         let known = rollout.declared.as_ref().map(|declared| declared.generation);
-        (Some(generation) > known).then(|| Declared { generation, digest: self.digest.to_owned() })
+        self.declared().filter(|_| self.generation > known)
     }
 }
 

@@ -3,7 +3,7 @@
 use headwater_core::{Error, Result};
 use headwater_resources::projection::QueryState;
 use headwater_resources::shared::WorkState;
-use headwater_view::{Change, Declared, Revision};
+use headwater_view::{Change, Revision};
 
 use super::{Command, Manager, promotion};
 use crate::desired::Desired;
@@ -60,10 +60,9 @@ impl Manager {
     async fn promote(&mut self) -> Result<()> {
         let desired = self.desired()?;
         let rollout = self.store.rollout().await?;
-        let declared = rollout.declared.as_ref().filter(|_| desired.wanted().is_outdated(&rollout));
-        let digest = declared.map_or(&desired.digest, |declared| &declared.digest);
+        let digest = desired.wanted().deciding(&rollout);
         let wanted =
-            |revision: &Revision| rollout.record(*revision).is_some_and(|record| record.digest == *digest);
+            |revision: &Revision| rollout.record(*revision).is_some_and(|record| record.digest == digest);
         let previous = rollout.previous.map(|previous| previous.revision).filter(wanted);
         let revision = rollout.candidate.or(previous).ok_or_else(|| {
             Error::failed_precondition(
@@ -104,9 +103,8 @@ impl Manager {
         let mut rollout = self.store.rollout().await?;
         if desired.wanted().is_outdated(&rollout) {
             // A person says that this one counts; where those with a newer one still run, they say otherwise at once.
-            let declared =
-                desired.generation.map(|generation| Declared { generation, digest: desired.digest.clone() });
-            rollout = self.store.change(rollout.version, &Change::Declare(declared)).await?;
+            let declared = Change::Declare(desired.wanted().declared());
+            rollout = self.store.change(rollout.version, &declared).await?;
         }
         if let Some(candidate) = rollout.candidate {
             if let Some(build) = self.builds.remove(&candidate) {
