@@ -74,31 +74,19 @@ fn install_once() -> Result<()> {
     installed.clone().map_err(|error| anyhow::anyhow!(error))
 }
 
-/// `helm` with these words, about the release of the tests.
-pub(crate) fn helm(words: &[&str]) -> Result<String> {
+/// `helm` does this to the release of the tests.
+pub(crate) fn helm(what: &str, flags: &[&str]) -> Result<String> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/headwater");
     let mut command = Command::new(variable("HEADWATER_HELM")?);
-    command.args(&words[..2]);
-    if words[0] == "upgrade" {
+    command.args([what, "headwater"]);
+    if what == "upgrade" {
         command.args([chart, "--wait", "--timeout", "90s"]);
     }
-    run(command.args(&words[2..]).args(["--namespace", "headwater"]), "")
+    run(command.args(flags).args(["--namespace", "headwater"]), "")
 }
 
 pub(crate) fn install() -> Result<()> {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/headwater");
-    let mut command = Command::new(variable("HEADWATER_HELM")?);
-    command.args([
-        "upgrade",
-        "--install",
-        "headwater",
-        chart,
-        "--namespace",
-        "headwater",
-        "--create-namespace",
-    ]);
-    command.args(["--wait", "--timeout", "90s"]);
-    run(&mut command, "").map(drop)
+    helm("upgrade", &["--install", "--create-namespace"]).map(drop)
 }
 
 /// A namespace of one test, in which pods have to meet the restricted Pod Security Standard.
@@ -228,6 +216,20 @@ impl Namespace {
             Ok((is_observed && is_whole).then_some(()))
         };
         self.until(&format!("the roll-out of {deployment}"), is_done).await
+    }
+
+    /// Deletes a Service that the operator made, and waits until it is there again: how long that took.
+    pub(crate) async fn until_repaired(&self, service: &str) -> Result<Duration> {
+        let what = format!("service/{service}");
+        let before = self.get(&what)?["metadata"]["uid"].clone();
+        let begun = Instant::now();
+        self.kubectl(&["delete", &what, "--wait=true"])?;
+        let again = || {
+            let there = self.get(&what).ok();
+            Ok(there.filter(|it| it["metadata"]["uid"] != before).map(drop))
+        };
+        self.until("the Service", again).await?;
+        Ok(begun.elapsed())
     }
 
     /// Where a Service of the namespace is, for this machine.

@@ -1,6 +1,6 @@
 //! The operator itself: what it may do, what happens without it, and who takes over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -56,19 +56,6 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
     Ok(())
 }
 
-/// Deletes a Service of the operator's, and waits until it is there again.
-async fn until_repaired(namespace: &Namespace) -> Result<Duration> {
-    let before = namespace.get("service/orders-eventstore")?["metadata"]["uid"].clone();
-    let begun = Instant::now();
-    namespace.kubectl(&["delete", "service", "orders-eventstore", "--wait=true"])?;
-    let again = || {
-        let there = namespace.get("service/orders-eventstore").ok();
-        Ok(there.filter(|it| it["metadata"]["uid"] != before).map(drop))
-    };
-    namespace.until("the Service", again).await?;
-    Ok(begun.elapsed())
-}
-
 /// Alone, since others would find no operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_operator_takes_over_and_without_any_what_runs_goes_on_and_can_be_deleted() -> Result<()> {
@@ -103,22 +90,22 @@ async fn another_operator_takes_over_and_without_any_what_runs_goes_on_and_can_b
             "",
         )
     };
-    helm(&["upgrade", "headwater", "--set", "replicas=2"])?;
+    helm("upgrade", &["--set", "replicas=2"])?;
     let first = leader()?;
     // It gives the lease back when it ends.
     kubectl(&[&["delete", "pod", &first, "--wait=false"][..], &within].concat(), "")?;
     let taken = || Ok(Some(leader()?).filter(|it| *it != first && !it.is_empty()));
     let second = namespace.until("another leader", taken).await?;
-    let took = until_repaired(namespace).await?;
+    let took = namespace.until_repaired("orders-eventstore").await?;
     ensure!(took < Duration::from_secs(5), "after it was ended, it took {took:?}");
     // And where it cannot, the lease runs out.
     namespace.until("two operators", || Ok((pods()?.lines().count() == 2).then_some(()))).await?;
     kubectl(&[&["delete", "pod", &second, "--grace-period=0", "--force"][..], &within].concat(), "")?;
-    let took = until_repaired(namespace).await?;
+    let took = namespace.until_repaired("orders-eventstore").await?;
     ensure!(took < Duration::from_secs(25), "after it was killed, it took {took:?}");
 
     // Without any, what runs goes on, and all of it can be deleted.
-    helm(&["upgrade", "headwater", "--set", "replicas=0"])?;
+    helm("upgrade", &["--set", "replicas=0"])?;
     namespace.until("no operator", || Ok(pods()?.is_empty().then_some(()))).await?;
     let store = namespace.url("orders-eventstore")?;
     namespace.caller()?.get(&format!("{store}/v1/head")).await?;
@@ -126,11 +113,11 @@ async fn another_operator_takes_over_and_without_any_what_runs_goes_on_and_can_b
 
     // The chart goes, and leaves the definitions, with all resources.
     let other = Orders::place_with(None)?;
-    helm(&["uninstall", "headwater", "--wait"])?;
+    helm("uninstall", &["--wait"])?;
     ensure!(other.namespace.get("eventstream/orders")?["spec"]["partitions"] == 1, "it is there");
     install()?;
     other.namespace.condition("eventstream/orders", "ResolvedRefs", "False", "SecretNotFound").await?;
-    let said = helm(&["test", "headwater"])?;
+    let said = helm("test", &[])?;
     ensure!(said.contains("Succeeded"), "{said}");
     drop(all);
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use headwater_testkit::nats::Nats;
@@ -58,10 +57,17 @@ impl Orders {
     }
 }
 
-pub(crate) fn order(id: &str) -> String {
+fn order(id: &str) -> String {
     format!(
         r#"{{"order_id":"{id}","customer_id":"c","restaurant_id":"r","amount":12.5,"order_items":[{{"code":"a","name":"x","unit_price":12.5,"quantity":1}}]}}"#
     )
+}
+
+/// The request that appends its event.
+pub(crate) fn append(id: &str) -> Result<Value> {
+    let data: Value = serde_json::from_str(&order(id))?;
+    let event = json!({"id": Uuid::new_v4(), "type": "order-created", "data": data});
+    Ok(json!({"expected": "no_stream", "events": [event]}))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,9 +122,7 @@ async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answer
             let mut orders = 0;
             while !stop.load(Ordering::Relaxed) {
                 let id = format!("load-{orders}");
-                let event = json!({"id": Uuid::new_v4(), "type": "order-created", "data": serde_json::from_str::<Value>(&order(&id))?});
-                let body = json!({"expected": "no_stream", "events": [event]});
-                caller.post(&format!("{store}/v1/streams/{id}/events"), &body).await?;
+                caller.post(&format!("{store}/v1/streams/{id}/events"), &append(&id)?).await?;
                 orders += 1;
             }
             anyhow::Ok(orders)
@@ -230,15 +234,8 @@ async fn what_is_missing_or_wrong_is_said_and_recovered_from() -> Result<()> {
 async fn what_is_changed_by_hand_is_repaired_and_what_is_not_its_own_is_left_alone() -> Result<()> {
     let orders = Orders::ready().await?;
     let namespace = &orders.namespace;
-    let before = namespace.get("service/orders-eventstore")?["metadata"]["uid"].clone();
-    let begun = Instant::now();
-    namespace.kubectl(&["delete", "service", "orders-eventstore", "--wait=true"])?;
-    let again = || {
-        let there = namespace.get("service/orders-eventstore").ok();
-        Ok(there.filter(|it| it["metadata"]["uid"] != before).map(drop))
-    };
-    namespace.until("the Service", again).await?;
-    ensure!(begun.elapsed().as_secs_f32() < 5.0, "it took {:?}", begun.elapsed());
+    let took = namespace.until_repaired("orders-eventstore").await?;
+    ensure!(took.as_secs_f32() < 5.0, "it took {took:?}");
     namespace.kubectl(&["scale", "deployment/orders-projection", "--replicas=4"])?;
     let scaled =
         || Ok((namespace.get("deployment/orders-projection")?["spec"]["replicas"] == 1).then_some(()));

@@ -1,9 +1,9 @@
 //! `kubectl headwater`, as its users have it: found by `kubectl`, with their kubeconfig.
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::orders::{Orders, order};
+use crate::orders::{Orders, append};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_is_shown_and_administered_by_kubectl() -> Result<()> {
@@ -11,9 +11,7 @@ async fn what_runs_is_shown_and_administered_by_kubectl() -> Result<()> {
     let namespace = &orders.namespace;
     let headwater = |words: &[&str]| namespace.plugin(words);
     let store = namespace.url("orders-eventstore")?;
-    let event = json!({"id": uuid::Uuid::new_v4(), "type": "order-created", "data": serde_json::from_str::<Value>(&order("1"))?});
-    let body = json!({"expected": "no_stream", "events": [event]});
-    namespace.caller()?.post(&format!("{store}/v1/streams/order-1/events"), &body).await?;
+    namespace.caller()?.post(&format!("{store}/v1/streams/order-1/events"), &append("1")?).await?;
     namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
     namespace.condition("saga/place-order", "NeedsAttention", "True", "InstancesStuck").await?;
 
