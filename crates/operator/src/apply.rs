@@ -1,13 +1,15 @@
 //! Makes the children be there as they are to be. Writes only where something differs.
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
 use kube::core::dynamic::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use crate::children::{Child, Children, MANAGER};
+use crate::children::{Child, Children, MANAGER, MANIFESTS_OF, kind, running};
 use crate::part::Owner;
 
 /// Why children are not as they are to be.
@@ -53,13 +55,14 @@ pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Resul
         api.get_opt(&child.name).await.map_err(ApplyError::of("reading", &child.resource, &child.name))
     });
     let there = futures_util::future::try_join_all(reads).await?;
+    // Before anything is written: what is in conflict changes nothing.
+    for (child, there) in children.wanted.iter().zip(&there) {
+        there.as_ref().map_or(Ok(()), |there| check_owner(owner, child, there))?;
+    }
     let mut written = Written::default();
     for (child, there) in children.wanted.iter().zip(&there) {
-        if let Some(there) = there {
-            check_owner(owner, child, there)?;
-            if is_as_wanted(&child.object, there) {
-                continue;
-            }
+        if there.as_ref().is_some_and(|there| is_as_wanted(&child.object, there)) {
+            continue;
         }
         let parameters = PatchParams::apply(MANAGER).force();
         let api = api(client, owner, &child.resource);
@@ -74,19 +77,45 @@ pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Resul
         let api = api(client, owner, resource);
         let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
         // What is somebody else's is left alone.
-        if let Some(there) = there.filter(|there| is_ours(owner, there)) {
-            let parameters = DeleteParams {
-                preconditions: Some(Preconditions { uid: there.uid(), resource_version: None }),
-                ..DeleteParams::background()
-            };
-            match api.delete(name, &parameters).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(ApplyError::of("deleting", resource, name)(error)),
-                Ok(_) => written.deleted += 1,
-            }
+        if let Some(there) = there.filter(|there| is_ours(owner, there))
+            && delete(&api, &there).await.map_err(ApplyError::of("deleting", resource, name))?
+        {
+            written.deleted += 1;
         }
     }
     Ok(written)
+}
+
+/// Deletes the manifests of earlier makes, which no pod of `owner` reads any more.
+///
+/// # Errors
+/// What the API server says.
+pub async fn tidy(client: &Client, owner: &Owner) -> kube::Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
+    let name = owner.kind.child(&owner.name);
+    let deployment = deployments.get_metadata_opt(&name).await?;
+    let Some(running) = deployment.as_ref().and_then(|it| running(it.annotations())) else { return Ok(()) };
+    let api = api(client, owner, &kind::<ConfigMap>());
+    let list = ListParams::default().labels(&format!("{MANIFESTS_OF}={name}"));
+    for there in api.list(&list).await? {
+        if is_ours(owner, &there) && there.name_any() != running.manifests {
+            delete(&api, &there).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it was there to be deleted.
+async fn delete(api: &Api<DynamicObject>, there: &DynamicObject) -> kube::Result<bool> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid: there.uid(), resource_version: None }),
+        ..DeleteParams::background()
+    };
+    match api.delete(&there.name_any(), &parameters).await {
+        // Another of the same name came after it.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        other => other.map(|_| true),
+    }
 }
 
 fn api(client: &Client, owner: &Owner, resource: &ApiResource) -> Api<DynamicObject> {

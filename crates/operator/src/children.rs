@@ -1,9 +1,12 @@
 //! The objects that a part becomes. Pure: the same part gives the same objects, to the byte.
 //!
 //! ```text
-//! Part ──▶ ServiceAccount ─ ConfigMap ─ Service ─ Deployment            always
+//! Part ──▶ ServiceAccount ─ ConfigMaps ─ Service ─ Deployment           always
 //!          PodDisruptionBudget ─ HorizontalPodAutoscaler ─ binding      where they make sense; else they are deleted
 //! ```
+//!
+//! What a program reads at its start lies in a ConfigMap that is named after its content, and never changes: pods of one make read the same,
+//! also those that replace others while the next make is rolled out.
 
 mod pod;
 
@@ -24,14 +27,27 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::digest::digest;
+use crate::found::{Found, Running};
 use crate::part::{Kind, Owner, Part};
-use crate::settings::{Settings, TokenIssuer};
+use crate::settings::Settings;
 
 /// Who made an object, as a label.
 pub const MANAGER: &str = "headwater-operator";
 
 /// The annotation that holds the digest of what an object is to be.
 pub const DIGEST: &str = "headwater.dev/digest";
+
+/// The annotation of a Deployment that names the ConfigMap in which its pods find their manifests.
+const MANIFESTS: &str = "headwater.dev/manifests";
+
+/// The label of such a ConfigMap, by which all of a Deployment are found.
+pub(crate) const MANIFESTS_OF: &str = "headwater.dev/manifests-of";
+
+/// The annotation of a Deployment, and of its pods, that changes when what their program reads at its start does.
+const CONFIGURATION: &str = "headwater.dev/configuration";
+
+/// Digits of a digest in a name: two that are kept at a time differ in them.
+const DIGITS: usize = 10;
 
 /// An object that is to be there.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,19 +97,38 @@ pub fn selector(owner: &Owner) -> BTreeMap<String, String> {
     .into()
 }
 
+/// What the pods of a Deployment with these annotations were made of.
+pub fn running(annotations: &BTreeMap<String, String>) -> Option<Running> {
+    let [configuration, manifests] = [CONFIGURATION, MANIFESTS].map(|key| annotations.get(key).cloned());
+    Some(Running { configuration: configuration?, manifests: manifests? })
+}
+
 /// The objects of `part`.
-pub fn children(part: &Part, issuer: &TokenIssuer, settings: &Settings) -> Children {
+pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
     let name = part.owner.kind.child(&part.owner.name);
     let mut children = Children::default();
+    let configuration = pod::configuration(part);
+    let running = match &found.running {
+        // What differs in nothing that decides is not made again, so that no pod is started anew.
+        Some(running) if running.configuration == configuration => running.clone(),
+        _ => {
+            let manifests = format!("{name}-{}", &digest(&part.manifests.text)[..DIGITS]);
+            let data = json!({"immutable": true, "data": {"manifests.yaml": part.manifests.text}});
+            let mut child = child::<ConfigMap>(part, &manifests, data);
+            child.object["metadata"]["labels"][MANIFESTS_OF] = json!(name);
+            children.wanted.push(child);
+            Running { configuration, manifests }
+        }
+    };
     let mut add = |child: Child| children.wanted.push(child);
     add(child::<ServiceAccount>(part, &name, json!({"automountServiceAccountToken": false})));
-    add(child::<ConfigMap>(
-        part,
-        &name,
-        json!({"data": {"manifests.yaml": part.manifests.text, "jwks.json": issuer.jwks}}),
-    ));
+    add(child::<ConfigMap>(part, &name, json!({"data": {"jwks.json": found.issuer.jwks}})));
     add(child::<Service>(part, &name, service(part)));
-    add(child::<Deployment>(part, &name, pod::deployment(part, settings)));
+    let mut deployment = child::<Deployment>(part, &name, pod::deployment(part, &running, settings));
+    let annotations = &mut deployment.object["metadata"]["annotations"];
+    annotations[CONFIGURATION] = json!(running.configuration);
+    annotations[MANIFESTS] = json!(running.manifests);
+    add(deployment);
 
     let budget = kind::<PodDisruptionBudget>();
     let least = part.scale.autoscaling.map_or(part.scale.replicas, |(least, ..)| least);

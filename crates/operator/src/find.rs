@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::{EventStream, Projection, Saga};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use crate::found::{Found, SecretFound};
+use crate::children::running;
+use crate::found::{Found, Running, SecretFound};
 use crate::part::{Kind, Owner, Resource};
 use crate::references::References;
 use crate::settings::TokenIssuer;
@@ -29,6 +31,7 @@ pub async fn find(
         streams: BTreeMap::new(),
         followers: Vec::new(),
         issuer,
+        running: of_pods(client, owner).await?,
     };
     let streams: Api<EventStream> = Api::namespaced(client.clone(), &owner.namespace);
     let named = match resource {
@@ -61,6 +64,15 @@ pub async fn find(
         found.followers = followers(client, owner).await?;
     }
     Ok(found)
+}
+
+/// What the pods that there are were made of. `None` where its ConfigMap is not there: others could not be made of it.
+async fn of_pods(client: &Client, owner: &Owner) -> kube::Result<Option<Running>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
+    let deployment = deployments.get_metadata_opt(&owner.kind.child(&owner.name)).await?;
+    let Some(running) = deployment.as_ref().and_then(|it| running(it.annotations())) else { return Ok(None) };
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &owner.namespace);
+    Ok(maps.get_metadata_opt(&running.manifests).await?.map(|_| running))
 }
 
 fn names(references: &[crate::references::Reference]) -> BTreeSet<&str> {

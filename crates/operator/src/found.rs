@@ -22,6 +22,17 @@ pub struct Found {
     pub followers: Vec<(Kind, String)>,
     /// How the cluster's tokens are checked.
     pub issuer: TokenIssuer,
+    /// What the pods that there are read, as far as it is there.
+    pub running: Option<Running>,
+}
+
+/// What the pods of a Deployment were made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The digest of what they read at their start.
+    pub configuration: String,
+    /// The ConfigMap in which they find their manifests.
+    pub manifests: String,
 }
 
 /// A Secret, without its values.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -11,7 +12,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::apply::{ApplyError, apply};
+use crate::apply::{ApplyError, apply, tidy};
 use crate::ask::Workers;
 use crate::children::{MANAGER, children};
 use crate::find::find;
@@ -143,7 +144,7 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
         Ok(part) => {
             answers_at = Some(part.url());
             if !facts.is_left_alone {
-                let wanted = children(&part, &found.issuer, &context.settings);
+                let wanted = children(&part, &found, &context.settings);
                 match apply(client, &owner, &wanted).await {
                     Ok(written) if written.applied + written.deleted > 0 => {
                         tracing::info!(
@@ -180,12 +181,18 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
         pods: facts.pods.as_ref().map(|pods| (pods.there, pods.ready, pods.wanted)),
         owner: Some(owner.clone()),
     };
+    let is_ready =
+        |conditions: &[Condition]| conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
+    let is_at_rest = is_ready(&stand.conditions);
+    // Before it is said to be ready, so that it is not forgotten.
+    if is_at_rest && !is_ready(resource.conditions()) {
+        tidy(client, &owner).await.map_err(api("deleting what it read before"))?;
+    }
     let status = resource.next(&stand, state.as_ref());
     if status != resource.status() {
         write_status::<K>(client, &owner, &status).await.map_err(api("writing its status"))?;
         context.teller.changes(resource, resource.conditions(), &stand.conditions).await;
     }
-    let is_at_rest = stand.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
     Ok(Action::requeue(if is_at_rest { AT_REST } else { SOON }))
 }
 

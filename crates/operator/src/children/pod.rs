@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::selector;
+use super::{CONFIGURATION, selector};
 use crate::digest::digest;
+use crate::found::Running;
 use crate::part::{Part, at};
 use crate::settings::{AUDIENCE, Settings};
 
@@ -19,17 +20,14 @@ const LAME_DUCK_SECONDS: u32 = 2;
 /// Nobody, in the image.
 const USER: u32 = 65_532;
 
-/// The annotation that starts pods anew when what their program reads at its start has changed.
-const CONFIGURATION: &str = "headwater.dev/configuration";
-
-pub(super) fn deployment(part: &Part, settings: &Settings) -> Value {
+pub(super) fn deployment(part: &Part, running: &Running, settings: &Settings) -> Value {
     let workload = &part.workload;
     let mut labels = selector(&part.owner);
     labels.extend(workload.pod_labels.clone());
     // The operator's own win: by them the pods are found.
     labels.extend(selector(&part.owner));
     let mut annotations = workload.pod_annotations.clone();
-    annotations.insert(CONFIGURATION.to_owned(), configuration(part));
+    annotations.insert(CONFIGURATION.to_owned(), running.configuration.clone());
     let mut spec = json!({
         "serviceAccountName": part.owner.kind.child(&part.owner.name),
         "automountServiceAccountToken": false,
@@ -43,7 +41,7 @@ pub(super) fn deployment(part: &Part, settings: &Settings) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container(part, settings)],
-        "volumes": volumes(part),
+        "volumes": volumes(part, running),
     });
     if !workload.node_selector.is_empty() {
         spec["nodeSelector"] = json!(workload.node_selector);
@@ -84,7 +82,7 @@ pub(super) fn deployment(part: &Part, settings: &Settings) -> Value {
 }
 
 /// The digest of what a program reads at its start alone.
-fn configuration(part: &Part) -> String {
+pub(super) fn configuration(part: &Part) -> String {
     let secrets = part.secrets.iter().filter(|(_, mounted)| !mounted.is_followed);
     let versions: Vec<String> =
         secrets.map(|(name, mounted)| format!("\n{name} {}", mounted.version)).collect();
@@ -142,12 +140,12 @@ fn container(part: &Part, settings: &Settings) -> Value {
     })
 }
 
-fn volumes(part: &Part) -> Value {
-    let config_map = part.owner.kind.child(&part.owner.name);
-    let item = |key: &str| json!({"name": config_map, "items": [{"key": key, "path": key}]});
+fn volumes(part: &Part, running: &Running) -> Value {
+    let issuer = part.owner.kind.child(&part.owner.name);
+    let item = |map: &str, key: &str| json!({"name": map, "items": [{"key": key, "path": key}]});
     let mut volumes = vec![
-        json!({"name": "manifests", "configMap": item("manifests.yaml")}),
-        json!({"name": "issuer", "configMap": item("jwks.json")}),
+        json!({"name": "manifests", "configMap": item(&running.manifests, "manifests.yaml")}),
+        json!({"name": "issuer", "configMap": item(&issuer, "jwks.json")}),
         json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {
             "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}}]}}),
     ];

@@ -1,9 +1,9 @@
 //! The objects that resources become.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use headwater_operator::children::{children, selector};
+use headwater_operator::children::{Children, children, running, selector};
 use headwater_operator::part::Kind;
 use serde_json::Value;
 
@@ -13,11 +13,8 @@ const EVERYTHING: &str = "crates/operator/tests/it/fixtures/everything.yaml";
 const SECRETS: &str = "crates/operator/tests/it/fixtures/secrets-of-examples.yaml";
 
 fn objects(fixture: &Fixture) -> Vec<Value> {
-    let children = fixture
-        .parts()
-        .iter()
-        .map(|part| children(part, &fixture.found.issuer, &settings()))
-        .collect::<Vec<_>>();
+    let children =
+        fixture.parts().iter().map(|part| children(part, &fixture.found, &settings())).collect::<Vec<_>>();
     children.into_iter().flat_map(|children| children.wanted).map(|child| child.object).collect()
 }
 
@@ -95,7 +92,7 @@ fn nothing_is_lost_on_the_way_to_an_object() {
 fn a_change_that_no_program_reads_starts_no_pod_anew() {
     let configuration = |fixture: &Fixture, kind: Kind| {
         let part = fixture.part(kind).unwrap();
-        let children = children(&part, &fixture.found.issuer, &settings());
+        let children = children(&part, &fixture.found, &settings());
         let deployment = children.wanted.iter().find(|it| it.resource.kind == "Deployment").unwrap();
         deployment.object["spec"]["template"]["metadata"]["annotations"]["headwater.dev/configuration"]
             .as_str()
@@ -147,7 +144,47 @@ fn the_operators_labels_win_over_the_users() {
 fn what_is_no_longer_wanted_is_named() {
     let fixture = Fixture::read(&["examples/orders", SECRETS]);
     let part = fixture.part(Kind::EventStream).unwrap();
-    let unwanted = children(&part, &fixture.found.issuer, &settings()).unwanted;
+    let unwanted = children(&part, &fixture.found, &settings()).unwanted;
     let kinds: Vec<&str> = unwanted.iter().map(|(kind, _)| kind.kind.as_str()).collect();
     assert_eq!(kinds, ["PodDisruptionBudget", "HorizontalPodAutoscaler"]);
+}
+
+/// Pods of one make read the same, however late they come; and what changes nothing for them starts none anew.
+#[test]
+fn what_pods_read_is_named_after_its_content_and_kept_while_it_says_the_same() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(EVERYTHING))
+        .unwrap();
+    let made =
+        |fixture: &Fixture| children(&fixture.part(Kind::Projection).unwrap(), &fixture.found, &settings());
+    let deployment = |children: &Children| {
+        children.wanted.iter().find(|it| it.resource.kind == "Deployment").unwrap().object.clone()
+    };
+    let read_by = |children: &Children| {
+        let volumes = &deployment(children)["spec"]["template"]["spec"]["volumes"];
+        let volume = volumes.as_array().unwrap().iter().find(|it| it["name"] == "manifests").unwrap();
+        volume["configMap"]["name"].as_str().unwrap().to_owned()
+    };
+    let before = made(&Fixture::parse(&text));
+    let map = before.wanted.iter().find(|it| it.name == read_by(&before)).expect("it is made with them");
+    assert_eq!(map.object["immutable"], true);
+    let annotations: BTreeMap<String, String> =
+        serde_json::from_value(deployment(&before)["metadata"]["annotations"].clone()).unwrap();
+    let running = running(&annotations);
+    assert!(running.is_some());
+
+    // The resource is a newer one, and says the same.
+    let mut newer = Fixture::parse(&text.replace("generation: 2", "generation: 3"));
+    newer.found.running.clone_from(&running);
+    let after = made(&newer);
+    assert_eq!(deployment(&after)["spec"], deployment(&before)["spec"]);
+    assert!(after.wanted.iter().all(|it| it.name != read_by(&after)), "it cannot be changed");
+
+    // It is gone, or says something else.
+    newer.found.running = None;
+    assert_ne!(read_by(&made(&newer)), read_by(&before));
+    let mut other = Fixture::parse(&text.replace("by: {amount: \"1\"}", "by: {amount: \"2\"}"));
+    other.found.running = running;
+    let other = made(&other);
+    assert_ne!(read_by(&other), read_by(&before));
+    assert!(other.wanted.iter().any(|it| it.name == read_by(&other)));
 }

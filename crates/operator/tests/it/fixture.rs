@@ -102,6 +102,7 @@ impl Fixture {
                 issuer: "https://kubernetes.default.svc".to_owned(),
                 jwks: r#"{"keys":[]}"#.to_owned(),
             },
+            running: None,
         };
         Self { resources, found }
     }
