@@ -272,6 +272,9 @@ resolvConf: ''
 containerRuntimeEndpoint: unix://{socket}
 podLogsDir: '{logs}'
 evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
+# Nobody could pull again what it deletes when the disk is full: the image of all pods' pauses, too.
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
 shutdownGracePeriod: 0s
 ",
                 address = self.address(),
