@@ -350,6 +350,42 @@ pub struct PartitionHeadBody {
     pub recorded_at: Option<jiff::Timestamp>,
 }
 
+/// How the partitions of a log stand, as one of its event stores knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionsBody {
+    /// The log's id.
+    pub log_id: Uuid,
+    /// By partition.
+    pub partitions: Vec<PartitionBody>,
+}
+
+/// How a partition stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBody {
+    /// Which.
+    pub partition: u16,
+    /// Position of its last event; 0: there is none.
+    #[serde(with = "text")]
+    pub position: u64,
+    /// The fencing number of whoever writes it.
+    #[serde(with = "text")]
+    pub epoch: u64,
+    /// How far it is on the bus, where this event store relays it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayBody>,
+}
+
+/// How far a partition is on the bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayBody {
+    /// Position of the last event that the bus has.
+    #[serde(with = "text")]
+    pub position: u64,
+    /// Why nothing gets there, where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
 /// A number as text: JSON's readers keep numbers as doubles.
 mod text {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headwater_core::{Error, Partition, Position, Result};
+use headwater_core::{BackendFault, Error, Partition, Position, Result};
 use headwater_log::{Backoff, Epoch, Filter, LogReader, PartitionPage, ReadPartition, say_failure};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -260,8 +260,9 @@ impl Relay {
         match self.bus.reached(partition, &checkpoint).await? {
             Reached::UpTo(last) if last.position >= position => Ok(()),
             Reached::UpTo(last) | Reached::Lost(last) => Err(Error::unavailable(format!(
-                "the bus had events of partition {partition} up to position {position}, and has them up to {} now: what is missing is published again",
-                last.position
+                "the bus had events of partition {partition} up to position {position}, and has them up to {} now: {}",
+                last.position,
+                BackendFault::Lost.words()
             ))),
         }
     }

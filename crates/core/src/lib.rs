@@ -9,6 +9,7 @@
 //! Every type here is checked by its constructor, so that the rest of the workspace need not look twice.
 
 mod append;
+mod backend_fault;
 mod error;
 mod event;
 mod json;
@@ -20,6 +21,7 @@ mod share;
 mod token;
 
 pub use append::{Append, AppendLimits, Appended, Expected};
+pub use backend_fault::BackendFault;
 pub use error::{Error, Result};
 pub use event::{ContentDigest, NewEvent, RecordedEvent, SchemaVersion};
 pub use metadata::Metadata;

@@ -35,6 +35,7 @@ pub(crate) fn router(store: Arc<Store>) -> Router {
         .route("/v1/events", get(read::events))
         .route("/v1/events/stream", get(events::stream))
         .route("/v1/head", get(read::head))
+        .route("/v1/partitions", get(read::partitions))
         .route("/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(unknown)
         .method_not_allowed_fallback(method_not_allowed)

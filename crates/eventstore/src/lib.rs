@@ -17,6 +17,7 @@ mod grpc;
 mod http;
 mod metrics;
 mod paging;
+mod relays;
 mod replicated;
 mod seed;
 mod server;
@@ -24,5 +25,6 @@ mod store;
 mod traced;
 
 pub use event_types::EventTypes;
+pub use relays::{Relayed, Relays};
 pub use replicated::ReplicatedWriter;
 pub use server::EventStore;

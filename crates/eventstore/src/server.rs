@@ -22,7 +22,7 @@ use crate::metrics::Api;
 use crate::seed::Article;
 use crate::store::Store;
 use crate::traced::{self, Caller};
-use crate::{EventTypes, ReplicatedWriter};
+use crate::{EventTypes, Relays, ReplicatedWriter};
 
 /// Appends that are durable within this time of a shutdown are answered.
 const GRACE: Duration = Duration::from_secs(8);
@@ -96,6 +96,14 @@ impl EventStore {
     pub fn named(self, event_stream: &str) -> Self {
         // A second name would be of the same event stream: a store has one.
         let _ = self.store.name.set(event_stream.to_owned());
+        self
+    }
+
+    /// Has it say how far partitions are on the bus. Once.
+    #[must_use]
+    pub fn relayed_by(self, relays: Arc<dyn Relays>) -> Self {
+        // As with its name.
+        let _ = self.store.relays.set(relays);
         self
     }
 

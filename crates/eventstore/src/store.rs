@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use crate::EventTypes;
 use crate::metrics::{Api, Counters};
+use crate::relays::Relays;
 use crate::traced::{self, Caller};
 
 /// The longest wait that a caller can ask for. Well below the idle time-outs of proxies, which are 30 seconds and more.
@@ -25,6 +26,8 @@ pub(crate) const PAGE_BYTES: usize = 1 << 20;
 pub(crate) struct Store {
     /// The event stream, where it has been said.
     pub(crate) name: OnceLock<String>,
+    /// Where the log is relayed from here.
+    pub(crate) relays: OnceLock<Arc<dyn Relays>>,
     pub(crate) reader: Arc<dyn LogReader>,
     writer: Arc<dyn LogWriter>,
     /// For what another event store has forwarded.
@@ -46,6 +49,7 @@ impl Store {
     ) -> Self {
         Self {
             name: OnceLock::new(),
+            relays: OnceLock::new(),
             reader,
             writer,
             local,

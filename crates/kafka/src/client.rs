@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use headwater_core::{Error, Result};
+use headwater_core::{BackendFault, Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -22,12 +22,19 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 2_097_152;
 /// Keeps what librdkafka last said of its connections: its error codes do not tell a refused connection from a wrong password.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Context {
-    said: Arc<Mutex<Option<String>>>,
+    said: Arc<Mutex<Option<(Option<RDKafkaErrorCode>, String)>>>,
 }
 
 impl Context {
     fn said(&self) -> Option<String> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        said.map(|(code, reason)| match code {
+            Some(RDKafkaErrorCode::Authentication) => {
+                format!("{reason}; {}", BackendFault::Credentials.words())
+            }
+            Some(RDKafkaErrorCode::SSL) => format!("{reason}; {}", BackendFault::Tls.words()),
+            _ => reason,
+        })
     }
 }
 
@@ -38,8 +45,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // That all are down says nothing of why.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let code = error.rdkafka_error_code();
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_owned()));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr};
-use headwater_core::{Error, Result};
+use headwater_core::{BackendFault, Error, Result};
 use percent_encoding::percent_decode_str;
 
 use crate::NatsOptions;
@@ -42,10 +42,10 @@ pub(crate) async fn connect(options: &NatsOptions) -> Result<async_nats::Client>
     connecting.connect(servers).await.map_err(|error| {
         let remedy = match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                "; look at the credentials"
+                format!("; {}", BackendFault::Credentials.words())
             }
-            ConnectErrorKind::Tls => "; look at the TLS settings and the server's certificate",
-            _ => "",
+            ConnectErrorKind::Tls => format!("; {} and the server's certificate", BackendFault::Tls.words()),
+            _ => String::new(),
         };
         Error::unavailable(format!("connecting to NATS at {}: {error}{remedy}", shown(&options.servers)))
     })

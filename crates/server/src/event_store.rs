@@ -249,8 +249,10 @@ impl EventStoreProcess {
             return opened;
         }
         let _gate = readiness.wait_for("the database");
-        let routes = health::router(readiness.clone(), Metrics::default()).fallback(async || {
-            Problem::from(Error::unavailable("the event store waits for its database; try again"))
+        let why = readiness.clone();
+        let routes = health::router(readiness.clone(), Metrics::default()).fallback(async move || {
+            let waiting = why.waiting_for().join("; ");
+            Problem::from(Error::unavailable(format!("the event store waits for {waiting}; try again")))
                 .into_response()
         });
         let waiting = HttpServer::serve(

@@ -51,6 +51,7 @@ const EVENT_STORE_HTTP: Http = &[
     ("GET", "/v1/events", May(Read)),
     ("GET", "/v1/events/stream", May(Read)),
     ("GET", "/v1/head", May(Read)),
+    ("GET", "/v1/partitions", May(Read)),
     ("GET", "/openapi.json", Nothing),
 ];
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use headwater_bus::{Bus, Relay, RelayOptions, RelayState};
 use headwater_core::{Error, Partition, Result};
+use headwater_eventstore::{Relayed, Relays};
 use headwater_log::{Backoff, Epoch, Holder, LogReader, Replica};
 use headwater_runtime::Metrics;
 use prometheus_client::collector::Collector;
@@ -33,6 +34,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(crate) struct Relaying {
     stop: CancellationToken,
     tasks: TaskTracker,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
@@ -65,9 +67,14 @@ impl Relaying {
         for partition in partitions.partitions() {
             tasks.spawn(Arc::clone(&shared).relay(partition, stop.clone()));
         }
-        tasks.spawn(shared.look(stop.clone()));
+        tasks.spawn(Arc::clone(&shared).look(stop.clone()));
         tasks.close();
-        Self { stop, tasks }
+        Self { stop, tasks, shared }
+    }
+
+    /// Who says how far partitions are on the bus.
+    pub(crate) fn relays(&self) -> Arc<dyn Relays> {
+        Arc::clone(&self.shared) as Arc<dyn Relays>
     }
 
     /// Hands nothing more to the bus.
@@ -127,7 +134,7 @@ impl Shared {
     /// By partition, of those that are relayed here: why nothing gets to the bus.
     fn faults(&self) -> Vec<Option<Error>> {
         let partitions = self.reader.descriptor().partitions.partitions();
-        partitions.map(|it| self.relay.fault(it).filter(|_| self.is_ours(it))).collect()
+        partitions.map(|it| self.relayed(it)?.fault).collect()
     }
 
     /// Waits until the partition is written here, or is not.
@@ -168,6 +175,13 @@ impl Shared {
                 self.lag[partition.index()].store(behind, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Relays for Shared {
+    fn relayed(&self, partition: Partition) -> Option<Relayed> {
+        let position = *self.relay.relayed(partition).borrow();
+        self.is_ours(partition).then(|| Relayed { position, fault: self.relay.fault(partition) })
     }
 }
 

@@ -77,7 +77,7 @@ impl RunningStream {
         if let Some(protection) = &port.protection {
             protection.security.register(&metrics);
         }
-        let store = store.guarded(port.guard());
+        let mut store = store.guarded(port.guard());
         let listener = port.listen();
         let relaying = match relay {
             None => None,
@@ -87,7 +87,9 @@ impl RunningStream {
                 let bus = Arc::new(TracedBus::new(opened, name, bus.system()));
                 let replica = log.replica().cloned();
                 let state = log.relay_state().await?;
-                Some(Relaying::start(log.reader(), bus, state, replica, &metrics))
+                let relaying = Relaying::start(log.reader(), bus, state, replica, &metrics);
+                store = store.relayed_by(relaying.relays());
+                Some(relaying)
             }
         };
         let stop = CancellationToken::new();

@@ -5,7 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
 use headwater_api::model::{
-    EventBody, EventsBody, HeadBody, PartitionHeadBody, StreamBody, StreamEventsBody, next_version,
+    EventBody, EventsBody, HeadBody, PartitionBody, PartitionHeadBody, PartitionsBody, RelayBody, StreamBody,
+    StreamEventsBody, next_version,
 };
 use headwater_api::{Problem, convert};
 use headwater_core::{Positions, RecordedEvent, Result, Version};
@@ -142,6 +143,26 @@ pub(super) async fn head(State(store): State<Arc<Store>>, uri: Uri) -> Result<Re
         token: store.token(positions).to_string(),
         partitions,
     };
+    Ok(json(StatusCode::OK, &body)?)
+}
+
+/// `GET /v1/partitions`
+pub(super) async fn partitions(State(store): State<Arc<Store>>, uri: Uri) -> Result<Response, Problem> {
+    Parameters::of(&uri, &[])?;
+    let descriptor = store.reader.descriptor();
+    let heads = store.reader.heads().await?;
+    let relayed = |partition| {
+        let relayed = store.relays.get()?.relayed(partition)?;
+        let fault = relayed.fault.map(|fault| fault.to_string());
+        Some(RelayBody { position: relayed.position.get(), fault })
+    };
+    let partitions = descriptor.partitions.partitions().zip(heads).map(|(partition, head)| PartitionBody {
+        partition: partition.get(),
+        position: head.position.get(),
+        epoch: head.epoch.0,
+        relay: relayed(partition),
+    });
+    let body = PartitionsBody { log_id: descriptor.log_id.as_uuid(), partitions: partitions.collect() };
     Ok(json(StatusCode::OK, &body)?)
 }
 

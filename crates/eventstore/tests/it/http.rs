@@ -148,6 +148,22 @@ async fn the_head_says_where_the_log_ends() {
 }
 
 #[tokio::test]
+async fn partitions_say_who_writes_them() {
+    let server = Server::with_partitions(2).await;
+    server.post("/v1/streams/a/events", ONE).await;
+    let head = server.get("/v1/head").await.json();
+    let said = server.get("/v1/partitions").await.json();
+    assert_eq!(said["log_id"], head["log_id"]);
+    for (partition, head) in
+        said["partitions"].as_array().unwrap().iter().zip(head["partitions"].as_array().unwrap())
+    {
+        assert_eq!(partition["position"], head["position"]);
+        assert!(partition["epoch"].as_str().unwrap().parse::<u64>().is_ok(), "{said}");
+        assert_eq!(partition.get("relay"), None, "there is no bus");
+    }
+}
+
+#[tokio::test]
 async fn bad_requests_name_what_is_wrong() {
     let server = Server::start().await;
     server.post("/v1/streams/a/events", ONE).await;

@@ -80,6 +80,9 @@ async fn every_route_answers_as_the_document_says() {
     for path in ["/v1/head", "/v1/head?before=2020-01-01T00:00:00Z", "/v1/head?before=x"] {
         document.check("get", "/v1/head", &server.get(path).await);
     }
+    for path in ["/v1/partitions", "/v1/partitions?x=1"] {
+        document.check("get", "/v1/partitions", &server.get(path).await);
+    }
     document.check("get", "/v1/events/stream", &server.get("/v1/events/stream?from=x").await);
     let open = reqwest::get(server.url("/v1/events/stream")).await.unwrap();
     let open = Answer { status: 200, headers: open.headers().clone(), text: String::new() };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use headwater_core::{Error, Result};
+use headwater_core::{BackendFault, Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
@@ -237,7 +237,8 @@ pub(crate) fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
                 "{doing} {place}: no connection within {ACQUIRE:?}: the database does not answer, or all connections are in use"
             )),
             sqlx::Error::Tls(_) => Error::unavailable(format!(
-                "{what}; see that the server serves TLS by a certificate of its host and of a trusted authority, or say otherwise in database.tls or the URL"
+                "{what}; {}: see that the server serves TLS by a certificate of its host and of a trusted authority, or say otherwise in database.tls or the URL",
+                BackendFault::Tls.words()
             )),
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
                 Error::unavailable(format!("{what}; see that the database runs and can be reached"))
@@ -247,7 +248,8 @@ pub(crate) fn explain(doing: &str, place: &str, error: &sqlx::Error) -> Error {
     };
     match code.as_str() {
         "28P01" | "28000" => {
-            Error::failed_precondition(format!("{what}; correct user and password of its URL"))
+            let look = BackendFault::Credentials.words();
+            Error::failed_precondition(format!("{what}; {look}: correct user and password of its URL"))
         }
         "3D000" => Error::failed_precondition(format!("{what}; create it, or correct its URL")),
         "42501" => Error::failed_precondition(format!(
