@@ -18,7 +18,13 @@ pub enum ApplyError {
     /// An object of that name belongs to somebody else.
     #[error("{0}")]
     Conflict(String),
-    /// The API server refused, or was away.
+    /// The API server refuses a child as it is: the spec asks for what cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The API server does not allow a child now: a quota is used up, or the operator lacks a right.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The API server failed, or was away.
     #[error("{what}: {error}")]
     Api {
         /// What was being done.
@@ -31,7 +37,20 @@ pub enum ApplyError {
 impl ApplyError {
     fn of(doing: &str, resource: &ApiResource, name: &str) -> impl FnOnce(kube::Error) -> Self {
         let what = format!("{doing} {} \"{name}\"", resource.kind);
-        move |error| Self::Api { what, error: Box::new(error) }
+        move |error| match &error {
+            kube::Error::Api(status) => match status.code {
+                // 500: an object that cannot be converted to what is stored.
+                400 | 413 | 422 => Self::Invalid(format!("{what}: {}", status.message)),
+                500 if status.message.contains("failed to convert")
+                    || status.message.contains("quantities must") =>
+                {
+                    Self::Invalid(format!("{what}: {}", status.message))
+                }
+                403 => Self::Forbidden(format!("{what}: {}", status.message)),
+                _ => Self::Api { what, error: Box::new(error) },
+            },
+            _ => Self::Api { what, error: Box::new(error) },
+        }
     }
 }
 
@@ -153,14 +172,58 @@ fn is_as_wanted(wanted: &Value, there: &DynamicObject) -> bool {
 fn holds(there: &Value, wanted: &Value) -> bool {
     match (there, wanted) {
         (Value::Object(there), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, wanted)| there.get(name).is_some_and(|there| holds(there, wanted)))
+            wanted.iter().all(|(name, wanted)| match there.get(name) {
+                Some(there) => holds(there, wanted),
+                // The API server does not keep what is empty.
+                None => is_empty(wanted),
+            })
         }
         (Value::Array(there), Value::Array(wanted)) => {
             there.len() == wanted.len()
                 && there.iter().zip(wanted).all(|(there, wanted)| holds(there, wanted))
         }
+        // It writes quantities in its own way: 500m for 0.5, 1Gi for 1024Mi.
+        (Value::String(there), Value::String(wanted)) => {
+            there == wanted || quantity(there).is_some_and(|there| quantity(wanted) == Some(there))
+        }
         _ => there == wanted,
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().all(is_empty),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// A quantity in billionths: `0.5`, `500m`, `1Gi`.
+fn quantity(text: &str) -> Option<i128> {
+    const BILLION: i128 = 1_000_000_000;
+    let end = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor: i128 = match suffix {
+        "n" => 1,
+        "u" => 1_000,
+        "m" => 1_000_000,
+        "" => BILLION,
+        "k" => BILLION * 1_000,
+        "M" => BILLION * 1_000_000,
+        "G" => BILLION * 1_000_000_000,
+        "T" => BILLION * 1_000_000_000_000,
+        "Ki" => BILLION << 10,
+        "Mi" => BILLION << 20,
+        "Gi" => BILLION << 30,
+        "Ti" => BILLION << 40,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    // What is finer than a billionth is no quantity that the API server keeps.
+    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 9)?);
+    let value = format!("{whole}{fraction}").parse::<i128>().ok()?;
+    value.checked_mul(factor)?.checked_div(scale)
 }
 
 #[cfg(test)]
@@ -176,6 +239,13 @@ mod tests {
         let same = json!({"spec": {"replicas": 2, "ports": [{"port": 1, "protocol": "TCP"}], "clusterIP": "x"},
             "metadata": {"labels": {"a": "b", "c": "d"}, "uid": "1"}});
         assert!(holds(&same, &wanted));
+        let written = json!({"resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {}}, "tolerations": []});
+        let kept = json!({"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}});
+        assert!(holds(&kept, &written));
+        for (other, wanted) in [("500m", "0.6"), ("1Gi", "1000Mi"), ("a", "b"), ("1", "1x")] {
+            assert!(!holds(&json!({ "a": other }), &json!({ "a": wanted })), "{other} {wanted}");
+        }
+        assert!(!holds(&json!({}), &json!({"a": {"b": "c"}})));
         for (pointer, value) in [
             ("/spec/replicas", json!(3)),
             ("/spec/ports", json!([{"port": 1}, {"port": 2}])),

@@ -1,17 +1,24 @@
-//! Asks workers how they are, by their Service, with the operator's own token.
-//!
-//! What does not answer in time is not known: nothing is said of it, and the Deployment says that it is not ready.
+//! Asks workers how they are: their pods, one by one, with the operator's own token. A pod that is not ready answers, too, as far as it can.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headwater_api::tls;
 use headwater_resources::shared::Count;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::part::Owner;
 
 /// How long an answer is waited for: a worker that is well has it at hand.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pods that are asked, of those that there are.
+const MOST: usize = 16;
+
+/// Bytes of an answer that are read.
+const LONGEST: usize = 4 << 20;
 
 /// A client of workers.
 #[derive(Debug, Clone)]
@@ -20,27 +27,64 @@ pub struct Workers {
     token: Option<PathBuf>,
 }
 
+/// Where the workers of a resource are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whose they are.
+    pub owner: Owner,
+    /// Their pods, those that are ready first.
+    pub pods: Vec<IpAddr>,
+    /// By TLS: the authorities of their certificates, in PEM, beside those that the system trusts.
+    pub tls: Option<Option<String>>,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer<T> {
+    /// An answer.
+    Said(T),
+    /// Why there is none, in the worker's own words.
+    Refused(String),
+    /// None: nobody can be reached in time, or what is said cannot be understood.
+    Silent,
+}
+
 /// What the event store says of its log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Head {
+pub struct Log {
     /// The log's identity.
     pub log_id: String,
     /// Each partition.
-    pub partitions: Vec<PartitionHead>,
+    pub partitions: Vec<LogPartition>,
 }
 
 /// What the event store says of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct PartitionHead {
+pub struct LogPartition {
     /// Its number.
     pub partition: i32,
     /// The position of its last event.
     pub position: Count,
+    /// The fencing number of whoever writes it.
+    pub epoch: Count,
+    /// How far it is on the bus, as whoever relays it says.
+    pub relay: Option<RelayState>,
+}
+
+/// How far a partition is on the bus.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RelayState {
+    /// The position of the last event that the bus has.
+    pub position: Count,
+    /// Why nothing gets there.
+    pub fault: Option<String>,
 }
 
 /// What query workers say of their projection.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ProjectionState {
+    /// The digest of what is wanted.
+    pub digest: String,
     /// The build that answers.
     pub active: Option<RevisionState>,
     /// The build that is to take its place.
@@ -77,6 +121,35 @@ pub struct RevisionState {
     /// For how long it will be at it.
     #[serde(default)]
     pub eta_seconds: Option<u64>,
+    /// Each partition.
+    #[serde(default)]
+    pub partitions: Vec<FoldState>,
+}
+
+/// What query workers say of a partition of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FoldState {
+    /// Its number.
+    pub partition: u16,
+    /// `Halted` where an event could not be folded, `Failing` where something does not answer.
+    pub state: String,
+    /// What halted it.
+    #[serde(default)]
+    pub failure: Option<FoldFailure>,
+    /// Why it is failing.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// Why which rule could not fold which event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FoldFailure {
+    /// The event's id.
+    pub event_id: String,
+    /// The rule, and its member.
+    pub place: String,
+    /// Why.
+    pub message: String,
 }
 
 /// How far a build is behind.
@@ -103,27 +176,84 @@ pub struct SagaState {
     pub message: Option<String>,
 }
 
+/// A failure, as the Problem Details of RFC 9457 say it.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: String,
+}
+
 impl Workers {
     /// A client that proves who it is by the token in a file, which is read each time: it is renewed.
     ///
     /// # Errors
     /// When there is no TLS to be had.
     pub fn new(token: Option<PathBuf>) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-        Ok(Self { http, token })
+        Ok(Self { http: client().build()?, token })
     }
 
-    /// What `path` of the workers of `owner` answers.
-    ///
-    /// # Errors
-    /// When nothing answers, or something else than is asked for.
-    pub async fn ask<T: serde::de::DeserializeOwned>(&self, owner: &Owner, path: &str) -> anyhow::Result<T> {
-        let address = owner.kind.address(&owner.name, &owner.namespace);
-        let mut request = self.http.get(format!("http://{address}{path}"));
+    /// What `path` of the first pod that has an answer says.
+    pub async fn ask<T: DeserializeOwned>(&self, address: &Address, path: &str) -> Answer<T> {
+        let mut refused = None;
+        for pod in address.pods.iter().take(MOST) {
+            match self.ask_pod(address, *pod, path).await {
+                Ok(Answer::Said(said)) => return Answer::Said(said),
+                Ok(Answer::Refused(why)) => refused = refused.or(Some(why)),
+                Ok(Answer::Silent) => {}
+                Err(error) => {
+                    tracing::debug!(name = %address.owner.name, %pod, error = %format!("{error:#}"), "a pod does not answer")
+                }
+            }
+        }
+        refused.map_or(Answer::Silent, Answer::Refused)
+    }
+
+    /// What `path` of each pod says.
+    pub async fn ask_all<T: DeserializeOwned>(&self, address: &Address, path: &str) -> Vec<Answer<T>> {
+        let asked = address.pods.iter().take(MOST).map(|pod| self.ask_pod(address, *pod, path));
+        let answers = futures_util::future::join_all(asked).await;
+        answers.into_iter().map(|answer| answer.unwrap_or(Answer::Silent)).collect()
+    }
+
+    async fn ask_pod<T: DeserializeOwned>(
+        &self,
+        address: &Address,
+        pod: IpAddr,
+        path: &str,
+    ) -> anyhow::Result<Answer<T>> {
+        let Owner { kind, name, namespace, .. } = &address.owner;
+        let at = SocketAddr::new(pod, kind.port());
+        let mut request = match &address.tls {
+            None => self.http.get(format!("http://{at}{path}")),
+            Some(authorities) => {
+                // The certificate is of the Service's name.
+                let host = kind.host(name, namespace);
+                let authorities = authorities.as_deref().map(str::as_bytes);
+                let tls = tls::configuration(true, authorities, None).map_err(anyhow::Error::msg)?;
+                client()
+                    .resolve(&host, at)
+                    .tls_backend_preconfigured(tls)
+                    .build()?
+                    .get(format!("https://{host}:{}{path}", kind.port()))
+            }
+        };
         if let Some(token) = &self.token {
             request = request.bearer_auth(tokio::fs::read_to_string(token).await?.trim());
         }
-        let answer = request.send().await?.error_for_status()?;
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+        let mut answer = request.send().await?;
+        let is_well = answer.status().is_success();
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await? {
+            anyhow::ensure!(body.len() + part.len() <= LONGEST, "an answer of more than {LONGEST} bytes");
+            body.extend_from_slice(&part);
+        }
+        if is_well {
+            return Ok(Answer::Said(serde_json::from_slice(&body)?));
+        }
+        let problem: Problem = serde_json::from_slice(&body)?;
+        Ok(Answer::Refused(problem.detail))
     }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().timeout(PATIENCE).no_proxy()
 }

@@ -124,7 +124,8 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
     add(child::<ServiceAccount>(part, &name, json!({"automountServiceAccountToken": false})));
     add(child::<ConfigMap>(part, &name, json!({"data": {"jwks.json": found.issuer.jwks}})));
     add(child::<Service>(part, &name, service(part)));
-    let mut deployment = child::<Deployment>(part, &name, pod::deployment(part, &running, settings));
+    let mut deployment =
+        child::<Deployment>(part, &name, pod::deployment(part, &running, found.count, settings));
     let annotations = &mut deployment.object["metadata"]["annotations"];
     annotations[CONFIGURATION] = json!(running.configuration);
     annotations[MANIFESTS] = json!(running.manifests);

@@ -3,8 +3,9 @@
 //! ```text
 //! resource (spec, annotations) ─┐
 //! its children ─────────────────┤
-//! Secrets that it names ────────┼──▶ reconcile
-//! EventStreams that it names ───┘
+//! Secrets, ConfigMaps and       │
+//! EventStreams that it names ───┼──▶ reconcile
+//! what follows it ──────────────┘
 //! ```
 
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use headwater_resources::{EventStream, Projection, Saga};
+use headwater_runtime::Readiness;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Action, Config};
+use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::predicates;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, reflector, watcher};
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::children::MANAGER;
 use crate::kinds::Kept;
+use crate::part::Kind;
 use crate::reconcile::{Context, reconcile};
 
 /// Passes at a time over resources of one kind: they wait for the API server most of the time.
@@ -59,16 +62,16 @@ impl Scope {
     }
 }
 
-/// Keeps all resources in `scope` until `stop`; passes that have begun are finished.
-pub async fn run(context: Context, scope: &Scope, stop: &CancellationToken) {
+/// Keeps all resources in `scope` until `stop`; passes that have begun are finished. `readiness` waits for each kind to be seen.
+pub async fn run(context: Context, scope: &Scope, readiness: &Readiness, stop: &CancellationToken) {
     tokio::join!(
-        keep::<EventStream>(context.clone(), scope, stop),
-        keep::<Projection>(context.clone(), scope, stop),
-        keep::<Saga>(context, scope, stop),
+        keep::<EventStream>(context.clone(), scope, readiness, stop),
+        keep::<Projection>(context.clone(), scope, readiness, stop),
+        keep::<Saga>(context, scope, readiness, stop),
     );
 }
 
-async fn keep<K: Kept>(context: Context, scope: &Scope, stop: &CancellationToken) {
+async fn keep<K: Kept>(context: Context, scope: &Scope, readiness: &Readiness, stop: &CancellationToken) {
     let client = context.client.clone();
     let (reader, writer) = store();
     // What only the status says is the operator's own.
@@ -105,6 +108,12 @@ async fn keep<K: Kept>(context: Context, scope: &Scope, stop: &CancellationToken
         move |secret: PartialObjectMeta<Secret>| naming(&named, &secret, Named::Secret),
     );
     let named = reader.clone();
+    let maps = watcher(scope.api::<PartialObjectMeta<ConfigMap>>(&client), watcher::Config::default());
+    controller = controller.watches_stream(
+        maps.default_backoff().touched_objects(),
+        move |map: PartialObjectMeta<ConfigMap>| naming(&named, &map, Named::ConfigMap),
+    );
+    let named = reader.clone();
     let streams = watcher(scope.api::<PartialObjectMeta<EventStream>>(&client), watcher::Config::default());
     controller = controller.watches_stream(
         streams
@@ -113,22 +122,55 @@ async fn keep<K: Kept>(context: Context, scope: &Scope, stop: &CancellationToken
             .predicate_filter(predicates::generation, PredicateConfig::default()),
         move |stream: PartialObjectMeta<EventStream>| naming(&named, &stream, Named::Stream),
     );
+    if K::KIND == Kind::EventStream {
+        // Who may call is written into what the event store reads.
+        macro_rules! followed_by {
+            ($($follower:ty),*) => {
+                $(
+                    let named = reader.clone();
+                    let followers =
+                        watcher(scope.api::<PartialObjectMeta<$follower>>(&client), watcher::Config::default());
+                    controller = controller.watches_stream(
+                        followers
+                            .default_backoff()
+                            .touched_objects()
+                            .predicate_filter(predicates::generation, PredicateConfig::default()),
+                        move |it: PartialObjectMeta<$follower>| naming(&named, &it, Named::Follower),
+                    );
+                )*
+            };
+        }
+        followed_by!(Projection, Saga);
+    }
+    context.metrics.tell_conditions(reader.clone());
+    let seen = readiness.wait_for(format!("the {}s of the cluster", K::KIND.as_str()));
+    let seeing = async {
+        // Where the API server has no such definition, it is never.
+        if reader.wait_until_ready().await.is_ok() {
+            seen.open();
+        }
+    };
     let stopped = stop.clone();
-    controller
+    let kept = controller
         .graceful_shutdown_on(async move { stopped.cancelled().await })
         .run(reconcile::<K>, try_again, Arc::new(context))
         .for_each(async |pass| {
-            if let Err(error) = pass {
-                tracing::debug!(kind = K::KIND.as_str(), %error, "a pass is tried again");
+            match pass {
+                // Said where it is tried again.
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::warn!(kind = K::KIND.as_str(), %error, "the cluster cannot be watched, and it is tried again"),
             }
-        })
-        .await;
+        });
+    tokio::join!(kept, seeing);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Named {
     Secret,
+    ConfigMap,
     Stream,
+    /// Not what is named, but what may name it.
+    Follower,
 }
 
 /// The resources that name `object`.
@@ -150,7 +192,11 @@ fn naming<K: Kept, O: Resource>(
             Named::Secret => {
                 references.secrets.iter().any(|it| it.name == name) || !references.streams.is_empty()
             }
+            Named::ConfigMap => {
+                references.config_maps.iter().any(|it| it.name == name) || !references.streams.is_empty()
+            }
             Named::Stream => references.streams.contains(&name),
+            Named::Follower => true,
         }
     };
     all.iter().filter(names_it).map(|resource| ObjectRef::from_obj(&**resource)).collect()
@@ -159,8 +205,9 @@ fn naming<K: Kept, O: Resource>(
 fn try_again<K: Kept>(
     resource: Arc<DeserializeGuard<K>>,
     error: &crate::reconcile::Error,
-    _: Arc<Context>,
+    context: Arc<Context>,
 ) -> Action {
+    context.metrics.failed(K::KIND);
     tracing::warn!(
         kind = K::KIND.as_str(), namespace = resource.namespace(), name = %resource.name_any(), %error,
         "a pass failed, and is tried again"

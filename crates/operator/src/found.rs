@@ -1,10 +1,12 @@
 //! What a resource's references lead to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use headwater_resources::EventStream;
 use headwater_resources::shared::Reason;
+use jiff::Timestamp;
 
+use crate::digest::digest;
 use crate::part::Kind;
 use crate::references::References;
 use crate::settings::TokenIssuer;
@@ -18,12 +20,16 @@ pub struct Found {
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Event streams, by name.
     pub streams: BTreeMap<String, EventStream>,
+    /// Event streams that are there and cannot be read, by name, and why.
+    pub unreadable: BTreeMap<String, String>,
     /// What follows the event stream, or appends to it: kind and name.
     pub followers: Vec<(Kind, String)>,
     /// How the cluster's tokens are checked.
     pub issuer: TokenIssuer,
     /// What the pods that there are read, as far as it is there.
     pub running: Option<Running>,
+    /// How many pods its Deployment asks for, where there is one.
+    pub count: Option<Count>,
 }
 
 /// What the pods of a Deployment were made of.
@@ -35,13 +41,32 @@ pub struct Running {
     pub manifests: String,
 }
 
-/// A Secret, without its values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How many pods a Deployment asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Pods.
+    pub replicas: u32,
+    /// Whether an autoscaler, or a person, has set it.
+    pub is_scaled: bool,
+}
+
+/// A Secret, without its values but what certificates say to everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretFound {
-    /// Changes with every change of it.
-    pub version: String,
-    /// Its keys.
-    pub keys: BTreeSet<String>,
+    /// Its keys, each with what changes when its value does.
+    pub keys: BTreeMap<String, String>,
+    /// The authorities in `ca.crt`, in PEM.
+    pub authorities: Option<String>,
+    /// When the certificate in `tls.crt` expired, where it has.
+    pub expired: Option<Timestamp>,
+}
+
+impl SecretFound {
+    /// Changes with the values of `keys`.
+    pub fn version<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> String {
+        let versions = keys.into_iter().filter_map(|key| self.keys.get(key)).map(String::as_str);
+        digest(&versions.collect::<Vec<_>>().join("\n"))
+    }
 }
 
 /// What is missing.
@@ -62,14 +87,21 @@ impl Found {
                 let message = format!("{path} names Secret \"{name}\", which is not there: create it");
                 return Some(Missing { reason: Reason::SecretNotFound, message });
             };
-            let key = reference.key.as_ref().filter(|key| !secret.keys.contains(*key));
+            let key = reference.key.as_ref().filter(|key| !secret.keys.contains_key(*key));
             if let Some(key) = key {
-                let has: Vec<&str> = secret.keys.iter().map(String::as_str).collect();
+                let has: Vec<&str> = secret.keys.keys().map(String::as_str).collect();
                 let message = format!(
                     "{path} needs key \"{key}\" of Secret \"{name}\", which has {}: add it",
                     if has.is_empty() { "none".to_owned() } else { has.join(", ") }
                 );
                 return Some(Missing { reason: Reason::SecretKeyMissing, message });
+            }
+            let is_certificate = reference.key.as_deref() == Some("tls.crt");
+            if let Some(expired) = secret.expired.filter(|_| is_certificate) {
+                let message = format!(
+                    "{path} names Secret \"{name}\", whose certificate expired at {expired}: renew it"
+                );
+                return Some(Missing { reason: Reason::CertificateExpired, message });
             }
         }
         for reference in &references.config_maps {
@@ -82,12 +114,21 @@ impl Found {
                 return Some(Missing { reason: Reason::ConfigMapNotFound, message });
             }
         }
-        for name in &references.streams {
-            if !self.streams.contains_key(name) {
-                let message = format!("EventStream \"{name}\" is not there: create it in this namespace");
-                return Some(Missing { reason: Reason::StreamNotFound, message });
-            }
+        references.streams.iter().find_map(|name| self.stream(name).err())
+    }
+
+    /// The event stream `name`.
+    ///
+    /// # Errors
+    /// That it is not there, or of no use.
+    pub fn stream(&self, name: &str) -> Result<&EventStream, Missing> {
+        if let Some(why) = self.unreadable.get(name) {
+            let message = format!("EventStream \"{name}\" cannot be read: {why}");
+            return Err(Missing { reason: Reason::StreamNotReady, message });
         }
-        None
+        self.streams.get(name).ok_or_else(|| {
+            let message = format!("EventStream \"{name}\" is not there: create it in this namespace");
+            Missing { reason: Reason::StreamNotFound, message }
+        })
     }
 }

@@ -2,23 +2,29 @@
 
 use std::fmt::Debug;
 
-use headwater_resources::event_stream::EventStreamStatus;
+use headwater_resources::event_stream::{EventStreamStatus, PartitionStatus};
 use headwater_resources::projection::{
     ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus, Promotion,
 };
 use headwater_resources::saga::SagaStatus;
-use headwater_resources::shared::{Address, Count, Duration, LocalRef, Reason, RunState, WorkState};
+use headwater_resources::shared::{
+    Address, ConditionType, Count, Duration, LocalRef, Reason, RunState, WorkState,
+};
 use headwater_resources::{EventStream, Projection, Saga};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::ask::{Head, LagState, ProjectionState, RevisionState, SagaState, Workers};
+use crate::ask::{
+    Address as Workplace, Answer, FoldState, LagState, Log, LogPartition, ProjectionState, RevisionState,
+    SagaState, Workers,
+};
 use crate::children::binding_name;
 use crate::observe::labels;
 use crate::part::{Kind, Owner, Resource};
-use crate::status::{CaughtUp, Facts, Wants};
+use crate::status::{Backend, CaughtUp, Facts, Pods, Said, Wants, is_ready, is_true};
 
 /// A kind of resource that the operator keeps.
 pub trait Kept:
@@ -44,24 +50,24 @@ pub trait Kept:
     /// The conditions of its status.
     fn conditions(&self) -> &[Condition];
     /// Asks its workers.
-    fn ask(workers: &Workers, owner: &Owner) -> impl Future<Output = anyhow::Result<Self::State>> + Send;
-    /// What follows from what they say.
-    fn conclude(&self, state: &Self::State, facts: &mut Facts);
+    fn ask(workers: &Workers, at: &Workplace) -> impl Future<Output = Answer<Self::State>> + Send;
+    /// What follows from what they say, or do not.
+    fn conclude(&self, answer: &Answer<Self::State>, facts: &mut Facts);
     /// The status that it is to have.
     fn next(&self, stand: &Stand, state: Option<&Self::State>) -> Value;
 }
 
 /// What statuses of all kinds say.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Stand {
     /// Whose it is.
-    pub owner: Option<Owner>,
+    pub owner: Owner,
     /// The generation that it is about.
     pub generation: i64,
     /// How it stands.
     pub conditions: Vec<Condition>,
     /// Where it answers.
-    pub url: Option<String>,
+    pub url: String,
     /// Pods that there are, those that are ready, and those that are wanted.
     pub pods: Option<(i32, i32, i32)>,
 }
@@ -76,11 +82,11 @@ impl Stand {
     }
 
     fn selector(&self) -> Option<String> {
-        self.owner.as_ref().map(labels)
+        Some(labels(&self.owner))
     }
 
     fn address(&self) -> Option<Address> {
-        self.url.clone().map(|url| Address { url: Some(url) })
+        Some(Address { url: Some(self.url.clone()) })
     }
 }
 
@@ -90,7 +96,7 @@ fn as_json(status: &impl serde::Serialize) -> Value {
 
 impl Kept for EventStream {
     const KIND: Kind = Kind::EventStream;
-    type State = Head;
+    type State = Log;
 
     fn resource(&self) -> Resource {
         Resource::EventStream(Box::new(self.clone()))
@@ -108,35 +114,105 @@ impl Kept for EventStream {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
 
-    async fn ask(workers: &Workers, owner: &Owner) -> anyhow::Result<Head> {
-        workers.ask(owner, "/v1/head").await
+    /// Each pod says of the partitions that it relays how far they are on the bus.
+    async fn ask(workers: &Workers, at: &Workplace) -> Answer<Log> {
+        let (mut logs, mut refused) = (Vec::new(), None);
+        for answer in workers.ask_all(at, "/v1/partitions").await {
+            match answer {
+                Answer::Said(log) => logs.push(log),
+                Answer::Refused(why) => refused = refused.or(Some(why)),
+                Answer::Silent => {}
+            }
+        }
+        match logs.into_iter().reduce(merged) {
+            Some(log) => Answer::Said(log),
+            None => refused.map_or(Answer::Silent, Answer::Refused),
+        }
     }
 
-    fn conclude(&self, _: &Head, _: &mut Facts) {}
+    fn conclude(&self, answer: &Answer<Log>, facts: &mut Facts) {
+        let last_words = facts.pods.as_ref().and_then(|pods| pods.last_words.clone());
+        match answer {
+            Answer::Said(log) => {
+                facts.database = Some(Backend::Connected);
+                facts.bus = bus(&log.partitions);
+                let before = self.status.as_ref().and_then(|status| status.log_id.as_ref());
+                let is_its_own = |before: &&String| **before == log.log_id || adopts(self, &log.log_id);
+                let other_log = before.filter(|before| !is_its_own(before)).map(|before| {
+                    format!(
+                        "the database holds log {}, and this EventStream had log {before}: have the Secret lead to its own database again; or have it take that log for its own by annotation {ADOPT}: {}",
+                        log.log_id,
+                        log.log_id
+                    )
+                });
+                facts.said = Some(Said { other_log, ..Said::default() });
+            }
+            // What cannot be read is read of the database.
+            Answer::Refused(why) => facts.database = Some(Backend::Failed(why.clone())),
+            Answer::Silent => {
+                facts.database = last_words.filter(|it| it.contains("database")).map(Backend::Failed);
+            }
+        }
+    }
 
-    fn next(&self, stand: &Stand, state: Option<&Head>) -> Value {
+    fn next(&self, stand: &Stand, state: Option<&Log>) -> Value {
         let before = self.status.clone().unwrap_or_default();
-        let name = stand.owner.as_ref().map(|owner| owner.name.clone()).unwrap_or_default();
-        let (log_id, head) = match state {
+        let (log_id, head, partitions) = match state {
             Some(state) => {
                 let head = state.partitions.iter().map(|it| it.position.0).sum();
-                (Some(state.log_id.clone()), Some(Count(head)))
+                // Another's log is not taken for its own.
+                let is_its_own = before.log_id.is_none() || adopts(self, &state.log_id);
+                let log_id = before.log_id.filter(|_| !is_its_own).unwrap_or_else(|| state.log_id.clone());
+                (Some(log_id), Some(Count(head)), state.partitions.iter().map(partition).collect())
             }
-            None => (before.log_id, before.head),
+            None => (before.log_id, before.head, before.partitions),
         };
         as_json(&EventStreamStatus {
             observed_generation: Some(stand.generation),
             conditions: stand.conditions.clone(),
             address: stand.address(),
-            binding: stand.url.as_ref().map(|_| LocalRef { name: binding_name(&name) }),
+            binding: Some(LocalRef { name: binding_name(&stand.owner.name) }),
             log_id,
             head,
             replicas: stand.replicas(),
             replicas_ready: stand.replicas_ready(),
             selector: stand.selector(),
-            // Their epochs are not asked for yet.
-            partitions: Vec::new(),
+            partitions,
         })
+    }
+}
+
+/// The annotation by which an EventStream takes a log for its own.
+pub const ADOPT: &str = "headwater.dev/adopt";
+
+fn adopts(stream: &EventStream, log_id: &str) -> bool {
+    stream.annotations().get(ADOPT).is_some_and(|adopted| adopted == log_id)
+}
+
+/// What two of a log's event stores say of it.
+fn merged(mut one: Log, other: Log) -> Log {
+    for (one, other) in one.partitions.iter_mut().zip(other.partitions) {
+        one.position = one.position.max(other.position);
+        one.epoch = one.epoch.max(other.epoch);
+        one.relay = one.relay.take().or(other.relay);
+    }
+    one
+}
+
+/// What is said of the bus. `None`: nobody relays now.
+fn bus(partitions: &[LogPartition]) -> Option<Backend> {
+    let mut relays = partitions.iter().filter_map(|it| it.relay.as_ref()).peekable();
+    relays.peek()?;
+    let fault = relays.find_map(|relay| relay.fault.clone());
+    Some(fault.map_or(Backend::Connected, Backend::Failed))
+}
+
+fn partition(it: &LogPartition) -> PartitionStatus {
+    PartitionStatus {
+        partition: it.partition,
+        head: it.position,
+        epoch: it.epoch,
+        relayed: it.relay.as_ref().map(|relay| relay.position),
     }
 }
 
@@ -168,32 +244,26 @@ impl Kept for Projection {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
 
-    async fn ask(workers: &Workers, owner: &Owner) -> anyhow::Result<ProjectionState> {
-        workers.ask(owner, &format!("/v1/admin/projections/{}", owner.name)).await
+    async fn ask(workers: &Workers, at: &Workplace) -> Answer<ProjectionState> {
+        workers.ask(at, &format!("/v1/admin/projections/{}", at.owner.name)).await
     }
 
-    fn conclude(&self, state: &ProjectionState, facts: &mut Facts) {
-        facts.caught_up = state
-            .lag
-            .as_ref()
-            .map(|lag| CaughtUp { events: lag.events.0, most: u64::from(self.spec.rollout.max_lag) });
-        if state.parked > 0 {
-            let message = format!(
-                "{} events are set aside: `kubectl headwater parked` shows them, and replays or skips them",
-                state.parked
-            );
-            facts.attention = Some((Reason::EventsParked, message));
-        }
-        facts.rebuilding = match &state.candidate {
-            Some(candidate)
-                if candidate.percent == Some(100) && self.spec.rollout.promotion == Promotion::Manual =>
-            {
-                Some((true, Reason::AwaitingPromotion, state.rollout.clone()))
-            }
-            Some(_) => Some((true, Reason::Replaying, state.rollout.clone())),
-            None if state.active.is_some() => Some((false, Reason::Promoted, state.rollout.clone())),
-            None => None,
-        };
+    fn conclude(&self, answer: &Answer<ProjectionState>, facts: &mut Facts) {
+        let Answer::Said(state) = answer else { return };
+        // Of pods of an older make, none knows of what the spec asks for now.
+        let are_new = facts.pods.as_ref().is_some_and(Pods::are_new);
+        facts.said = Some(Said {
+            not_built: state.active.is_none().then(|| told(state)),
+            note: partitions(state).find_map(failing),
+            other_log: None,
+            caught_up: state.lag.as_ref().map(|lag| CaughtUp {
+                events: lag.events.0,
+                most: u64::from(self.spec.rollout.max_lag),
+                next: next(self, state, are_new),
+            }),
+            attention: attention(state, are_new),
+            rebuilding: rebuilding(self, state),
+        });
     }
 
     fn next(&self, stand: &Stand, state: Option<&ProjectionState>) -> Value {
@@ -215,12 +285,87 @@ impl Kept for Projection {
             status.rollout = Some(state.rollout.chars().take(253).collect());
             status.lag = state.lag.as_ref().map(coarse);
             status.parked = Some(state.parked as i64);
-            let is_ready = stand.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
-            if is_ready && state.candidate.is_none() {
+            // What answers is what the spec, with its token, asks for.
+            let is_done =
+                is_ready(&stand.conditions) && !is_true(&stand.conditions, ConditionType::Reconciling);
+            if is_done && state.candidate.is_none() {
                 status.last_handled_rebuild_token = Some(self.spec.rebuild_token.clone());
             }
         }
         as_json(&status)
+    }
+}
+
+fn told(state: &ProjectionState) -> String {
+    match &state.message {
+        Some(message) => format!("{}: {message}", state.rollout),
+        None => state.rollout.clone(),
+    }
+}
+
+fn partitions(state: &ProjectionState) -> impl Iterator<Item = &FoldState> {
+    [&state.active, &state.candidate].into_iter().flatten().flat_map(|revision| &revision.partitions)
+}
+
+fn failing(it: &FoldState) -> Option<String> {
+    let message = it.message.as_ref().filter(|_| it.state == "Failing")?;
+    Some(format!("partition {} is not folded now: {message}", it.partition))
+}
+
+fn halted(it: &FoldState) -> Option<String> {
+    let failure = it.failure.as_ref().filter(|_| it.state == "Halted")?;
+    Some(format!(
+        "partition {}: event {}: {}: {}",
+        it.partition, failure.event_id, failure.place, failure.message
+    ))
+}
+
+/// What answers next, by itself, and does not yet.
+fn next(projection: &Projection, state: &ProjectionState, are_new: bool) -> Option<String> {
+    match &state.candidate {
+        Some(_) if projection.spec.rollout.promotion == Promotion::Automatic => Some(told(state)),
+        None if !are_new => Some("its pods are started anew".to_owned()),
+        _ => None,
+    }
+}
+
+fn attention(state: &ProjectionState, are_new: bool) -> Option<(Reason, String)> {
+    if let Some(halted) = partitions(state).find_map(halted) {
+        let message = format!(
+            "{halted}; folding has stopped there, as onError asks: correct the rule, or have `kubectl headwater skip` pass the event over"
+        );
+        return Some((Reason::Halted, message));
+    }
+    if state.parked > 0 {
+        let message = format!(
+            "{} events are set aside: `kubectl headwater parked` shows them, and replays or skips them",
+            state.parked
+        );
+        return Some((Reason::EventsParked, message));
+    }
+    // While pods are started anew, those before them are.
+    (are_new && state.rollout == "Outdated").then(|| {
+        let message = format!(
+            "{}; a newer spec than this one was given to the read model: see \"A Projection that is edited\" in the documentation",
+            told(state)
+        );
+        (Reason::Outdated, message)
+    })
+}
+
+fn rebuilding(projection: &Projection, state: &ProjectionState) -> Option<(bool, Reason, String)> {
+    let failed = state.rollout == "Blocked"
+        || state.candidate.iter().flat_map(|it| &it.partitions).any(|it| it.state == "Halted");
+    match &state.candidate {
+        _ if failed => Some((false, Reason::Failed, told(state))),
+        Some(candidate)
+            if candidate.percent == Some(100) && projection.spec.rollout.promotion == Promotion::Manual =>
+        {
+            Some((true, Reason::AwaitingPromotion, told(state)))
+        }
+        Some(_) => Some((true, Reason::Replaying, told(state))),
+        None if state.active.is_some() => Some((false, Reason::Promoted, told(state))),
+        None => None,
     }
 }
 
@@ -277,18 +422,20 @@ impl Kept for Saga {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
 
-    async fn ask(workers: &Workers, owner: &Owner) -> anyhow::Result<SagaState> {
-        workers.ask(owner, &format!("/v1/sagas/{}", owner.name)).await
+    async fn ask(workers: &Workers, at: &Workplace) -> Answer<SagaState> {
+        workers.ask(at, &format!("/v1/sagas/{}", at.owner.name)).await
     }
 
-    fn conclude(&self, state: &SagaState, facts: &mut Facts) {
-        if state.needs_attention > 0 {
+    fn conclude(&self, answer: &Answer<SagaState>, facts: &mut Facts) {
+        let Answer::Said(state) = answer else { return };
+        let attention = (state.needs_attention > 0).then(|| {
             let message = format!(
                 "{} instances cannot go on: `kubectl headwater sagas` shows them, and retries, skips or aborts them",
                 state.needs_attention
             );
-            facts.attention = Some((Reason::InstancesStuck, message));
-        }
+            (Reason::InstancesStuck, message)
+        });
+        facts.said = Some(Said { note: state.message.clone(), attention, ..Said::default() });
     }
 
     fn next(&self, stand: &Stand, state: Option<&SagaState>) -> Value {

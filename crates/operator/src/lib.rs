@@ -19,6 +19,7 @@ pub mod find;
 pub mod found;
 pub mod kinds;
 pub mod leader;
+pub mod metrics;
 pub mod observe;
 pub mod part;
 pub mod reconcile;

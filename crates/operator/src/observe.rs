@@ -1,6 +1,7 @@
-//! Looks at the Deployment of a part, and at pods that do not come up.
+//! Looks at the Deployment of a part, and at its pods.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -11,22 +12,44 @@ use crate::children::selector;
 use crate::part::Owner;
 use crate::status::Pods;
 
-/// The pods of `owner`'s Deployment. `None`: there is no Deployment.
+/// The pods of `owner`'s Deployment, and where they are, those that are ready first. `None`: there is no Deployment.
 ///
 /// # Errors
 /// What the API server says.
-pub async fn pods(client: &Client, owner: &Owner) -> kube::Result<Option<Pods>> {
+pub async fn pods(client: &Client, owner: &Owner) -> kube::Result<Option<(Pods, Vec<IpAddr>)>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
     let Some(deployment) = deployments.get_opt(&owner.kind.child(&owner.name)).await? else {
         return Ok(None);
     };
     let mut pods = counted(&deployment);
-    if pods.ready < pods.wanted || pods.updated < pods.wanted {
-        let api: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
-        let list = api.list(&ListParams::default().labels(&labels(owner))).await?;
-        pods.last_words = list.iter().find_map(last_words);
+    if pods.there == 0 {
+        return Ok(Some((pods, Vec::new())));
     }
-    Ok(Some(pods))
+    let api: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
+    let list = api.list(&ListParams::default().labels(&labels(owner))).await?;
+    if pods.ready < pods.wanted || pods.updated < pods.wanted {
+        pods.last_words = list.iter().find_map(last_words).or(pods.last_words);
+    }
+    let (mut ready, mut others) = (Vec::new(), Vec::new());
+    for pod in &list {
+        if let Some(at) = address(pod) {
+            if is_ready(pod) { &mut ready } else { &mut others }.push(at);
+        }
+    }
+    ready.append(&mut others);
+    Ok(Some((pods, ready)))
+}
+
+/// Where a pod is that runs.
+fn address(pod: &Pod) -> Option<IpAddr> {
+    let status = pod.status.as_ref()?;
+    let runs = status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none();
+    status.pod_ip.as_ref().filter(|_| runs)?.parse().ok()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// The label selector of `owner`'s pods, as a status says it.
@@ -42,6 +65,9 @@ fn counted(deployment: &Deployment) -> Pods {
             && condition.status == "False"
             && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     });
+    let unmade =
+        status.conditions.iter().flatten().find(|it| it.type_ == "ReplicaFailure" && it.status == "True");
+    let unmade = unmade.and_then(|it| it.message.clone());
     Pods {
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         there: status.replicas.unwrap_or_default(),
@@ -49,7 +75,7 @@ fn counted(deployment: &Deployment) -> Pods {
         updated: status.updated_replicas.unwrap_or_default(),
         is_observed: status.observed_generation >= deployment.metadata.generation,
         gave_up: gave_up.map(|_| "no progress within ten minutes".to_owned()),
-        last_words: None,
+        last_words: unmade.map(|why| format!("no pod can be made: {why}")),
     }
 }
 

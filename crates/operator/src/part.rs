@@ -13,9 +13,7 @@ mod saga;
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::manifest;
-use headwater_resources::shared::{
-    AccessRule, LagAutoscaling, Reason, Server, Subject, SubjectType, Verb, Workload,
-};
+use headwater_resources::shared::{AccessRule, LagAutoscaling, Server, Subject, SubjectType, Verb, Workload};
 use headwater_resources::{EventStream, GROUP, Projection, Saga, VERSION};
 use kube::core::ObjectMeta;
 use serde::Serialize;
@@ -151,9 +149,13 @@ pub struct Part {
 impl Part {
     /// Where it answers.
     pub fn url(&self) -> String {
-        let Owner { kind, namespace, name, .. } = &self.owner;
-        format!("{}://{}", scheme(self.server.tls.is_some()), kind.address(name, namespace))
+        url(&self.owner, Some(&self.server))
     }
+}
+
+fn url(owner: &Owner, server: Option<&Server>) -> String {
+    let has_tls = server.is_some_and(|server| server.tls.is_some());
+    format!("{}://{}", scheme(has_tls), owner.kind.address(&owner.name, &owner.namespace))
 }
 
 /// What a program reads.
@@ -170,7 +172,7 @@ pub struct Manifests {
 pub struct Mounted {
     /// The keys that it gets.
     pub keys: BTreeSet<String>,
-    /// Changes with every change of the Secret.
+    /// Changes with what the keys hold that are read at the start alone.
     pub version: String,
     /// Whether the program reads its files again when they change, so that no pod needs to be started anew.
     pub is_followed: bool,
@@ -183,6 +185,10 @@ pub enum Refused {
     Missing(Missing),
     /// It asks for what cannot be: in words, with what to do.
     Invalid(String),
+    /// An object of a name that it needs belongs to somebody else: in words.
+    Conflict(String),
+    /// The API server does not allow an object that it needs, as when a quota is used up: in words.
+    Forbidden(String),
 }
 
 /// A resource of ours.
@@ -197,6 +203,26 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// How it is served.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
+            Self::EventStream(it) => it.spec.server.as_ref(),
+            Self::Projection(it) => it.spec.server.as_ref(),
+            Self::Saga(it) => it.spec.server.as_ref(),
+        }
+    }
+
+    /// Where it answers.
+    pub fn url(&self, owner: &Owner) -> String {
+        url(owner, self.server())
+    }
+
+    /// The authorities of its servers' certificates, where they are said; `None`: it is served in plain text.
+    pub fn tls(&self, found: &Found) -> Option<Option<String>> {
+        let secret = &self.server()?.tls.as_ref()?.secret_ref.name;
+        Some(found.secrets.get(secret).and_then(|secret| secret.authorities.clone()))
+    }
+
     /// What it refers to, beside what its event streams do.
     pub fn references(&self) -> References {
         References::of(&match self {
@@ -226,14 +252,15 @@ fn as_json(value: &impl Serialize) -> Value {
 /// What a program reads, as it is put together.
 #[derive(Debug, Default)]
 struct Documents {
-    all: Vec<Value>,
+    /// Each with whose it is in messages.
+    all: Vec<(String, Value)>,
     config_maps: BTreeMap<String, BTreeMap<String, String>>,
     references: References,
 }
 
 impl Documents {
-    /// Adds a resource, without what is the operator's business alone: changing that starts no pod anew.
-    fn add(&mut self, kind: Kind, metadata: &ObjectMeta, spec: &impl Serialize, not_read: &[&str]) {
+    /// Adds a resource, without what is the operator's business alone: changing that starts no pod anew. `of` is whose it is in messages.
+    fn add(&mut self, kind: Kind, metadata: &ObjectMeta, spec: &impl Serialize, not_read: &[&str], of: &str) {
         let mut spec = as_json(spec);
         if let Value::Object(fields) = &mut spec {
             for field in
@@ -243,7 +270,10 @@ impl Documents {
             }
             fields.retain(|_, value| !value.is_null());
         }
-        let references = References::of(&spec);
+        let mut references = References::of(&spec);
+        for reference in references.secrets.iter_mut().chain(&mut references.config_maps) {
+            reference.path.insert_str(0, of);
+        }
         self.references.secrets.extend(references.secrets);
         self.references.config_maps.extend(references.config_maps);
         // By the age of the resources, a program knows whether others were given newer ones.
@@ -251,12 +281,13 @@ impl Documents {
         if let Value::Object(fields) = &mut kept {
             fields.retain(|field, _| field == "name" || AGE.contains(&field.as_str()));
         }
-        self.all.push(json!({
+        let document = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": kind.as_str(),
             "metadata": kept,
             "spec": spec,
-        }));
+        });
+        self.all.push((of.to_owned(), document));
     }
 
     /// All as a text, and the Secrets that a pod needs with it.
@@ -277,30 +308,30 @@ impl Documents {
             }
         }
         for (name, data) in &self.config_maps {
-            self.all.push(
-                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}),
-            );
+            let map =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+            self.all.push((format!("ConfigMap \"{name}\": "), map));
         }
         let mut secrets = BTreeMap::new();
         for (name, keys) in self.references.secret_keys() {
             let keys: BTreeSet<String> = keys.into_iter().map(str::to_owned).collect();
-            let version = found.secrets[name].version.clone();
+            let version = found.secrets[name].version(&keys);
             secrets.insert(name.to_owned(), Mounted { keys, version, is_followed: false });
         }
-        let text = as_yaml(&self.all);
-        check(&text, &secrets)?;
-        for document in &mut self.all {
+        check(&self.all, &secrets)?;
+        let text = as_yaml(self.all.iter().map(|(_, document)| document));
+        for (_, document) in &mut self.all {
             if let Some(metadata) = document["metadata"].as_object_mut() {
                 metadata.retain(|field, _| !AGE.contains(&field.as_str()));
             }
         }
-        let digest = digest(&as_yaml(&self.all));
+        let digest = digest(&as_yaml(self.all.iter().map(|(_, document)| document)));
         Ok((Manifests { text, digest }, secrets))
     }
 }
 
-fn as_yaml(documents: &[Value]) -> String {
-    let texts = documents.iter().map(|document| {
+fn as_yaml<'d>(documents: impl IntoIterator<Item = &'d Value>) -> String {
+    let texts = documents.into_iter().map(|document| {
         serde_saphyr::to_string(document)
             .unwrap_or_else(|error| unreachable!("JSON has a YAML form: {error}"))
     });
@@ -308,7 +339,7 @@ fn as_yaml(documents: &[Value]) -> String {
 }
 
 /// What the program would say of its manifests. Of Secrets it is told the names and keys alone.
-fn check(manifests: &str, secrets: &BTreeMap<String, Mounted>) -> Result<(), Refused> {
+fn check(documents: &[(String, Value)], secrets: &BTreeMap<String, Mounted>) -> Result<(), Refused> {
     let stand_ins: Vec<Value> = secrets
         .iter()
         .map(|(name, mounted)| {
@@ -317,12 +348,16 @@ fn check(manifests: &str, secrets: &BTreeMap<String, Mounted>) -> Result<(), Ref
         })
         .collect();
     let stand_ins = as_yaml(&stand_ins);
-    let read = manifest::read_texts([("manifests", manifests), ("secrets", stand_ins.as_str())]);
+    let texts: Vec<(&str, String)> =
+        documents.iter().map(|(of, document)| (of.as_str(), as_yaml([document]))).collect();
+    let texts = texts.iter().map(|(of, text)| (*of, text.as_str()));
+    let read = manifest::read_texts(texts.chain([("Secrets: ", stand_ins.as_str())]));
     let faults: Vec<String> = read
         .errors()
         .map(|fault| {
             let parts = [&fault.path, &fault.message].into_iter().filter(|part| !part.is_empty());
             let what = parts.map(String::as_str).collect::<Vec<_>>().join(": ");
+            let what = format!("{}{what}", fault.file);
             if fault.remedy.is_empty() { what } else { format!("{what}; {}", fault.remedy) }
         })
         .collect();
@@ -354,7 +389,7 @@ fn serving(
     found: &Found,
     secrets: &mut BTreeMap<String, Mounted>,
 ) -> Result<Vec<String>, Refused> {
-    let references = References::of(&as_json(server));
+    let references = References::of(&json!({ "server": server }));
     if let Some(missing) = found.missing(&references) {
         return Err(Refused::Missing(missing));
     }
@@ -376,7 +411,7 @@ fn serving(
     let mut mount = |name: &str, keys: &[&str]| {
         let mounted = secrets.entry(name.to_owned()).or_insert_with(|| Mounted {
             keys: BTreeSet::new(),
-            version: found.secrets[name].version.clone(),
+            version: String::new(),
             is_followed: true,
         });
         mounted.keys.extend(keys.iter().map(|key| (*key).to_owned()));
@@ -430,10 +465,10 @@ fn trusting(
     secrets: &mut BTreeMap<String, Mounted>,
 ) -> Option<String> {
     let name = &server?.tls.as_ref()?.secret_ref.name;
-    let secret = found.secrets.get(name).filter(|secret| secret.keys.contains("ca.crt"))?;
+    found.secrets.get(name).filter(|secret| secret.authorities.is_some())?;
     let mounted = secrets.entry(name.clone()).or_insert_with(|| Mounted {
         keys: BTreeSet::new(),
-        version: secret.version.clone(),
+        version: String::new(),
         is_followed: true,
     });
     mounted.keys.insert("ca.crt".to_owned());
@@ -443,13 +478,9 @@ fn trusting(
 impl Documents {
     /// Adds an event stream that is followed or appended to: what it looks like, and where its events are.
     fn follow<'f>(&mut self, name: &str, found: &'f Found) -> Result<&'f EventStream, Refused> {
-        let Some(stream) = found.streams.get(name) else {
-            return Err(Refused::Missing(Missing {
-                reason: Reason::StreamNotFound,
-                message: format!("EventStream \"{name}\" is not there: create it in this namespace"),
-            }));
-        };
-        self.add(Kind::EventStream, &stream.metadata, &stream.spec, &["access", "state"]);
+        let stream = found.stream(name).map_err(Refused::Missing)?;
+        let of = format!("EventStream \"{name}\": ");
+        self.add(Kind::EventStream, &stream.metadata, &stream.spec, &["access", "state"], &of);
         Ok(stream)
     }
 }

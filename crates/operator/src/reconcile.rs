@@ -3,24 +3,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headwater_resources::shared::ConditionType;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta};
 use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::apply::{ApplyError, apply, tidy};
-use crate::ask::Workers;
+use crate::ask::{Address, Answer, Workers};
 use crate::children::{MANAGER, children};
 use crate::find::find;
+use crate::found::Found;
 use crate::kinds::{Kept, Stand};
+use crate::metrics::OperatorMetrics;
 use crate::observe;
-use crate::part::Owner;
+use crate::part::{Owner, Part, Refused};
 use crate::settings::{Settings, TokenIssuer};
-use crate::status::{Facts, conditions};
+use crate::status::{Facts, Wants, conditions, is_ready, is_true};
 use crate::tell::Teller;
 
 /// The annotation that stops the operator's work on a resource.
@@ -67,13 +72,22 @@ pub struct Context {
     pub workers: Workers,
     /// Who publishes events.
     pub teller: Teller,
+    /// What is counted.
+    pub metrics: Arc<OperatorMetrics>,
     issuer: Arc<Mutex<Option<(Instant, TokenIssuer)>>>,
 }
 
 impl Context {
     /// For `client`.
-    pub fn new(client: Client, settings: Settings, workers: Workers, teller: Teller) -> Self {
-        Self { client, settings: Arc::new(settings), workers, teller, issuer: Arc::default() }
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        workers: Workers,
+        teller: Teller,
+        metrics: OperatorMetrics,
+    ) -> Self {
+        let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
+        Self { client, settings, workers, teller, metrics, issuer: Arc::default() }
     }
 
     /// How the cluster's tokens are checked.
@@ -111,20 +125,15 @@ pub async fn reconcile<K: Kept>(
     resource: Arc<DeserializeGuard<K>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    let _timed = context.metrics.pass(K::KIND);
     match &resource.0 {
         Ok(resource) => pass(resource, &context).await,
-        // Its CRD has checked it: another version of the operator wrote it. It is left alone, and so are its children.
-        Err(error) => {
-            tracing::warn!(
-                kind = K::KIND.as_str(), name = %resource.name_any(), %error, "a resource cannot be read, and is left as it is"
-            );
-            Ok(Action::await_change())
-        }
+        Err(unreadable) => refuse::<K>(unreadable, &context).await,
     }
 }
 
 async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error> {
-    let Some(owner) = owner_of(resource) else { return Ok(Action::await_change()) };
+    let Some(owner) = owner_of::<K>(resource.meta()) else { return Ok(Action::await_change()) };
     if resource.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -138,62 +147,111 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     let found = find(client, &owner, &common, context.issuer().await?)
         .await
         .map_err(api("reading what it refers to"))?;
-    let mut answers_at = None;
-    match common.part(owner.clone(), &found, &context.settings) {
-        Err(refused) => facts.refused = Some(refused),
-        Ok(part) => {
-            answers_at = Some(part.url());
-            if !facts.is_left_alone {
-                let wanted = children(&part, &found, &context.settings);
-                match apply(client, &owner, &wanted).await {
-                    Ok(written) if written.applied + written.deleted > 0 => {
-                        tracing::info!(
-                            kind = owner.kind.as_str(), namespace = %owner.namespace, name = %owner.name,
-                            applied = written.applied, deleted = written.deleted, "children changed"
-                        );
-                    }
-                    Ok(_) => {}
-                    Err(ApplyError::Conflict(conflict)) => facts.conflict = Some(conflict),
-                    Err(error) => return Err(error.into()),
-                }
-            }
+    facts.refused = match common.part(owner.clone(), &found, &context.settings) {
+        Err(refused) => Some(refused),
+        Ok(_) if facts.is_left_alone => None,
+        Ok(part) => make(client, &part, &found, &context.settings).await?,
+    };
+    let observed = observe::pods(client, &owner).await.map_err(api("looking at its pods"))?;
+    let mut answer = Answer::Silent;
+    if let Some((pods, at)) = observed {
+        facts.pods = Some(pods);
+        if !at.is_empty() && facts.wants != Wants::Stopped {
+            let at = Address { owner: owner.clone(), pods: at, tls: common.tls(&found) };
+            answer = K::ask(&context.workers, &at).await;
         }
     }
-    facts.pods = observe::pods(client, &owner).await.map_err(api("looking at its pods"))?;
-    let answers = facts.pods.as_ref().is_some_and(|pods| pods.ready > 0);
-    let mut state = None;
-    if answers {
-        match K::ask(&context.workers, &owner).await {
-            Ok(said) => {
-                resource.conclude(&said, &mut facts);
-                state = Some(said);
-            }
-            Err(error) => {
-                tracing::debug!(kind = owner.kind.as_str(), name = %owner.name, %error, "its pods do not answer");
-            }
-        }
+    if facts.wants != Wants::Stopped {
+        resource.conclude(&answer, &mut facts);
     }
     let generation = resource.meta().generation.unwrap_or_default();
     let stand = Stand {
         generation,
         conditions: conditions(owner.kind, &facts, generation, resource.conditions(), Timestamp::now()),
-        url: answers_at,
+        url: common.url(&owner),
         pods: facts.pods.as_ref().map(|pods| (pods.there, pods.ready, pods.wanted)),
-        owner: Some(owner.clone()),
+        owner: owner.clone(),
     };
-    let is_ready =
-        |conditions: &[Condition]| conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
-    let is_at_rest = is_ready(&stand.conditions);
+    let is_at_rest = is_ready(&stand.conditions) && !is_true(&stand.conditions, ConditionType::Reconciling);
     // Before it is said to be ready, so that it is not forgotten.
     if is_at_rest && !is_ready(resource.conditions()) {
         tidy(client, &owner).await.map_err(api("deleting what it read before"))?;
     }
-    let status = resource.next(&stand, state.as_ref());
+    let state = match &answer {
+        Answer::Said(state) => Some(state),
+        Answer::Refused(_) | Answer::Silent => None,
+    };
+    let status = resource.next(&stand, state);
     if status != resource.status() {
         write_status::<K>(client, &owner, &status).await.map_err(api("writing its status"))?;
-        context.teller.changes(resource, resource.conditions(), &stand.conditions).await;
+        context.teller.changes(resource.object_ref(&()), resource.conditions(), &stand.conditions).await;
     }
     Ok(Action::requeue(if is_at_rest { AT_REST } else { SOON }))
+}
+
+/// Makes the children of `part`; what keeps them from being made, where it is for its owner to mend.
+async fn make(
+    client: &Client,
+    part: &Part,
+    found: &Found,
+    settings: &Settings,
+) -> Result<Option<Refused>, Error> {
+    let owner = &part.owner;
+    match apply(client, owner, &children(part, found, settings)).await {
+        Ok(written) => {
+            if written.applied + written.deleted > 0 {
+                tracing::info!(
+                    kind = owner.kind.as_str(), namespace = %owner.namespace, name = %owner.name,
+                    applied = written.applied, deleted = written.deleted, "children changed"
+                );
+            }
+            Ok(None)
+        }
+        Err(ApplyError::Conflict(why)) => Ok(Some(Refused::Conflict(why))),
+        Err(ApplyError::Invalid(why)) => Ok(Some(Refused::Invalid(format!(
+            "{why}; correct what the spec says of it, most likely in spec.workload"
+        )))),
+        Err(ApplyError::Forbidden(why)) => Ok(Some(Refused::Forbidden(why))),
+        Err(error @ ApplyError::Api { .. }) => Err(error.into()),
+    }
+}
+
+/// Says of a resource that cannot be read that it cannot. It passed its definition, so another version of the operator knows it: what is made of
+/// it is left as it is.
+async fn refuse<K: Kept>(unreadable: &InvalidObject, context: &Context) -> Result<Action, Error> {
+    let Some(owner) = owner_of::<K>(&unreadable.metadata) else { return Ok(Action::await_change()) };
+    let objects: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &owner.namespace, &ApiResource::erase::<K>(&()));
+    let what = "saying that it cannot be read";
+    let Some(there) = objects.get_opt(&owner.name).await.map_err(api(what))? else {
+        return Ok(Action::await_change());
+    };
+    let before: Vec<Condition> =
+        serde_json::from_value(there.data["status"]["conditions"].clone()).unwrap_or_default();
+    let generation = there.metadata.generation.unwrap_or_default();
+    let why =
+        format!("it cannot be read: {}; correct it, or use the operator that knows it", unreadable.error);
+    let facts = Facts { refused: Some(Refused::Invalid(why)), ..Facts::default() };
+    let after = conditions(owner.kind, &facts, generation, &before, Timestamp::now());
+    if after != before {
+        tracing::warn!(
+            kind = K::KIND.as_str(), namespace = %owner.namespace, name = %owner.name, error = %unreadable.error,
+            "a resource cannot be read, and is left as it is"
+        );
+        let status = json!({"observedGeneration": generation, "conditions": after});
+        let patch = Patch::Merge(json!({ "metadata": {"uid": owner.uid}, "status": status }));
+        objects.patch_status(&owner.name, &PatchParams::default(), &patch).await.map_err(api(what))?;
+        let reference = ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            name: Some(owner.name.clone()),
+            namespace: Some(owner.namespace.clone()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        };
+        context.teller.changes(reference, &before, &after).await;
+    }
+    Ok(Action::await_change())
 }
 
 async fn write_status<K: Kept>(client: &Client, owner: &Owner, status: &Value) -> kube::Result<()> {
@@ -212,8 +270,7 @@ async fn write_status<K: Kept>(client: &Client, owner: &Owner, status: &Value) -
     }
 }
 
-fn owner_of<K: Kept>(resource: &K) -> Option<Owner> {
-    let meta = resource.meta();
+fn owner_of<K: Kept>(meta: &ObjectMeta) -> Option<Owner> {
     Some(Owner {
         kind: K::KIND,
         namespace: meta.namespace.clone()?,

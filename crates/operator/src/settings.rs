@@ -10,6 +10,8 @@ pub struct Settings {
     pub image: String,
     /// When nodes pull it: `IfNotPresent`, `Always`, `Never`.
     pub image_pull_policy: String,
+    /// Secrets of the resource's own namespace with which nodes pull it.
+    pub image_pull_secrets: Vec<String>,
     /// The operator's own namespace and service account, which asks workers how they are.
     pub operator: ServiceAccount,
 }

@@ -3,6 +3,7 @@
 //! Of `Reconciling` and `Stalled` at most one is True, and `Ready` says what is in force: tools that know no resource of ours tell from these
 //! three, and `observedGeneration`, whether it is done (kstatus).
 
+use headwater_core::BackendFault;
 use headwater_resources::shared::{ConditionType, Reason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,21 +13,36 @@ use crate::part::{Kind, Refused};
 /// What is known of a resource when its status is written.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
-    /// Why it cannot run, if it cannot.
+    /// Why it is not made, if it is not.
     pub refused: Option<Refused>,
-    /// An object that belongs to somebody else and stands in the way: in words.
-    pub conflict: Option<String>,
     /// Its Deployment, as far as it is there.
     pub pods: Option<Pods>,
     /// What its spec says it is to be.
     pub wants: Wants,
     /// Whether the annotation that stops the operator's work is set.
     pub is_left_alone: bool,
+    /// What its workers say. `None`: nothing, and what was known of that stays as it was.
+    pub said: Option<Said>,
+    /// How the database is, where something is known of it.
+    pub database: Option<Backend>,
+    /// The same of the bus.
+    pub bus: Option<Backend>,
+}
+
+/// What workers say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Said {
+    /// What is not there yet and answers for that reason: in words.
+    pub not_built: Option<String>,
+    /// What is wrong, and passes by itself.
+    pub note: Option<String>,
+    /// That the database holds another log than before: in words.
+    pub other_log: Option<String>,
     /// How far the projection is.
     pub caught_up: Option<CaughtUp>,
     /// What a person has to look at: why, and in words.
     pub attention: Option<(Reason, String)>,
-    /// What becomes of a projection's candidate: why, in words, and whether one is being built.
+    /// What becomes of a projection's candidate: whether one is being built, why, and in words.
     pub rebuilding: Option<(bool, Reason, String)>,
 }
 
@@ -57,17 +73,35 @@ pub struct Pods {
     pub is_observed: bool,
     /// Whether it was given up on: in words.
     pub gave_up: Option<String>,
-    /// What a container said last that does not come up.
+    /// What a container said last that does not come up, or why no pod is made.
     pub last_words: Option<String>,
 }
 
+impl Pods {
+    /// Whether none is of an older make.
+    pub fn are_new(&self) -> bool {
+        self.is_observed && self.there == self.updated
+    }
+}
+
+/// A database or a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// It answers.
+    Connected,
+    /// What is said of it.
+    Failed(String),
+}
+
 /// How far a projection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaughtUp {
     /// Events behind the head.
     pub events: u64,
     /// How many may be.
     pub most: u64,
+    /// What is being built in place of what answers, and answers by itself when it is: in words.
+    pub next: Option<String>,
 }
 
 /// A condition before it has a time.
@@ -78,6 +112,25 @@ struct Claim {
     message: String,
 }
 
+/// What is known of only while workers answer.
+const ASKED: [ConditionType; 5] = [
+    ConditionType::DatabaseReady,
+    ConditionType::BusReady,
+    ConditionType::CaughtUp,
+    ConditionType::Rebuilding,
+    ConditionType::NeedsAttention,
+];
+
+/// Whether `conditions` say that it is ready.
+pub fn is_ready(conditions: &[Condition]) -> bool {
+    is_true(conditions, ConditionType::Ready)
+}
+
+/// Whether `conditions` say that of it.
+pub fn is_true(conditions: &[Condition], of: ConditionType) -> bool {
+    conditions.iter().any(|it| it.type_ == of.as_str() && it.status == "True")
+}
+
 /// The conditions of a resource of `kind` at `generation`, of which those before were `before`. A time changes only where the status does.
 pub fn conditions(
     kind: Kind,
@@ -86,8 +139,8 @@ pub fn conditions(
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let claims = claims(kind, facts);
-    claims
+    let claims = claims(kind, facts, is_ready(before));
+    let mut conditions: Vec<Condition> = claims
         .into_iter()
         .map(|claim| {
             let status = if claim.status { "True" } else { "False" };
@@ -101,7 +154,17 @@ pub fn conditions(
                 last_transition_time: same.map_or(Time(now), |it| it.last_transition_time.clone()),
             }
         })
-        .collect()
+        .collect();
+    // Who does not answer in time says nothing else than before.
+    if facts.said.is_none() && facts.wants != Wants::Stopped {
+        let is_kept = |it: &&Condition| {
+            ASKED.iter().any(|of| it.type_ == of.as_str())
+                && !conditions.iter().any(|new| new.type_ == it.type_)
+        };
+        let kept: Vec<Condition> = before.iter().filter(is_kept).cloned().collect();
+        conditions.extend(kept);
+    }
+    conditions
 }
 
 /// What a condition's message may hold.
@@ -116,9 +179,9 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-fn claims(kind: Kind, facts: &Facts) -> Vec<Claim> {
+fn claims(kind: Kind, facts: &Facts, was_ready: bool) -> Vec<Claim> {
     let claim = |of, status, reason, message: &str| Claim { of, status, reason, message: message.to_owned() };
-    let standing = Standing::of(facts);
+    let standing = Standing::of(kind, facts, was_ready);
     let mut claims = vec![
         claim(ConditionType::Ready, standing.ready, standing.reason, &standing.message),
         match &standing.progress {
@@ -138,19 +201,33 @@ fn claims(kind: Kind, facts: &Facts) -> Vec<Claim> {
         Some(missing) => claim(ConditionType::ResolvedRefs, false, missing.reason, &missing.message),
         None => claim(ConditionType::ResolvedRefs, true, Reason::Resolved, "all that it refers to is there"),
     });
-    if let Some(CaughtUp { events, most }) = facts.caught_up {
-        claims.push(if events <= most {
-            claim(ConditionType::CaughtUp, true, Reason::Current, "it has what was appended")
-        } else {
-            claim(ConditionType::CaughtUp, false, Reason::Lagging, "it is behind its event stream")
+    for (of, backend) in
+        [(ConditionType::DatabaseReady, &facts.database), (ConditionType::BusReady, &facts.bus)]
+    {
+        match backend {
+            Some(Backend::Connected) => claims.push(claim(of, true, Reason::Connected, "it answers")),
+            Some(Backend::Failed(why)) => claims.push(claim(of, false, backend_reason(why), why)),
+            None => {}
+        }
+    }
+    let nothing = Said::default();
+    let said = facts.said.as_ref().unwrap_or(&nothing);
+    if let Some(CaughtUp { events, most, next }) = &said.caught_up {
+        claims.push(match next {
+            Some(next) => {
+                let message = format!("what the spec asks for is being built: {next}");
+                claim(ConditionType::CaughtUp, false, Reason::Lagging, &message)
+            }
+            None if events <= most => {
+                claim(ConditionType::CaughtUp, true, Reason::Current, "it has what was appended")
+            }
+            None => claim(ConditionType::CaughtUp, false, Reason::Lagging, "it is behind its event stream"),
         });
     }
-    if let Some((status, reason, message)) = &facts.rebuilding {
+    if let Some((status, reason, message)) = &said.rebuilding {
         claims.push(claim(ConditionType::Rebuilding, *status, *reason, message));
     }
-    if kind != Kind::EventStream
-        && let Some((reason, message)) = &facts.attention
-    {
+    if let Some((reason, message)) = &said.attention {
         claims.push(claim(ConditionType::NeedsAttention, true, *reason, message));
     }
     if facts.is_left_alone {
@@ -158,6 +235,15 @@ fn claims(kind: Kind, facts: &Facts) -> Vec<Claim> {
         claims.push(claim(ConditionType::ReconciliationPaused, true, Reason::Paused, message));
     }
     claims
+}
+
+fn backend_reason(why: &str) -> Reason {
+    match BackendFault::of(why) {
+        BackendFault::Unreachable => Reason::Unreachable,
+        BackendFault::Credentials => Reason::AuthenticationFailed,
+        BackendFault::Tls => Reason::TlsFailed,
+        BackendFault::Lost => Reason::MessagesLost,
+    }
 }
 
 struct Standing {
@@ -174,55 +260,88 @@ enum Progress {
 }
 
 impl Standing {
-    fn of(facts: &Facts) -> Self {
-        let standing = |ready, reason, message: &str, progress| Self {
-            ready,
-            reason,
-            message: message.to_owned(),
-            progress,
-        };
+    fn of(kind: Kind, facts: &Facts, was_ready: bool) -> Self {
         match &facts.refused {
-            Some(Refused::Missing(missing)) => {
-                return standing(
+            Some(refused) => Self::refused(refused),
+            None => match &facts.pods {
+                Some(pods) => Self::of_pods(kind, facts, pods, was_ready),
+                None if facts.is_left_alone => Self::new(
                     false,
-                    Reason::DependencyNotReady,
-                    &missing.message,
-                    Progress::Underway(Reason::WaitingForDependency),
-                );
-            }
-            Some(Refused::Invalid(why)) => {
-                return standing(false, Reason::InvalidSpec, why, Progress::Stalled(Reason::InvalidSpec));
-            }
-            None => {}
+                    Reason::Unavailable,
+                    "nothing is made of it: annotation headwater.dev/reconcile: disabled",
+                    Progress::Done,
+                ),
+                None => Self::underway("its pods are being made"),
+            },
         }
-        if let Some(conflict) = &facts.conflict {
-            return standing(false, Reason::Unavailable, conflict, Progress::Stalled(Reason::Conflict));
-        }
-        let Some(pods) = &facts.pods else {
-            return standing(
+    }
+
+    fn new(ready: bool, reason: Reason, message: impl Into<String>, progress: Progress) -> Self {
+        Self { ready, reason, message: message.into(), progress }
+    }
+
+    fn underway(message: impl Into<String>) -> Self {
+        Self::new(false, Reason::Deploying, message, Progress::Underway(Reason::Progressing))
+    }
+
+    fn refused(refused: &Refused) -> Self {
+        match refused {
+            Refused::Missing(missing) => Self::new(
                 false,
-                Reason::Deploying,
-                "its pods are being made",
-                Progress::Underway(Reason::Progressing),
-            );
-        };
-        let underway = Progress::Underway(Reason::Progressing);
+                Reason::DependencyNotReady,
+                &missing.message,
+                Progress::Underway(Reason::WaitingForDependency),
+            ),
+            Refused::Invalid(why) => {
+                Self::new(false, Reason::InvalidSpec, why, Progress::Stalled(Reason::InvalidSpec))
+            }
+            Refused::Conflict(why) => {
+                Self::new(false, Reason::Unavailable, why, Progress::Stalled(Reason::Conflict))
+            }
+            Refused::Forbidden(why) => {
+                Self::new(false, Reason::Unavailable, why, Progress::Underway(Reason::Progressing))
+            }
+        }
+    }
+
+    fn of_pods(kind: Kind, facts: &Facts, pods: &Pods, was_ready: bool) -> Self {
         if facts.wants == Wants::Stopped {
             if pods.there > 0 || !pods.is_observed {
-                return standing(false, Reason::Deploying, "its pods are being stopped", underway);
+                return Self::underway("its pods are being stopped");
             }
-            return standing(true, Reason::Stopped, "stopped, as state asks", Progress::Done);
+            return Self::new(true, Reason::Stopped, "stopped, as state asks", Progress::Done);
         }
         if pods.wanted == 0 {
-            return standing(false, Reason::Unavailable, "replicas is 0: nothing answers", Progress::Done);
+            let message = "replicas is 0, as asked: nothing answers";
+            return Self::new(true, Reason::Stopped, message, Progress::Done);
         }
-        let is_rolled_out = pods.is_observed && pods.updated >= pods.wanted && pods.there == pods.updated;
-        if pods.ready >= pods.wanted && is_rolled_out {
-            return match facts.wants {
-                Wants::Paused => standing(true, Reason::Paused, "paused, as state asks", Progress::Done),
-                _ => standing(true, Reason::Available, "it answers", Progress::Done),
-            };
+        let said = facts.said.as_ref();
+        if let Some(other) = said.and_then(|said| said.other_log.as_ref()) {
+            return Self::new(false, Reason::Unavailable, other, Progress::Stalled(Reason::SchemaOwned));
         }
+        if !pods.are_new() || pods.ready < pods.wanted {
+            return Self::of_few_pods(pods, was_ready);
+        }
+        if facts.wants == Wants::Paused {
+            return Self::new(true, Reason::Paused, "paused, as state asks", Progress::Done);
+        }
+        match said {
+            Some(Said { not_built: Some(not_built), .. }) => {
+                Self::underway(format!("what answers is being built for the first time: {not_built}"))
+            }
+            // Its pods are ready when they can be asked, and it is when something was built.
+            None if kind == Kind::Projection && !was_ready => {
+                Self::underway("its pods are ready, and have not said yet whether the read model is built")
+            }
+            _ => {
+                let note = said.and_then(|said| said.note.as_ref());
+                let message = note.map_or("it answers".to_owned(), |note| format!("it answers; {note}"));
+                Self::new(true, Reason::Available, message, Progress::Done)
+            }
+        }
+    }
+
+    fn of_few_pods(pods: &Pods, was_ready: bool) -> Self {
         let mut words = vec![format!("{} of {} pods are ready", pods.ready, pods.wanted)];
         if pods.is_observed && pods.updated < pods.wanted {
             words.push(format!("{} of the newest make", pods.updated));
@@ -232,137 +351,16 @@ impl Standing {
         let message = words.join("; ");
         if pods.gave_up.is_some() {
             let progress = Progress::Stalled(Reason::ProgressDeadlineExceeded);
-            return standing(false, Reason::Unavailable, &message, progress);
+            return Self::new(false, Reason::Unavailable, message, progress);
         }
-        // What answers while it is renewed is in force only when all of it is new.
-        standing(false, Reason::Deploying, &message, underway)
+        // A pod that is lost, or one more that is wanted, takes nothing from what answers; what is of an older make does.
+        if was_ready && pods.are_new() && pods.ready > 0 {
+            let progress = Progress::Underway(Reason::Progressing);
+            return Self::new(true, Reason::Available, message, progress);
+        }
+        Self::underway(message)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::found::Missing;
-
-    fn pods(wanted: i32, ready: i32) -> Pods {
-        Pods { wanted, there: wanted, ready, updated: wanted, is_observed: true, ..Pods::default() }
-    }
-
-    fn all(facts: &Facts) -> Vec<Condition> {
-        conditions(Kind::Projection, facts, 3, &[], Timestamp::UNIX_EPOCH)
-    }
-
-    fn said(conditions: &[Condition], of: ConditionType) -> (&str, &str, &str) {
-        let it = conditions.iter().find(|it| it.type_ == of.as_str()).unwrap();
-        (&it.status, &it.reason, &it.message)
-    }
-
-    #[test]
-    fn ready_says_what_is_in_force() {
-        let available = Facts { pods: Some(pods(2, 2)), ..Facts::default() };
-        let cases = [
-            (available.clone(), "True", "Available"),
-            (Facts { wants: Wants::Paused, ..available.clone() }, "True", "Paused"),
-            (Facts { wants: Wants::Stopped, pods: Some(pods(0, 0)), ..Facts::default() }, "True", "Stopped"),
-            (
-                Facts {
-                    wants: Wants::Stopped,
-                    pods: Some(Pods { there: 1, ..pods(0, 0) }),
-                    ..Facts::default()
-                },
-                "False",
-                "Deploying",
-            ),
-            (Facts { pods: Some(pods(2, 1)), ..Facts::default() }, "False", "Deploying"),
-            (
-                Facts { pods: Some(Pods { is_observed: false, ..pods(2, 2) }), ..Facts::default() },
-                "False",
-                "Deploying",
-            ),
-            (
-                Facts { pods: Some(Pods { updated: 1, ..pods(2, 2) }), ..Facts::default() },
-                "False",
-                "Deploying",
-            ),
-            (Facts { pods: Some(pods(0, 0)), ..Facts::default() }, "False", "Unavailable"),
-            (Facts { conflict: Some("Service \"x\"".into()), ..available.clone() }, "False", "Unavailable"),
-            (
-                Facts { refused: Some(Refused::Invalid("spec.x: no".into())), ..available },
-                "False",
-                "InvalidSpec",
-            ),
-            (Facts::default(), "False", "Deploying"),
-        ];
-        for (facts, status, reason) in cases {
-            let conditions = all(&facts);
-            let (is, why, _) = said(&conditions, ConditionType::Ready);
-            assert_eq!((is, why), (status, reason), "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn why_pods_do_not_come_up_is_told() {
-        let stuck = Pods {
-            gave_up: Some("pods made no progress for 600 s".into()),
-            last_words: Some("error: database.urlSecretRef: password authentication failed\n".into()),
-            ..pods(1, 0)
-        };
-        let facts = Facts { pods: Some(stuck), ..Facts::default() };
-        let conditions = all(&facts);
-        assert_eq!(said(&conditions, ConditionType::Stalled).1, "ProgressDeadlineExceeded");
-        let (_, _, message) = said(&conditions, ConditionType::Ready);
-        assert_eq!(
-            message,
-            "0 of 1 pods are ready; error: database.urlSecretRef: password authentication failed; pods made no progress for 600 s"
-        );
-    }
-
-    /// What kstatus rests on, over every combination of what may be.
-    #[test]
-    fn reconciling_and_stalled_exclude_each_other_and_ready() {
-        let missing = Missing { reason: Reason::SecretNotFound, message: "no Secret".into() };
-        let mut count = 0;
-        for refused in [None, Some(Refused::Missing(missing)), Some(Refused::Invalid("no".into()))] {
-            for conflict in [None, Some("taken".to_owned())] {
-                for wants in [Wants::Running, Wants::Paused, Wants::Stopped] {
-                    for number in 0..(1 << 6) {
-                        let bit = |bit: u32| number & (1 << bit) != 0;
-                        let pods = bit(0).then(|| Pods {
-                            wanted: i32::from(bit(1)),
-                            there: i32::from(bit(2)),
-                            ready: i32::from(bit(2) && bit(3)),
-                            updated: i32::from(bit(2) && bit(4)),
-                            is_observed: bit(5),
-                            gave_up: (bit(1) && !bit(3)).then(|| "given up".to_owned()),
-                            last_words: None,
-                        });
-                        let (refused, conflict) = (refused.clone(), conflict.clone());
-                        let facts = Facts { refused, conflict, pods, wants, ..Facts::default() };
-                        let conditions = all(&facts);
-                        let is = |of| said(&conditions, of).0 == "True";
-                        let three =
-                            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled];
-                        assert!(three.into_iter().filter(|of| is(*of)).count() <= 1, "{facts:?}");
-                        assert!(conditions.iter().all(|it| it.observed_generation == Some(3)));
-                        assert!(conditions.iter().all(|it| !it.reason.is_empty()));
-                        count += 1;
-                    }
-                }
-            }
-        }
-        assert_eq!(count, 3 * 2 * 3 * 64);
-    }
-
-    #[test]
-    fn a_time_changes_only_with_its_status() {
-        let one = all(&Facts { pods: Some(pods(2, 1)), ..Facts::default() });
-        let later = Timestamp::from_second(9).unwrap();
-        let none = Facts { pods: Some(pods(2, 0)), ..Facts::default() };
-        let two = conditions(Kind::Projection, &none, 4, &one, later);
-        assert_ne!(one[0].message, two[0].message);
-        assert!(two.iter().all(|it| it.last_transition_time == Time(Timestamp::UNIX_EPOCH)));
-        let ready = Facts { pods: Some(pods(2, 2)), ..Facts::default() };
-        let three = conditions(Kind::Projection, &ready, 4, &two, later);
-        assert_eq!(three[0].last_transition_time, Time(later));
-    }
-}
+mod tests;

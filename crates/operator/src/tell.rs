@@ -1,12 +1,12 @@
 //! Events: what a person would want to see who describes a resource.
 
 use headwater_resources::shared::{ConditionType, Reason};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::children::MANAGER;
-use crate::kinds::Kept;
 
 /// What is told of when it changes, and whether True is good news.
 const TOLD: [(ConditionType, bool); 3] =
@@ -23,12 +23,11 @@ impl Teller {
         Self(Recorder::new(client, reporter))
     }
 
-    /// Tells of what is otherwise in `after` than in `before`.
-    pub async fn changes<K: Kept>(&self, resource: &K, before: &[Condition], after: &[Condition]) {
+    /// Tells of what is otherwise with the resource `of` in `after` than in `before`.
+    pub async fn changes(&self, of: ObjectReference, before: &[Condition], after: &[Condition]) {
         for event in changes(before, after) {
-            let reference = resource.object_ref(&());
             // What nobody can be told of is in the status all the same.
-            if let Err(error) = self.0.publish(&event, &reference).await {
+            if let Err(error) = self.0.publish(&event, &of).await {
                 tracing::debug!(%error, "an event was not published");
             }
         }

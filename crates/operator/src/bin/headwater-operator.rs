@@ -9,6 +9,7 @@ use clap::Parser;
 use headwater_operator::ask::Workers;
 use headwater_operator::controller::{self, Scope};
 use headwater_operator::leader::Candidate;
+use headwater_operator::metrics::OperatorMetrics;
 use headwater_operator::reconcile::Context;
 use headwater_operator::settings::{ServiceAccount, Settings};
 use headwater_operator::tell::Teller;
@@ -37,6 +38,15 @@ struct Arguments {
     #[arg(long, value_name = "POLICY", default_value = "IfNotPresent", env = "HEADWATER_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: String,
 
+    /// Secrets with which nodes pull it, of the namespace of each resource; where it is not there, it is passed over.
+    #[arg(
+        long = "image-pull-secret",
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "HEADWATER_IMAGE_PULL_SECRETS"
+    )]
+    image_pull_secrets: Vec<String>,
+
     /// Keep the resources of this namespace alone [default: of all].
     #[arg(long, value_name = "NAME", env = "HEADWATER_WATCH_NAMESPACE")]
     watch_namespace: Option<String>,
@@ -44,6 +54,10 @@ struct Arguments {
     /// Its own namespace, where the lease is.
     #[arg(long, value_name = "NAME", default_value = "headwater", env = "POD_NAMESPACE")]
     namespace: String,
+
+    /// The lease by which one of several works at a time: operators of other resources have another.
+    #[arg(long, value_name = "NAME", default_value = "headwater-operator", env = "HEADWATER_LEASE")]
+    lease: String,
 
     /// What it is called among the operators: its pod's name.
     #[arg(long, value_name = "NAME", default_value = "headwater-operator", env = "POD_NAME")]
@@ -94,7 +108,9 @@ async fn run(arguments: Arguments) -> Result<()> {
         Client::try_default().await.context("find the cluster: by a service account, or KUBECONFIG")?;
     let readiness = Readiness::default();
     let listener = tokio::net::TcpListener::bind(arguments.listen).await.context("serve --listen")?;
-    let router = health::router(readiness.clone(), Metrics::default());
+    let metrics = Metrics::default();
+    telemetry::register_metrics(&metrics);
+    let router = health::router(readiness.clone(), metrics.clone());
     let stopped = stop.clone();
     let served = tokio::spawn(async move {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
@@ -103,13 +119,19 @@ async fn run(arguments: Arguments) -> Result<()> {
     let settings = Settings {
         image: arguments.image,
         image_pull_policy: arguments.image_pull_policy,
+        image_pull_secrets: arguments.image_pull_secrets,
         operator: ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account },
     };
     let teller = Teller::new(client.clone(), &arguments.identity);
-    let context = Context::new(client.clone(), settings, Workers::new(arguments.token_file)?, teller);
+    let context = Context::new(
+        client.clone(),
+        settings,
+        Workers::new(arguments.token_file)?,
+        teller,
+        OperatorMetrics::new(&metrics),
+    );
     let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
-    let mut candidate =
-        Candidate::new(client, &arguments.namespace, "headwater-operator", &arguments.identity);
+    let mut candidate = Candidate::new(client, &arguments.namespace, &arguments.lease, &arguments.identity);
     if candidate.lead(&stop).await {
         tracing::info!(identity = %arguments.identity, "leading");
         let ended = stop.child_token();
@@ -118,7 +140,7 @@ async fn run(arguments: Arguments) -> Result<()> {
                 candidate.renew(&stop).await;
                 ended.cancel();
             },
-            controller::run(context, &scope, &ended),
+            controller::run(context, &scope, &readiness, &ended),
         );
         candidate.give_back().await;
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{CONFIGURATION, selector};
 use crate::digest::digest;
-use crate::found::Running;
+use crate::found::{Count, Running};
 use crate::part::{Part, at};
 use crate::settings::{AUDIENCE, Settings};
 
@@ -20,7 +20,7 @@ const LAME_DUCK_SECONDS: u32 = 2;
 /// Nobody, in the image.
 const USER: u32 = 65_532;
 
-pub(super) fn deployment(part: &Part, running: &Running, settings: &Settings) -> Value {
+pub(super) fn deployment(part: &Part, running: &Running, count: Option<Count>, settings: &Settings) -> Value {
     let workload = &part.workload;
     let mut labels = selector(&part.owner);
     labels.extend(workload.pod_labels.clone());
@@ -28,6 +28,8 @@ pub(super) fn deployment(part: &Part, running: &Running, settings: &Settings) ->
     labels.extend(selector(&part.owner));
     let mut annotations = workload.pod_annotations.clone();
     annotations.insert(CONFIGURATION.to_owned(), running.configuration.clone());
+    let pull_secrets: Vec<Value> =
+        settings.image_pull_secrets.iter().map(|name| json!({ "name": name })).collect();
     let mut spec = json!({
         "serviceAccountName": part.owner.kind.child(&part.owner.name),
         "automountServiceAccountToken": false,
@@ -43,6 +45,9 @@ pub(super) fn deployment(part: &Part, running: &Running, settings: &Settings) ->
         "containers": [container(part, settings)],
         "volumes": volumes(part, running),
     });
+    if !pull_secrets.is_empty() {
+        spec["imagePullSecrets"] = json!(pull_secrets);
+    }
     if !workload.node_selector.is_empty() {
         spec["nodeSelector"] = json!(workload.node_selector);
     }
@@ -74,11 +79,21 @@ pub(super) fn deployment(part: &Part, running: &Running, settings: &Settings) ->
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec},
     }});
-    // What scales the pods owns their number.
-    if part.scale.autoscaling.is_none() {
-        deployment["spec"]["replicas"] = json!(part.scale.replicas);
+    if let Some(replicas) = replicas(part, count) {
+        deployment["spec"]["replicas"] = json!(replicas);
     }
     deployment
+}
+
+/// How many pods there are to be. `None`: what scales them has said so, and owns their number from then on. Until it has, nothing may take
+/// away from those that there are: a number that nobody owns is one.
+fn replicas(part: &Part, count: Option<Count>) -> Option<u32> {
+    let Some((least, most, _)) = part.scale.autoscaling else { return Some(part.scale.replicas) };
+    match count {
+        Some(Count { is_scaled: true, replicas: 1.. }) => None,
+        Some(Count { replicas: replicas @ 1.., .. }) => Some(replicas.clamp(least, most)),
+        _ => Some(part.scale.replicas.clamp(least, most)),
+    }
 }
 
 /// The digest of what a program reads at its start alone.

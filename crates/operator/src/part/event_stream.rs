@@ -34,7 +34,7 @@ pub(super) fn part(
     let mut read = spec.clone();
     read.access = access(&spec.access, ours);
     let mut documents = Documents::default();
-    documents.add(Kind::EventStream, &resource.metadata, &read, &["state"]);
+    documents.add(Kind::EventStream, &resource.metadata, &read, &["state"], "");
     let (manifests, mut secrets) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();
     let mut flags =

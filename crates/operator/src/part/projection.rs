@@ -19,7 +19,7 @@ pub(super) fn part(
     let mut read = spec.clone();
     read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query, Verb::Admin])]);
     let mut documents = Documents::default();
-    documents.add(Kind::Projection, &resource.metadata, &read, &[]);
+    documents.add(Kind::Projection, &resource.metadata, &read, &[], "");
     let stream = documents.follow(&spec.stream_ref.name, found)?;
     let (manifests, mut secrets) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();

@@ -19,7 +19,7 @@ pub(super) fn part(
     let mut read = spec.clone();
     read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query])]);
     let mut documents = Documents::default();
-    documents.add(Kind::Saga, &resource.metadata, &read, &[]);
+    documents.add(Kind::Saga, &resource.metadata, &read, &[], "");
     let mut streams = Vec::new();
     for name in spec.streams() {
         streams.push((name, documents.follow(name, found)?));

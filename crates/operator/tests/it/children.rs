@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use headwater_operator::children::{Children, children, running, selector};
+use headwater_operator::found::Count;
 use headwater_operator::part::Kind;
 use serde_json::Value;
 
@@ -88,6 +89,12 @@ fn nothing_is_lost_on_the_way_to_an_object() {
     }
 }
 
+fn renew(fixture: &mut Fixture, secret: &str) {
+    for value in fixture.found.secrets.get_mut(secret).unwrap().keys.values_mut() {
+        value.push('2');
+    }
+}
+
 #[test]
 fn a_change_that_no_program_reads_starts_no_pod_anew() {
     let configuration = |fixture: &Fixture, kind: Kind| {
@@ -107,11 +114,11 @@ fn a_change_that_no_program_reads_starts_no_pod_anew() {
     assert_eq!(configuration(&before, Kind::EventStream), configuration(&scaled, Kind::EventStream));
     // A certificate that is renewed is read again.
     let mut renewed = Fixture::parse(&text);
-    renewed.found.secrets.get_mut("serving").unwrap().version = "2".to_owned();
+    renew(&mut renewed, "serving");
     assert_eq!(configuration(&before, Kind::EventStream), configuration(&renewed, Kind::EventStream));
     // What is read at the start alone is not.
     let mut rotated = Fixture::parse(&text);
-    rotated.found.secrets.get_mut("shop-db").unwrap().version = "2".to_owned();
+    renew(&mut rotated, "shop-db");
     for kind in [Kind::EventStream, Kind::Projection, Kind::Saga] {
         assert_ne!(configuration(&before, kind), configuration(&rotated, kind), "{kind:?}");
     }
@@ -187,4 +194,26 @@ fn what_pods_read_is_named_after_its_content_and_kept_while_it_says_the_same() {
     let other = made(&other);
     assert_ne!(read_by(&other), read_by(&before));
     assert!(other.wanted.iter().any(|it| it.name == read_by(&other)));
+}
+
+/// Who scales it owns the number of pods, and until then none is taken away.
+#[test]
+fn an_autoscaler_takes_over_the_number_of_pods_and_none_is_lost_meanwhile() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(EVERYTHING))
+        .unwrap();
+    let mut fixture = Fixture::parse(&text);
+    let (least, most, _) = fixture.part(Kind::Projection).unwrap().scale.autoscaling.unwrap();
+    let mut asked = |count: Option<(u32, bool)>| {
+        fixture.found.count = count.map(|(replicas, is_scaled)| Count { replicas, is_scaled });
+        let children = children(&fixture.part(Kind::Projection).unwrap(), &fixture.found, &settings());
+        let deployment = children.wanted.iter().find(|it| it.resource.kind == "Deployment").unwrap();
+        deployment.object["spec"]["replicas"].as_u64()
+    };
+    assert!(least < most);
+    assert_eq!(asked(None), Some(u64::from(1.clamp(least, most))), "the first count is what replicas says");
+    assert_eq!(asked(Some((most, false))), Some(u64::from(most)), "as many as there are");
+    assert_eq!(asked(Some((most + 5, false))), Some(u64::from(most)));
+    assert_eq!(asked(Some((1, false))), Some(u64::from(least)));
+    assert_eq!(asked(Some((least, true))), None, "they are the autoscaler's");
+    assert_eq!(asked(Some((0, true))), Some(u64::from(1.clamp(least, most))), "it was stopped");
 }

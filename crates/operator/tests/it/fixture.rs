@@ -22,6 +22,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         image: "headwater:test".to_owned(),
         image_pull_policy: "IfNotPresent".to_owned(),
+        image_pull_secrets: Vec::new(),
         operator: ServiceAccount { namespace: "headwater".to_owned(), name: "headwater-operator".to_owned() },
     }
 }
@@ -90,9 +91,7 @@ impl Fixture {
                 (it["metadata"]["name"].as_str().unwrap().to_owned(), values.collect::<BTreeMap<_, _>>())
             })
         };
-        let secrets = named("Secret").map(|(name, values)| {
-            (name, SecretFound { version: "1".to_owned(), keys: values.into_keys().collect() })
-        });
+        let secrets = named("Secret").map(|(name, values)| (name, secret(values)));
         let found = Found {
             secrets: secrets.collect(),
             config_maps: named("ConfigMap").collect(),
@@ -103,6 +102,8 @@ impl Fixture {
                 jwks: r#"{"keys":[]}"#.to_owned(),
             },
             running: None,
+            count: None,
+            unreadable: BTreeMap::new(),
         };
         Self { resources, found }
     }
@@ -121,4 +122,9 @@ impl Fixture {
         };
         self.resources.iter().map(part).collect()
     }
+}
+
+fn secret(values: BTreeMap<String, String>) -> SecretFound {
+    let authorities = values.get("ca.crt").cloned();
+    SecretFound { keys: values, authorities, expired: None }
 }

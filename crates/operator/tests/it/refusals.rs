@@ -63,6 +63,40 @@ fn what_is_missing_is_named_with_its_field() {
     let (reason, _) = missing(&format!("{STREAM}{PROJECTION}"), Kind::Projection);
     assert_eq!(reason, Reason::SecretNotFound);
 
+    // What is the event stream's is said to be.
+    let (_, message) = missing(&format!("{STREAM}{PROJECTION}"), Kind::Projection);
+    assert!(message.starts_with("EventStream \"orders\": spec.database.urlSecretRef names"), "{message}");
+
+    let tls = "  server: {tls: {secretRef: {name: serving}}}\n";
+    let (reason, message) = missing(&format!("{STREAM}{tls}{SECRET}"), Kind::EventStream);
+    assert_eq!(reason, Reason::SecretNotFound);
+    assert!(message.starts_with("spec.server.tls.secretRef names Secret \"serving\""), "{message}");
+    let serving = SECRET.replace("name: db", "name: serving").replace("uri: x", "tls.crt: x, tls.key: x");
+    let mut fixture = Fixture::parse(&format!("{STREAM}{tls}{SECRET}{serving}"));
+    assert!(fixture.part(Kind::EventStream).is_ok());
+    fixture.found.secrets.get_mut("serving").unwrap().expired = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    match fixture.part(Kind::EventStream) {
+        Err(Refused::Missing(missing)) => {
+            assert_eq!(missing.reason, Reason::CertificateExpired);
+            assert!(
+                missing.message.contains("expired at 2026-01-01T00:00:00Z: renew it"),
+                "{}",
+                missing.message
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let mut fixture = Fixture::parse(&format!("{STREAM}{SECRET}{PROJECTION}"));
+    fixture.found.unreadable.insert("orders".to_owned(), "unknown variant `X`".to_owned());
+    match fixture.part(Kind::Projection) {
+        Err(Refused::Missing(missing)) => {
+            assert_eq!(missing.reason, Reason::StreamNotReady);
+            assert_eq!(missing.message, "EventStream \"orders\" cannot be read: unknown variant `X`");
+        }
+        other => panic!("{other:?}"),
+    }
+
     let schema = "  eventTypes: [{name: Made, schemaRef: {configMapKeyRef: {name: schemas, key: made}}}]\n";
     let (reason, message) = missing(&format!("{STREAM}{schema}{SECRET}"), Kind::EventStream);
     assert_eq!(reason, Reason::ConfigMapNotFound);
@@ -78,6 +112,10 @@ fn what_cannot_be_is_said_with_the_remedy() {
     let wrong = PROJECTION.replace("by: {n: \"1\"}", "by: {m: \"1\"}");
     let why = invalid(&format!("{STREAM}{SECRET}{wrong}"), Kind::Projection);
     assert!(why.contains("spec.rules[0].by.m"), "{why}");
+
+    let upcast = "  eventTypes: [{name: Made, schemaVersion: 2, upcast: [{from: 1, set: {x: \"'\"}}]}]\n";
+    let why = invalid(&format!("{STREAM}{upcast}{SECRET}{PROJECTION}"), Kind::Projection);
+    assert!(why.starts_with("EventStream \"orders\": spec.eventTypes[0].upcast[0].set.x"), "{why}");
 
     let jwt = "  server: {auth: {jwt: [{issuer: https://id.example, audiences: [a], jwksRef: {kind: Secret, name: db, key: uri}}]}}\n";
     let why = invalid(&format!("{STREAM}{jwt}{SECRET}"), Kind::EventStream);

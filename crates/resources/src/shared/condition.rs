@@ -125,6 +125,10 @@ names!(
         Failed = "Failed",
         /// NeedsAttention: events were set aside.
         EventsParked = "EventsParked",
+        /// NeedsAttention: an event could not be folded, and `onError` is Halt.
+        Halted = "Halted",
+        /// NeedsAttention: the read model was given a newer spec than this one.
+        Outdated = "Outdated",
         /// NeedsAttention: instances of the saga cannot go on.
         InstancesStuck = "InstancesStuck",
     }

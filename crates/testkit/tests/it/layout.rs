@@ -48,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "saga",
         ],
     ),
-    ("operator", &["api", "resources", "runtime"]),
+    ("operator", &["core", "api", "resources", "runtime"]),
     ("cli", &["core", "api", "resources", "runtime", "saga", "server"]),
     ("testkit", &["core", "api", "log", "resources"]),
     ("bench", &["core", "api", "log", "testkit"]),
