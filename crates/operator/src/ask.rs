@@ -1,13 +1,24 @@
 //! Asks workers how they are: their pods, one by one, with the operator's own token. A pod that is not ready answers, too, as far as it can.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use axum::body::Bytes;
 use headwater_api::tls;
 use headwater_resources::shared::Count;
+use http::header::{AUTHORIZATION, CONNECTION, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::part::Owner;
 
@@ -23,7 +34,6 @@ const LONGEST: usize = 4 << 20;
 /// A client of workers.
 #[derive(Debug, Clone)]
 pub struct Workers {
-    http: reqwest::Client,
     token: Option<PathBuf>,
 }
 
@@ -184,11 +194,8 @@ struct Problem {
 
 impl Workers {
     /// A client that proves who it is by the token in a file, which is read each time: it is renewed.
-    ///
-    /// # Errors
-    /// When there is no TLS to be had.
-    pub fn new(token: Option<PathBuf>) -> reqwest::Result<Self> {
-        Ok(Self { http: client().build()?, token })
+    pub const fn new(token: Option<PathBuf>) -> Self {
+        Self { token }
     }
 
     /// What `path` of the first pod that has an answer says.
@@ -200,7 +207,7 @@ impl Workers {
                 Ok(Answer::Refused(why)) => refused = refused.or(Some(why)),
                 Ok(Answer::Silent) => {}
                 Err(error) => {
-                    tracing::debug!(name = %address.owner.name, %pod, error = %format!("{error:#}"), "a pod does not answer")
+                    tracing::debug!(name = %address.owner.name, %pod, error = %format!("{error:#}"), "a pod does not answer");
                 }
             }
         }
@@ -220,40 +227,50 @@ impl Workers {
         pod: IpAddr,
         path: &str,
     ) -> anyhow::Result<Answer<T>> {
-        let Owner { kind, name, namespace, .. } = &address.owner;
-        let at = SocketAddr::new(pod, kind.port());
-        let mut request = match &address.tls {
-            None => self.http.get(format!("http://{at}{path}")),
-            Some(authorities) => {
-                // The certificate is of the Service's name.
-                let host = kind.host(name, namespace);
-                let authorities = authorities.as_deref().map(str::as_bytes);
-                let tls = tls::configuration(true, authorities, None).map_err(anyhow::Error::msg)?;
-                client()
-                    .resolve(&host, at)
-                    .tls_backend_preconfigured(tls)
-                    .build()?
-                    .get(format!("https://{host}:{}{path}", kind.port()))
-            }
-        };
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(tokio::fs::read_to_string(token).await?.trim());
-        }
-        let mut answer = request.send().await?;
-        let is_well = answer.status().is_success();
-        let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await? {
-            anyhow::ensure!(body.len() + part.len() <= LONGEST, "an answer of more than {LONGEST} bytes");
-            body.extend_from_slice(&part);
-        }
-        if is_well {
+        let (status, body) = tokio::time::timeout(PATIENCE, self.get(address, pod, path))
+            .await
+            .with_context(|| format!("no answer within {PATIENCE:?}"))??;
+        if status.is_success() {
             return Ok(Answer::Said(serde_json::from_slice(&body)?));
         }
-        let problem: Problem = serde_json::from_slice(&body)?;
+        let problem: Problem =
+            serde_json::from_slice(&body).with_context(|| format!("it answers {status}"))?;
         Ok(Answer::Refused(problem.detail))
+    }
+
+    async fn get(&self, address: &Address, pod: IpAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let Owner { kind, name, namespace, .. } = &address.owner;
+        let host = kind.host(name, namespace);
+        let mut request = Request::get(path).header(HOST, &host).header(CONNECTION, "close");
+        if let Some(token) = &self.token {
+            let token = tokio::fs::read_to_string(token).await.context("the operator's token")?;
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
+        }
+        let request = request.body(Empty::new())?;
+        let stream = TcpStream::connect((pod, kind.port())).await?;
+        let Some(authorities) = &address.tls else { return exchange(stream, request).await };
+        let authorities = authorities.as_deref().map(str::as_bytes);
+        let tls = tls::configuration(true, authorities, None).map_err(anyhow::Error::msg)?;
+        // The certificate is of the Service's name.
+        let host = host.try_into().context("the Service's name")?;
+        exchange(TlsConnector::from(Arc::new(tls)).connect(host, stream).await?, request).await
     }
 }
 
-fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().timeout(PATIENCE).no_proxy()
+/// One request on a connection of its own.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async move {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body =
+            Limited::new(answer.into_body(), LONGEST).collect().await.map_err(anyhow::Error::from_boxed)?;
+        anyhow::Ok((status, body.to_bytes()))
+    };
+    // What becomes of the connection shows in the answer.
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
 }

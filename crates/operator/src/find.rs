@@ -48,15 +48,15 @@ pub async fn find(
         _ => references.streams.clone(),
     };
     for name in named {
-        match streams.get_opt(&name).await?.map(|stream| stream.0) {
-            Some(Ok(stream)) => {
+        let Some(stream) = streams.get_opt(&name).await? else { continue };
+        match stream.0 {
+            Ok(stream) => {
                 references.add(&Resource::EventStream(Box::new(stream.clone())).references());
                 found.streams.insert(name, stream);
             }
-            Some(Err(unreadable)) => {
+            Err(unreadable) => {
                 found.unreadable.insert(name, unreadable.error.clone());
             }
-            None => {}
         }
     }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &owner.namespace);

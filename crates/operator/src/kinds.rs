@@ -81,12 +81,12 @@ impl Stand {
         self.pods.map(|(_, ready, wanted)| format!("{ready}/{wanted}"))
     }
 
-    fn selector(&self) -> Option<String> {
-        Some(labels(&self.owner))
+    fn selector(&self) -> String {
+        labels(&self.owner)
     }
 
-    fn address(&self) -> Option<Address> {
-        Some(Address { url: Some(self.url.clone()) })
+    fn address(&self) -> Address {
+        Address { url: Some(self.url.clone()) }
     }
 }
 
@@ -170,13 +170,13 @@ impl Kept for EventStream {
         as_json(&EventStreamStatus {
             observed_generation: Some(stand.generation),
             conditions: stand.conditions.clone(),
-            address: stand.address(),
+            address: Some(stand.address()),
             binding: Some(LocalRef { name: binding_name(&stand.owner.name) }),
             log_id,
             head,
             replicas: stand.replicas(),
             replicas_ready: stand.replicas_ready(),
-            selector: stand.selector(),
+            selector: Some(stand.selector()),
             partitions,
         })
     }
@@ -271,10 +271,10 @@ impl Kept for Projection {
         let mut status = ProjectionStatus {
             observed_generation: Some(stand.generation),
             conditions: stand.conditions.clone(),
-            address: stand.address(),
+            address: Some(stand.address()),
             replicas: stand.replicas(),
             replicas_ready: stand.replicas_ready(),
-            selector: stand.selector(),
+            selector: Some(stand.selector()),
             ..before
         };
         if let Some(state) = state {
@@ -445,7 +445,7 @@ impl Kept for Saga {
             conditions: stand.conditions.clone(),
             replicas: stand.replicas(),
             replicas_ready: stand.replicas_ready(),
-            selector: stand.selector(),
+            selector: Some(stand.selector()),
             ..before
         };
         if let Some(state) = state {

@@ -126,7 +126,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(
         client.clone(),
         settings,
-        Workers::new(arguments.token_file)?,
+        Workers::new(arguments.token_file),
         teller,
         OperatorMetrics::new(&metrics),
     );

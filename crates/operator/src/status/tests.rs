@@ -145,7 +145,7 @@ fn ready_stays_while_something_of_the_newest_make_answers() {
 fn who_does_not_answer_says_nothing_else_than_before() {
     let attention = Some((Reason::EventsParked, "3 events".to_owned()));
     let caught_up = Some(CaughtUp { events: 0, most: 10, next: None });
-    let said = Said { attention, caught_up, ..Said::default() };
+    let said = Said { caught_up, attention, ..Said::default() };
     let one = all(&Facts { pods: Some(pods(1, 1)), said: Some(said), ..Facts::default() });
     let silent = Facts { pods: Some(pods(1, 1)), ..Facts::default() };
     let two = conditions(Kind::Projection, &silent, 4, &one, Timestamp::UNIX_EPOCH);
