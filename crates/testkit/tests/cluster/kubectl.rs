@@ -86,7 +86,8 @@ pub(crate) fn helm(what: &str, flags: &[&str]) -> Result<String> {
 }
 
 pub(crate) fn install() -> Result<()> {
-    helm("upgrade", &["--install", "--create-namespace"]).map(drop)
+    // Not with what a test before has set, which ended half-way.
+    helm("upgrade", &["--install", "--create-namespace", "--reset-values"]).map(drop)
 }
 
 /// A namespace of one test, in which pods have to meet the restricted Pod Security Standard.
