@@ -71,7 +71,8 @@ pub(crate) fn run_all(built: &Path, run: impl FnOnce(Step) -> anyhow::Result<boo
 fn cluster() -> anyhow::Result<Cluster> {
     let cluster = Cluster::at(&root().join(".headwater/e2e"))?;
     if !cluster.is_running()?
-        && let Err(error) = cluster.up(1)
+        // Two nodes: one is drained.
+        && let Err(error) = cluster.up(2)
     {
         cluster.down(true)?;
         return Err(error);

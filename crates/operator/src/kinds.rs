@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use headwater_core::BackendFault;
 use headwater_resources::event_stream::{EventStreamStatus, PartitionStatus};
 use headwater_resources::projection::{
     ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus, Promotion,
@@ -150,7 +151,10 @@ impl Kept for EventStream {
             // What cannot be read is read of the database.
             Answer::Refused(why) => facts.database = Some(Backend::Failed(why.clone())),
             Answer::Silent => {
-                facts.database = last_words.filter(|it| it.contains("database")).map(Backend::Failed);
+                let is_of_it = |it: &String| {
+                    it.contains("database") || BackendFault::of(it) != BackendFault::Unreachable
+                };
+                facts.database = last_words.filter(is_of_it).map(Backend::Failed);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! pods ──▶ Service ──▶ EndpointSlice ──▶ proxy on this machine's own address ──▶ PostgreSQL, NATS on loopback
 //! ```
 
+mod conditions;
 mod kubectl;
 mod operator;
 mod orders;

@@ -8,6 +8,7 @@ use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
 use serde_json::{Value, json};
 use tokio::sync::RwLockReadGuard;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::kubectl::{Namespace, kubectl, operator};
@@ -17,8 +18,8 @@ const STORE: &str = "http://orders-eventstore:50051";
 /// The example's manifests, over servers of this test.
 pub(crate) struct Orders {
     pub(crate) namespace: Namespace,
-    database: Postgres,
-    _broker: Nats,
+    pub(crate) database: Postgres,
+    pub(crate) broker: Nats,
     /// Held as long as they are.
     _operator: Option<RwLockReadGuard<'static, ()>>,
 }
@@ -35,7 +36,7 @@ impl Orders {
         namespace.reach("db", 5432, database.port())?;
         namespace.reach("nats", 4222, broker.port())?;
         namespace.apply_file("examples/orders")?;
-        Ok(Self { namespace, database, _broker: broker, _operator: operator })
+        Ok(Self { namespace, database, broker, _operator: operator })
     }
 
     fn url(&self) -> String {
@@ -90,6 +91,57 @@ async fn what_a_pod_appends_is_seen_in_the_read_model_and_a_saga_that_is_stuck_i
     Ok(())
 }
 
+/// Appends and queries without a pause, each asked once more where it fails, and not twice.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    writing: JoinHandle<Result<u32>>,
+    reading: JoinHandle<Result<u32>>,
+}
+
+impl Load {
+    pub(crate) fn on(namespace: &Namespace) -> Result<Self> {
+        let (caller, stop) = (namespace.caller()?, Arc::new(AtomicBool::new(false)));
+        let store = namespace.url("orders-eventstore")?;
+        let queries = namespace.url("orders-projection")?;
+        let writing = tokio::spawn({
+            let (caller, stop) = (caller.clone(), stop.clone());
+            async move {
+                let mut orders = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let id = format!("load-{orders}");
+                    caller.post(&format!("{store}/v1/streams/{id}/events"), &append(&id)?).await?;
+                    orders += 1;
+                }
+                Ok(orders)
+            }
+        });
+        let reading = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                let mut answers = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    caller.get(&format!("{queries}/v1/projections/orders/orders?limit=1")).await?;
+                    answers += 1;
+                }
+                Ok(answers)
+            }
+        });
+        Ok(Self { stop, writing, reading })
+    }
+
+    /// Every append that was answered is in the read model, once.
+    pub(crate) async fn end(self, orders: &Orders) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (written, answers) = (self.writing.await??, self.reading.await??);
+        ensure!(written > 0 && answers > 0, "{written} orders, {answers} answers");
+        let rows = || {
+            let rows = orders.database.query("SELECT count(*) FROM hw_orders_view.orders")?;
+            Ok((rows.trim() == written.to_string()).then_some(()))
+        };
+        orders.namespace.until(&format!("{written} orders in the read model"), rows).await
+    }
+}
+
 /// What is active, and how many revisions there ever were.
 fn revisions(orders: &Orders) -> Result<(Value, String)> {
     let active = orders.namespace.get("projection/orders")?["status"]["active"]["revision"].clone();
@@ -112,33 +164,7 @@ async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answer
         r#"{"spec": {"replicas": 2}}"#,
     ])?;
     namespace.until_rolled_out("orders-projection").await?;
-    let caller = namespace.caller()?;
-    let store = namespace.url("orders-eventstore")?;
-    let queries = namespace.url("orders-projection")?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writing = tokio::spawn({
-        let (caller, stop) = (caller.clone(), stop.clone());
-        async move {
-            let mut orders = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let id = format!("load-{orders}");
-                caller.post(&format!("{store}/v1/streams/{id}/events"), &append(&id)?).await?;
-                orders += 1;
-            }
-            anyhow::Ok(orders)
-        }
-    });
-    let reading = tokio::spawn({
-        let (caller, stop, queries) = (caller.clone(), stop.clone(), queries.clone());
-        async move {
-            let mut answers = 0;
-            while !stop.load(Ordering::Relaxed) {
-                caller.get(&format!("{queries}/v1/projections/orders/orders?limit=1")).await?;
-                answers += 1;
-            }
-            anyhow::Ok(answers)
-        }
-    });
+    let load = Load::on(namespace)?;
     let patch = async |patch: &str, active: &str| {
         namespace.kubectl(&["patch", "projection/orders", "--type=json", "--patch", patch])?;
         let has_come = || Ok((revisions(&orders)?.0 == active).then_some(()));
@@ -153,14 +179,7 @@ async fn a_projection_is_edited_under_load_and_the_edit_reverted_while_it_answer
     patch(&format!(r#"[{{"op": "add", "path": "/spec/tables/0/columns/0", "value": {column}}}]"#), "2")
         .await?;
     patch(r#"[{"op": "remove", "path": "/spec/tables/0/columns/0"}]"#, "1").await?;
-    stop.store(true, Ordering::Relaxed);
-    let (written, answers) = (writing.await??, reading.await??);
-    ensure!(written > 0 && answers > 0, "{written} orders, {answers} answers");
-    let rows = || {
-        let rows = orders.database.query("SELECT count(*) FROM hw_orders_view.orders")?;
-        Ok((rows.trim() == written.to_string()).then_some(()))
-    };
-    namespace.until(&format!("{written} orders in the read model"), rows).await
+    load.end(&orders).await
 }
 
 /// With the services of the example, a cluster does what `headwater dev` does.
@@ -223,6 +242,7 @@ async fn what_is_missing_or_wrong_is_said_and_recovered_from() -> Result<()> {
         Ok(conditions.iter().any(says).then_some(()))
     };
     namespace.until("what the database said, in the condition", told).await?;
+    namespace.condition("eventstream/orders", "DatabaseReady", "False", "AuthenticationFailed").await?;
 
     namespace.secret("orders-db", "uri", &orders.url())?;
     namespace.condition("eventstream/orders", "Ready", "True", "Available").await?;
