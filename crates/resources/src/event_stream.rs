@@ -52,7 +52,7 @@ use crate::shared::{
     printcolumn(name = "URL", type_ = "string", json_path = ".status.address.url", description = "Where it answers", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", description = "What is being done, or to be done", priority = 1)
 )]
-#[x_kube(validation = Rule::new("!has(oldSelf.database) || has(self.database)").message("database cannot be taken away: the events are there"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.database) || has(self.database)").message("database cannot be taken away: the events are there; write what it was, or make another EventStream"))]
 pub struct EventStreamSpec {
     /// Number of partitions, 1 to 256. Events of one stream id share a partition, and each partition has a total order of
     /// its own. One, the default, is enough for tens of thousands of events a second. Immutable: it decides where the
@@ -102,7 +102,7 @@ pub struct EventStreamSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.schema) && has(self.schemaRef))").message("give schema or schemaRef, not both"),
-    validation = Rule::new("!has(self.upcast) || self.upcast.all(u, u.from < self.schemaVersion)").message("an upcast is from a version before schemaVersion")
+    validation = Rule::new("!has(self.upcast) || self.upcast.all(u, u.from < self.schemaVersion)").message("an upcast is from a version before schemaVersion; lower from, or raise schemaVersion")
 )]
 pub struct EventTypeSpec {
     /// The type's name, as events carry it.

@@ -68,7 +68,7 @@ pub struct ProjectionSpec {
     pub rules: Vec<ProjectionRule>,
     /// Where the first build begins to read. Resolved once, and used by every later build too. Immutable.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("startFrom cannot be changed: it holds for every build"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("startFrom cannot be changed: make another Projection"))]
     pub start_from: StartFrom,
     /// What happens when a rule fails on an event.
     #[serde(default)]
@@ -126,8 +126,8 @@ pub enum StartFromType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.position) == (self.type == 'Position')").message("position is needed for type Position, and for no other"),
-    validation = Rule::new("has(self.time) == (self.type == 'Time')").message("time is needed for type Time, and for no other")
+    validation = Rule::new("has(self.position) == (self.type == 'Position')").message("position is needed for type Position, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.time) == (self.type == 'Time')").message("time is needed for type Time, and for no other; write both, or neither")
 )]
 pub struct StartFrom {
     /// Beginning is the first event, End what comes after the last one there is, Position what comes after given

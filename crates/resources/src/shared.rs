@@ -183,8 +183,8 @@ pub enum SubjectType {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.type == 'Anonymous' ? !has(self.name) : has(self.name)").message("name is needed for every type but Anonymous, and Anonymous has none"),
-    validation = Rule::new("!has(self.__namespace__) || self.type == 'ServiceAccount'").message("only a ServiceAccount has a namespace")
+    validation = Rule::new("self.type == 'Anonymous' ? !has(self.name) : has(self.name)").message("name is needed for every type but Anonymous; add it, or remove it from type Anonymous"),
+    validation = Rule::new("!has(self.__namespace__) || self.type == 'ServiceAccount'").message("only a ServiceAccount has a namespace; remove it, or write type: ServiceAccount")
 )]
 pub struct Subject {
     /// What kind of proof names the caller. Anonymous is whoever proves nothing.

@@ -24,8 +24,8 @@ pub enum BusType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.nats) == (self.type == 'NATS')").message("nats is needed for type NATS, and for no other"),
-    validation = Rule::new("has(self.kafka) == (self.type == 'Kafka')").message("kafka is needed for type Kafka, and for no other")
+    validation = Rule::new("has(self.nats) == (self.type == 'NATS')").message("nats is needed for type NATS, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.kafka) == (self.type == 'Kafka')").message("kafka is needed for type Kafka, and for no other; write both, or neither")
 )]
 pub struct Bus {
     /// NATS, Kafka, or None: then consumers subscribe to the event store.

@@ -18,7 +18,7 @@ pub enum DatabaseType {
 /// The database that keeps the events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.schema) == has(oldSelf.schema) && (!has(self.schema) || self.schema == oldSelf.schema)").message("schema cannot be changed: the events are there"))]
+#[x_kube(validation = Rule::new("has(self.schema) == has(oldSelf.schema) && (!has(self.schema) || self.schema == oldSelf.schema)").message("schema cannot be changed: the events are there; write what it was, or make another EventStream"))]
 pub struct Database {
     /// CockroachDB or PostgreSQL. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("type cannot be changed: make another EventStream"))]

@@ -37,9 +37,9 @@ impl RuleType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.by) == (self.type == 'Increment')").message("by is needed for type Increment, and for no other"),
-    validation = Rule::new("!has(self.set) || self.type == 'Upsert' || self.type == 'Update'").message("set is for types Upsert and Update alone"),
-    validation = Rule::new("self.type != 'Update' || has(self.set)").message("set is needed for type Update")
+    validation = Rule::new("has(self.by) == (self.type == 'Increment')").message("by is needed for type Increment, and for no other; write both, or neither"),
+    validation = Rule::new("!has(self.set) || self.type == 'Upsert' || self.type == 'Update'").message("set is for types Upsert and Update alone; remove it, or write another type"),
+    validation = Rule::new("self.type != 'Update' || has(self.set)").message("set is needed for type Update; add set: {column: expression}")
 )]
 pub struct Rule {
     /// What the rule is called in messages and metrics. Default: its index in the list.

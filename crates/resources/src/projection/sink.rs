@@ -21,8 +21,8 @@ pub enum SinkType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.sql) || self.type == 'SQL'").message("sql is for type SQL alone"),
-    validation = Rule::new("has(self.redis) == (self.type == 'Redis')").message("redis is needed for type Redis, and for no other")
+    validation = Rule::new("!has(self.sql) || self.type == 'SQL'").message("sql is for type SQL alone; remove it, or write type: SQL"),
+    validation = Rule::new("has(self.redis) == (self.type == 'Redis')").message("redis is needed for type Redis, and for no other; write both, or neither")
 )]
 pub struct Sink {
     /// SQL or Redis.

@@ -24,9 +24,9 @@ pub enum ActionType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.http) == (self.type == 'HTTP')").message("http is needed for type HTTP, and for no other"),
-    validation = Rule::new("has(self.append) == (self.type == 'Append')").message("append is needed for type Append, and for no other"),
-    validation = Rule::new("has(self.grpc) == (self.type == 'GRPC')").message("grpc is needed for type GRPC, and for no other")
+    validation = Rule::new("has(self.http) == (self.type == 'HTTP')").message("http is needed for type HTTP, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.append) == (self.type == 'Append')").message("append is needed for type Append, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.grpc) == (self.type == 'GRPC')").message("grpc is needed for type GRPC, and for no other; write both, or neither")
 )]
 pub struct Action {
     /// HTTP, Append or GRPC.
@@ -61,9 +61,9 @@ pub enum CompensationType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.http) == (self.type == 'HTTP')").message("http is needed for type HTTP, and for no other"),
-    validation = Rule::new("has(self.append) == (self.type == 'Append')").message("append is needed for type Append, and for no other"),
-    validation = Rule::new("has(self.grpc) == (self.type == 'GRPC')").message("grpc is needed for type GRPC, and for no other")
+    validation = Rule::new("has(self.http) == (self.type == 'HTTP')").message("http is needed for type HTTP, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.append) == (self.type == 'Append')").message("append is needed for type Append, and for no other; write both, or neither"),
+    validation = Rule::new("has(self.grpc) == (self.type == 'GRPC')").message("grpc is needed for type GRPC, and for no other; write both, or neither")
 )]
 pub struct Compensation {
     /// HTTP, Append, GRPC, or None: there is nothing to undo.
@@ -137,7 +137,7 @@ pub const FRAMING_HEADERS: [&str; 7] =
 /// A header of an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.value) != has(self.valueFrom)").message("a header has either value or valueFrom"))]
+#[x_kube(validation = Rule::new("has(self.value) != has(self.valueFrom)").message("a header has either value or valueFrom; write one of them"))]
 pub struct Header {
     /// Its name.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]

@@ -24,7 +24,7 @@ pub enum Role {
 /// A step: an action, or several branches side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.action) != has(self.parallel)").message("a step has either action or parallel"))]
+#[x_kube(validation = Rule::new("has(self.action) != has(self.parallel)").message("a step has either action or parallel; write one of them"))]
 pub struct Step {
     /// The step's name; part of its idempotency key.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -61,7 +61,7 @@ pub struct Parallel {
 /// One of the steps that are done side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.action)").message("a step within parallel has an action; parallel is one level deep"))]
+#[x_kube(validation = Rule::new("has(self.action)").message("a step within parallel needs an action; add it: parallel is one level deep"))]
 pub struct Branch {
     /// The step's name; part of its idempotency key.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]

@@ -14,7 +14,7 @@ use super::one;
 /// Scaling by processor use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas"))]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas; lower it, or raise maxReplicas"))]
 pub struct Autoscaling {
     /// Least number of pods.
     #[serde(default = "one")]
@@ -32,7 +32,7 @@ pub struct Autoscaling {
 /// Scaling by lag or by processor use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas"))]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is at most maxReplicas; lower it, or raise maxReplicas"))]
 pub struct LagAutoscaling {
     /// Least number of pods.
     #[serde(default = "one")]

@@ -173,26 +173,32 @@ fn the_rules_of_the_definition() {
     check(
         "  tables:\n",
         "  sink: {type: Redis}\n  tables:\n",
-        &["orders.yaml:26:9: spec.sink: redis is needed for type Redis, and for no other"],
+        &[
+            "orders.yaml:26:9: spec.sink: redis is needed for type Redis, and for no other; write both, or neither",
+        ],
     );
     check(
         "  tables:\n",
         "  startFrom: {type: End, time: \"2026-01-01T00:00:00Z\"}\n  tables:\n",
-        &["orders.yaml:26:14: spec.startFrom: time is needed for type Time, and for no other"],
+        &[
+            "orders.yaml:26:14: spec.startFrom: time is needed for type Time, and for no other; write both, or neither",
+        ],
     );
     check(
         "    set: {status: \"'Approved'\"}\n",
         "    by: {amount: \"1\"}\n",
         &[
-            "orders.yaml:52:5: spec.rules[2]: by is needed for type Increment, and for no other",
-            "orders.yaml:52:5: spec.rules[2]: set is needed for type Update",
+            "orders.yaml:52:5: spec.rules[2]: by is needed for type Increment, and for no other; write both, or neither",
+            "orders.yaml:52:5: spec.rules[2]: set is needed for type Update; add set: {column: expression}",
             "orders.yaml:56:10: spec.rules[2].by.amount: the column \"amount\" is set by spec.rules[0] and incremented here; a column is either set or incremented; let it begin at its default, or keep what is added in another column",
         ],
     );
     check(
         "  tables:\n",
         "  access: [{subject: {type: Token, namespace: a, name: b}, verbs: [Query]}]\n  tables:\n",
-        &["orders.yaml:26:22: spec.access[0].subject: only a ServiceAccount has a namespace"],
+        &[
+            "orders.yaml:26:22: spec.access[0].subject: only a ServiceAccount has a namespace; remove it, or write type: ServiceAccount",
+        ],
     );
 }
 

@@ -78,8 +78,8 @@ fn sagas() {
         "role: Pivot\n    action: {type: Append, append:",
         "role: Pivot\n    action: {type: HTTP, append:",
         &[
-            "saga.yaml:26:13: spec.steps[1].action: http is needed for type HTTP, and for no other",
-            "saga.yaml:26:13: spec.steps[1].action: append is needed for type Append, and for no other",
+            "saga.yaml:26:13: spec.steps[1].action: http is needed for type HTTP, and for no other; write both, or neither",
+            "saga.yaml:26:13: spec.steps[1].action: append is needed for type Append, and for no other; write both, or neither",
         ],
     );
 }
