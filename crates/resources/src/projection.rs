@@ -16,7 +16,8 @@ pub use status::{ActiveRevision, CandidateRevision, Lag, PreviousRevision, Proje
 pub use table::{Column, ColumnType, Index, QUERY_PARAMETERS, Table, Writers};
 
 use crate::shared::{
-    AccessRule, Count, DeletionPolicy, Duration, LagAutoscaling, Server, StreamRef, WorkState, Workload, one,
+    AccessRule, Count, DeletionPolicy, Duration, LagAutoscaling, Server, StreamRef, TIME_PATTERN, WorkState,
+    Workload, one,
 };
 
 /// What a read model is to be: tables, and the rules that write their rows from events.
@@ -140,6 +141,7 @@ pub struct StartFrom {
     pub position: Option<Vec<StartPosition>>,
     /// The time from which on events are read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = TIME_PATTERN))]
     pub time: Option<Time>,
 }
 

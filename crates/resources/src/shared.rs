@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use condition::{ConditionType, Reason};
 pub use pod::{Autoscaling, LagAutoscaling, Workload};
 pub(crate) use pod::{conditions_schema, foreign_schema};
-pub(crate) use text::{COUNT_PATTERN, DURATION_PATTERN};
+pub(crate) use text::{COUNT_PATTERN, DURATION_PATTERN, TIME_PATTERN};
 pub use text::{Cel, Count, Duration, ParseDurationError, TemplateText};
 
 pub(crate) fn one() -> u32 {

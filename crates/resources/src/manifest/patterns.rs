@@ -1,11 +1,12 @@
 //! The CRDs' patterns in words: what people are told to write.
 
-use crate::shared::{COUNT_PATTERN, DURATION_PATTERN};
+use crate::shared::{COUNT_PATTERN, DURATION_PATTERN, TIME_PATTERN};
 
 /// What a text that matches `pattern` is made of; goes after "write".
 pub(super) fn words(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
         DURATION_PATTERN => "whole numbers with their units h, m, s or ms, for example 1m30s",
+        TIME_PATTERN => "a time such as \"2026-01-31T12:00:00Z\", of the years 1000 to 2999",
         COUNT_PATTERN => "digits in quotes, for example \"42\"",
         "^[1-9][0-9]{0,17}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$" => "a whole number with its unit, for example 10Gi",
         "^[a-z][a-z0-9_]*$" => "lower-case letters, digits and '_', beginning with a letter",

@@ -121,6 +121,13 @@ impl Findings {
                 "shorten it",
             );
         }
+        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
+            return self.broken(
+                path,
+                format!("\"{text}\" is no time"),
+                "write it as \"2026-01-31T12:00:00Z\"",
+            );
+        }
         if let Some(pattern) = schema["pattern"].as_str() {
             let regex = self.patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
             if regex.as_ref().is_some_and(|regex| !regex.is_match(text)) {
@@ -130,9 +137,6 @@ impl Findings {
                 };
                 return self.broken(path, format!("\"{text}\" is not allowed here"), form);
             }
-        }
-        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
-            self.broken(path, format!("\"{text}\" is no time"), "write it as \"2026-01-31T12:00:00Z\"");
         }
     }
 

@@ -215,6 +215,9 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// What a time looks like: what an API server takes for one and readers do not, or the other way round, is left out.
+pub(crate) const TIME_PATTERN: &str = "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
 /// What a count looks like: a number of 63 bits has at most nineteen digits.
 pub(crate) const COUNT_PATTERN: &str = "^(0|[1-9][0-9]{0,18})$";
 
