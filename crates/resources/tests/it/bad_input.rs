@@ -153,6 +153,13 @@ fn out_of_bounds() {
         ],
     );
     check(
+        "  tables:\n",
+        "  startFrom: {type: Time, time: \"2026-01-31 12:00:00Z\"}\n  tables:\n",
+        &[
+            "orders.yaml:26:33: spec.startFrom.time: \"2026-01-31 12:00:00Z\" is not allowed here; write a time such as \"2026-01-31T12:00:00Z\", of the years 1000 to 2999",
+        ],
+    );
+    check(
         "metadata: {name: orders}",
         "metadata: {name: Orders_1}",
         &[
