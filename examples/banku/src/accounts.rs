@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use headwater_api::{Client, HeadAt, ReadStream};
+use headwater_api::{Client, Credentials, HeadAt, ReadStream};
 use headwater_core::{
     Append, Appended, EventType, Expected, NewEvent, RecordedEvent, RetryPolicy, StreamId, Token, Version,
 };
@@ -31,12 +31,12 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Those of the event store at `server`.
+    /// Those of the event store at `server`, which is shown `credentials`.
     ///
     /// # Errors
-    /// When `server` is no address.
-    pub(crate) fn new(server: &str) -> anyhow::Result<Self> {
-        Ok(Self { store: Client::new(server)?.with_retry(RETRY) })
+    /// When `server` is no address, or a token would go there in plain text.
+    pub(crate) fn new(server: &str, credentials: &Credentials) -> anyhow::Result<Self> {
+        Ok(Self { store: Client::with_credentials(server, credentials)?.with_retry(RETRY) })
     }
 
     /// The fold of the account's own stream. An account that was never opened has none.

@@ -22,10 +22,12 @@ mod teller;
 mod views;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_api::{CredentialFiles, Credentials};
 use tokio::net::TcpListener;
 
 use crate::accounts::Accounts;
@@ -62,6 +64,14 @@ struct Arguments {
         env = "HEADWATER_QUERY_SERVER"
     )]
     query_server: String,
+
+    /// A token that says who calls the event stores and the query API, such as that of a service account of Kubernetes.
+    #[arg(long, global = true, value_name = "FILE", env = "HEADWATER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Send the token to another machine without TLS: something else encrypts it.
+    #[arg(long, global = true, env = "HEADWATER_PLAIN_TEXT")]
+    plain_text: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,12 +95,15 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { role, server, query_server } = Arguments::parse();
-    let (here, views) = (Accounts::new(&server)?, Views::new(&query_server)?);
+    let Arguments { role, server, query_server, token_file, plain_text } = Arguments::parse();
+    let files = CredentialFiles { token: token_file, plain_text, ..CredentialFiles::default() };
+    let credentials = Credentials::new(files)?;
+    let here = Accounts::new(&server, &credentials)?;
+    let views = Views::new(&query_server, credentials.clone())?;
     match role {
         None => prompt::run(&mut Bank::new(here, views)).await,
         Some(Role::Serve { listen, partner }) => {
-            let teller = Teller { here, there: Accounts::new(&partner)?, views };
+            let teller = Teller { here, there: Accounts::new(&partner, &credentials)?, views };
             let listener =
                 TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
             println!("listening on {}", listener.local_addr()?);

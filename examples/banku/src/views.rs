@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use headwater_api::Problem;
+use headwater_api::{Credentials, Problem};
 use headwater_core::{Error, RetryPolicy, Token};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{StatusCode, Url};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -26,6 +27,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Views {
     http: reqwest::Client,
+    credentials: Credentials,
     projection: Url,
 }
 
@@ -43,18 +45,19 @@ struct IncomingRow {
 }
 
 impl Views {
-    /// The views behind the query API at `server`: `HOST:PORT`, or a URL.
+    /// The views behind the query API at `server`: `HOST:PORT`, or a URL. It is shown `credentials`.
     ///
     /// # Errors
-    /// When `server` is neither.
-    pub(crate) fn new(server: &str) -> anyhow::Result<Self> {
+    /// When `server` is neither, or a token would go there in plain text.
+    pub(crate) fn new(server: &str, credentials: Credentials) -> anyhow::Result<Self> {
         let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        credentials.check_for(&url)?;
         let projection = Url::parse(&url)
             .and_then(|url| url.join("/v1/projections/accounts/"))
             .with_context(|| format!("--query-server: {server:?} is no address such as 127.0.0.1:8080"))?;
         let http =
             reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("an HTTP client")?;
-        Ok(Self { http, projection })
+        Ok(Self { http, credentials, projection })
     }
 
     /// What others have transferred to `account`, as far as the projection has seen; with `min_token`, at least as far as that.
@@ -124,7 +127,11 @@ impl Views {
             }
             Error::unavailable(format!("no answer from the query API at {}: {error}", self.projection))
         };
-        let answer = self.http.get(url.clone()).send().await.map_err(failed)?;
+        let mut request = self.http.get(url.clone());
+        if let Some(token) = self.credentials.authorization()? {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let answer = request.send().await.map_err(failed)?;
         if answer.status() == StatusCode::OK {
             return answer.json().await.map_err(failed);
         }
