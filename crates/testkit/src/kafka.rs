@@ -8,12 +8,13 @@
 //!
 //! The jars are those of `tools/kafka/pom.xml`. `cargo xtask test` fetches them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -37,6 +38,38 @@ pub struct Kafka {
     port: u16,
     sasl_port: u16,
     server: Mutex<Option<ServerProcess>>,
+}
+
+/// A message, with what is in its headers. Those hold no comma here.
+#[derive(Debug)]
+pub struct Message {
+    /// The partition of the topic.
+    pub partition: u16,
+    /// Its key.
+    pub key: String,
+    /// What it says.
+    pub value: String,
+    headers: BTreeMap<String, String>,
+}
+
+impl Message {
+    /// From a line of partition, headers, key and value.
+    fn parse(line: &str) -> Result<Self> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [partition, headers, key, value] = fields[..] else { bail!("{line}") };
+        let partition = partition.strip_prefix("Partition:").context("a partition")?.parse()?;
+        let headers = headers.split(',').filter_map(|header| header.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { partition, key: key.to_owned(), value: value.to_owned(), headers })
+    }
+
+    /// A header.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn header(&self, name: &str) -> Result<&str> {
+        self.headers.get(name).map(String::as_str).with_context(|| format!("no {name}: {self:?}"))
+    }
 }
 
 static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
@@ -83,14 +116,23 @@ listener.name.sasl_ssl.ssl.client.auth=required
             lines(clients)
         );
         let scram = format!("SCRAM-SHA-256=[name={user},password={password}]");
+        let address = format!("127.0.0.1:{port}");
         let server = Self::start_with(|settings| {
-            let settings = settings
-                .replace(",CONTROLLER://", &format!(",SASL_SSL://127.0.0.1:{port},CONTROLLER://"))
-                .replace("\nlistener.security", &format!(",SASL_SSL://127.0.0.1:{port}\nlistener.security"))
-                .replace("CONTROLLER:PLAINTEXT", "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT");
+            let settings = with_listener(&settings, "SASL_SSL:SASL_SSL", port, &address);
             (settings + &more, vec!["--add-scram".to_owned(), scram])
         })?;
-        Ok((server, format!("127.0.0.1:{port}")))
+        Ok((server, address))
+    }
+
+    /// The same, that listens at a further port, for clients that come by another way, such as a proxy: they are told that it is at `known_as`,
+    /// `host:port`. Gives the port.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start_known_as(known_as: &str) -> Result<(Self, u16)> {
+        let [port] = free_ports()?;
+        let listens = |settings: String| with_listener(&settings, "ELSEWHERE:PLAINTEXT", port, known_as);
+        Ok((Self::start_with(|settings| (listens(settings), Vec::new()))?, port))
     }
 
     /// `change` gives what the settings become, and further arguments of the formatting.
@@ -146,6 +188,23 @@ listener.name.sasl_ssl.ssl.client.auth=required
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// All that stands in a topic, in order of each partition, as Kafka's own console consumer prints it. It ends when nothing has come for a while,
+    /// since how many repeats there are is not known.
+    ///
+    /// # Errors
+    /// When what it prints has another form.
+    pub fn messages(&self, topic: &str) -> Result<Vec<Message>> {
+        let address = self.address();
+        let mut arguments = vec!["--bootstrap-server", &address, "--topic", topic, "--from-beginning"];
+        arguments.extend(["--timeout-ms", "10000"]);
+        for print in ["print.partition=true", "print.headers=true", "print.key=true"] {
+            arguments.extend(["--property", print]);
+        }
+        let printed = self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)?;
+        // When nothing has come for a while it ends with an error, on standard output too.
+        printed.lines().filter(|line| line.starts_with("Partition:")).map(Message::parse).collect()
+    }
+
     /// Ends it at once, by SIGKILL.
     ///
     /// # Errors
@@ -195,6 +254,15 @@ impl Drop for Kafka {
             eprintln!("stopping Kafka: {error:#}");
         }
     }
+}
+
+/// The settings with a further listener, `NAME:PROTOCOL`, whose clients are told that the broker is at `known_as`.
+fn with_listener(settings: &str, listener: &str, port: u16, known_as: &str) -> String {
+    let name = listener.split(':').next().unwrap_or_default();
+    settings
+        .replace(",CONTROLLER://", &format!(",{name}://127.0.0.1:{port},CONTROLLER://"))
+        .replace("\nlistener.security", &format!(",{name}://{known_as}\nlistener.security"))
+        .replace("CONTROLLER:PLAINTEXT", &format!("{listener},CONTROLLER:PLAINTEXT"))
 }
 
 fn settings(data: &Path, port: u16, sasl_port: u16, controller: u16) -> String {

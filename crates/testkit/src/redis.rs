@@ -60,6 +60,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A prefix of keys that no other test has.
     pub fn prefix() -> String {
         format!("test-{}", Uuid::new_v4().simple())

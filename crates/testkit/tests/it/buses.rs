@@ -264,42 +264,18 @@ async fn dev_relays_to_nats_what_declares_it_and_goes_on_after_a_kill() -> Resul
     Ok(())
 }
 
-/// What Kafka's own console consumer prints of the topic: until nothing has come for a while, since how many repeats there are is not known.
+/// What Kafka's own console consumer prints of the topic.
 fn consume(broker: &Kafka) -> Result<OnTheBus> {
-    let printed = broker.tool(
-        "org.apache.kafka.tools.consumer.ConsoleConsumer",
-        &[
-            "--bootstrap-server",
-            &broker.address(),
-            "--topic",
-            "counters",
-            "--from-beginning",
-            "--timeout-ms",
-            "10000",
-            "--property",
-            "print.partition=true",
-            "--property",
-            "print.headers=true",
-            "--property",
-            "print.key=true",
-        ],
-    )?;
     let mut bus = OnTheBus::new();
-    // When nothing has come for a while it ends with an error, on standard output too.
-    for line in printed.lines().filter(|line| line.starts_with("Partition:")) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [partition, headers, key, value] = fields[..] else { bail!("{line}") };
-        let headers: BTreeMap<&str, &str> =
-            headers.split(',').filter_map(|header| header.split_once(':')).collect();
-        let header = |name: &str| headers.get(name).copied().with_context(|| format!("no {name}: {line}"));
-        ensure!(header("ce_specversion")? == "1.0", "{line}");
-        ensure!(header("ce_source")? == "/headwater/shop/counters", "{line}");
-        ensure!(header("ce_subject")? == key, "{line}");
-        ensure!(partition == format!("Partition:{}", header("ce_partition")?), "{line}");
-        bus.entry(header("ce_partition")?.parse()?).or_default().push((
-            header("ce_position")?.parse()?,
-            header("ce_id")?.to_owned(),
-            value.as_bytes().to_vec(),
+    for message in broker.messages("counters")? {
+        ensure!(message.header("ce_specversion")? == "1.0", "{message:?}");
+        ensure!(message.header("ce_source")? == "/headwater/shop/counters", "{message:?}");
+        ensure!(message.header("ce_subject")? == message.key, "{message:?}");
+        ensure!(message.header("ce_partition")? == message.partition.to_string(), "{message:?}");
+        bus.entry(message.partition).or_default().push((
+            message.header("ce_position")?.parse()?,
+            message.header("ce_id")?.to_owned(),
+            message.value.into_bytes(),
         ));
     }
     Ok(bus)
