@@ -47,7 +47,7 @@ pub(crate) fn kubectl(words: &[&str], input: &str) -> Result<String> {
     run(kubectl_command()?.args(words), input)
 }
 
-fn kubectl_command() -> Result<Command> {
+pub(crate) fn kubectl_command() -> Result<Command> {
     Ok(Command::new(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?).join("kubectl")))
 }
 

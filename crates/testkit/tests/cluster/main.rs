@@ -9,3 +9,4 @@ mod kubectl;
 mod operator;
 mod orders;
 mod plugin;
+mod rules;
