@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::cluster::Cluster;
 use crate::steps::{Step, cargo, root};
-use crate::{go, image, postgres, tools};
+use crate::{go, image, kafka, postgres, redis, tools};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -32,7 +32,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    for provided in [provide()?, go::provide_nats()?, postgres::provide()?] {
+    for provided in
+        [provide()?, go::provide_nats()?, kafka::provide()?, postgres::provide()?, redis::provide()?]
+    {
         if let Err(why) = provided {
             bail!("{why}");
         }

@@ -16,17 +16,17 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 
 /// How long something may take to come about.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often is looked.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run this by `cargo xtask e2e`"))
 }
 
 /// Runs a program; its output is the result.
-fn run(command: &mut Command, input: &str) -> Result<String> {
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<String> {
     use std::io::Write;
 
     let mut child = command
@@ -240,9 +240,14 @@ impl Namespace {
         Ok(format!("http://{address}:{}", spec["ports"][0]["port"]))
     }
 
+    /// A token of the namespace's default service account.
+    pub(crate) fn token(&self) -> Result<String> {
+        self.kubectl(&["create", "token", "default", "--audience=headwater"])
+    }
+
     /// Somebody on this machine who has a token of the namespace's default service account.
     pub(crate) fn caller(&self) -> Result<Caller> {
-        let token = self.kubectl(&["create", "token", "default", "--audience=headwater"])?;
+        let token = self.token()?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
         Ok(Caller { http, token: token.trim().to_owned() })
     }

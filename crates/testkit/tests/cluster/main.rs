@@ -1,10 +1,11 @@
 //! On a real Kubernetes, whose kubeconfig, programs and image `cargo xtask e2e` provides.
 //!
 //! ```text
-//! pods ──▶ Service ──▶ EndpointSlice ──▶ proxy on this machine's own address ──▶ PostgreSQL, NATS on loopback
+//! pods ──▶ Service ──▶ EndpointSlice ──▶ proxy on this machine's own address ──▶ PostgreSQL, Redis, NATS, Kafka on loopback
 //! ```
 
 mod conditions;
+mod banku;
 mod kubectl;
 mod operator;
 mod orders;
