@@ -11,3 +11,4 @@ mod operator;
 mod orders;
 mod plugin;
 mod rules;
+mod unreadable;
