@@ -75,10 +75,9 @@ pub struct QueryWorker {
     server: HttpServer,
     admin: HttpServer,
     readiness: Readiness,
-    /// Opened when it follows the event store.
+    /// Opened when it follows the event store. How far the read model is, is no part of it: a first build takes as long as the log is, a paused one
+    /// for ever, and the projection's state, which says it, is asked only of who is ready.
     following: Gate,
-    /// Opened when a revision answers.
-    built: Gate,
     ended: CancellationToken,
 }
 
@@ -129,7 +128,6 @@ impl QueryWorker {
         });
         let (metrics, readiness) = (Metrics::default(), Readiness::default());
         let following = readiness.wait_for(format!("the event stream \"{stream_name}\""));
-        let built = readiness.wait_for("the first build of the read model");
         let brought = Brought::register(&metrics);
         headwater_projection::register_metrics(&metrics, catalog.clone());
         security.register(&metrics);
@@ -166,7 +164,6 @@ impl QueryWorker {
             admin,
             readiness,
             following,
-            built,
             ended,
         })
     }
@@ -206,7 +203,6 @@ impl QueryWorker {
                 () = ready_while_it_answers(&self.readiness, projection.service.silence()) => {}
                 () = async {
                     projection.first_build().await;
-                    self.built.open();
                     tracing::info!(projection = self.name, "answers queries");
                     std::future::pending::<()>().await;
                 } => {}

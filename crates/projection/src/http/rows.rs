@@ -191,8 +191,10 @@ fn of_min_token(error: Error) -> Error {
 fn not_built(entry: &Entry) -> Error {
     let status = entry.service.status();
     let message = status.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    // Paused, it comes no further by itself.
+    let state = if status.state == "Running" { String::new() } else { format!("{}, ", status.state) };
     Error::unavailable(format!(
-        "projection \"{}\" has no revision that answers yet ({}{message}); ask again when it is built",
+        "projection \"{}\" has no revision that answers yet ({state}{}{message}); ask again when it is built",
         entry.service.name(),
         status.rollout
     ))

@@ -25,6 +25,7 @@ use headwater_testkit::nats::Nats;
 use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::{dies_with_us, program};
 use headwater_testkit::redis::Redis;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -210,6 +211,8 @@ struct Up {
     places: Places,
     /// To look with, in another terminal.
     commands: Vec<String>,
+    /// Where each projection says how far it is.
+    projections: Vec<String>,
 }
 
 impl Up {
@@ -265,6 +268,22 @@ impl Up {
         }
         Ok(())
     }
+
+    /// Waits until each projection that runs has a revision that answers: their logs are new, so that takes no time.
+    async fn until_built(&self) -> Result<()> {
+        for url in &self.projections {
+            let began = Instant::now();
+            loop {
+                let status: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+                if !status["active"].is_null() || status["state"] != "Running" {
+                    break;
+                }
+                ensure!(began.elapsed() < PATIENCE, "it is not built: {status}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
@@ -282,7 +301,14 @@ async fn run(arguments: Arguments) -> Result<()> {
     let servers = Servers::start(&manifests)?;
     let secrets = tempfile::tempdir()?;
     std::fs::write(secrets.path().join("secrets.yaml"), servers.secrets(&manifests)?)?;
-    let mut up = Up { arguments, secrets, parts: Vec::new(), places: Places::new(), commands: Vec::new() };
+    let mut up = Up {
+        arguments,
+        secrets,
+        parts: Vec::new(),
+        places: Places::new(),
+        commands: Vec::new(),
+        projections: Vec::new(),
+    };
     let done = tokio::select! {
         () = signals.next() => Ok(()),
         done = up.run(&manifests, &servers) => done,
@@ -302,6 +328,7 @@ impl Up {
         self.places.extend(servers.kafka.iter().map(|kafka| ("Kafka".to_owned(), kafka.address())));
         self.start_parts(manifests, servers).await?;
         self.until_ready().await?;
+        self.until_built().await?;
         if let Some((file, more)) = self.arguments.with.split_first() {
             let more: Vec<String> = more.iter().map(|word| self.fill_in(word)).collect();
             let (part, _) = Part::start(file, &program(file)?, &more, 0).await?;
@@ -346,6 +373,7 @@ impl Up {
                 self.command(&format!("query {name}/{}", table.name), &url);
             }
             self.command(&format!("projections show {name}"), &admin);
+            self.projections.push(format!("{admin}/v1/admin/projections/{name}"));
         }
         for (port, (name, spec)) in (8_081..).step_by(10).zip(specs(&manifests.sagas)) {
             let (listen, bus) = (self.port(port), bus(&spec.stream_ref.name)?);

@@ -54,6 +54,8 @@ impl Orders {
         for what in ["eventstream/orders", "projection/orders", "saga/place-order"] {
             orders.namespace.condition(what, "Ready", "True", "Available").await?;
         }
+        // Its pods are ready before its read model is built.
+        orders.namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
         Ok(orders)
     }
 }

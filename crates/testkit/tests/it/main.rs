@@ -13,6 +13,7 @@ mod kill;
 mod layout;
 mod load;
 mod processes;
+mod readiness;
 mod readme;
 mod replicas;
 mod sagas;
