@@ -218,6 +218,25 @@ impl Client {
     /// # Errors
     /// As [`new`](Self::new), and as [`Credentials::check_for`].
     pub fn with_credentials(address: &str, credentials: &Credentials) -> Result<Self> {
+        let client = Self::showing(address, credentials)?;
+        credentials.check_for(&client.address)?;
+        Ok(client)
+    }
+
+    /// A client of the event store at each of `addresses`, all of which are shown the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and as [`Credentials::check_for_all`].
+    pub fn all_with_credentials(addresses: &[&str], credentials: &Credentials) -> Result<Vec<Self>> {
+        let clients = addresses.iter().map(|address| Self::showing(address, credentials));
+        let clients: Vec<Self> = clients.collect::<Result<_>>()?;
+        let urls: Vec<&str> = clients.iter().map(Self::address).collect();
+        credentials.check_for_all(&urls)?;
+        Ok(clients)
+    }
+
+    /// A client that shows `credentials`, whether or not they may be.
+    fn showing(address: &str, credentials: &Credentials) -> Result<Self> {
         let invalid = |why: &str| {
             Error::invalid(
                 "server",
@@ -231,7 +250,6 @@ impl Client {
             return Err(invalid("only http and https are spoken"));
         }
         let mut place = connect::Place::of(&url).map_err(|why| invalid(&why))?;
-        credentials.check_for(&url)?;
         place.endpoint = place
             .endpoint
             .connect_timeout(CONNECT_TIMEOUT)

@@ -74,31 +74,43 @@ impl Credentials {
     /// # Errors
     /// `Invalid`, naming the option, for what would go to another machine unencrypted, and for what would not be used.
     pub fn check_for(&self, url: &str) -> Result<()> {
+        self.check_for_all(&[url])
+    }
+
+    /// Whether they may be shown to the servers at `urls`. What only those over TLS use is of use as soon as one of them is.
+    ///
+    /// # Errors
+    /// As [`check_for`](Self::check_for).
+    pub fn check_for_all(&self, urls: &[&str]) -> Result<()> {
         let files = &self.0.files;
-        let Ok(uri) = url.parse::<http::Uri>() else { return Ok(()) };
-        if uri.scheme_str() != Some("http") {
-            return Ok(());
-        }
-        let unused = |option: &str| {
-            Err(Error::invalid(
+        let plain: Vec<(&str, http::Uri)> = urls
+            .iter()
+            .filter_map(|url| Some((*url, url.parse::<http::Uri>().ok()?)))
+            .filter(|(_, uri)| uri.scheme_str() == Some("http"))
+            .collect();
+        let unused = [(CERTIFICATE, files.identity.is_some()), (CA, files.ca.is_some())];
+        if let Some((option, _)) = unused.into_iter().find(|(_, is_given)| *is_given)
+            && let Some((url, _)) = plain.first()
+            && plain.len() == urls.len()
+        {
+            return Err(Error::invalid(
                 option,
                 format!(
                     "{url} is spoken to in plain text, where it is of no use: give its address as https://HOST:PORT"
                 ),
-            ))
-        };
-        if files.identity.is_some() {
-            return unused(CERTIFICATE);
+            ));
         }
-        if files.ca.is_some() {
-            return unused(CA);
-        }
-        if files.token.is_some() && !files.plain_text && !is_local(uri.host().unwrap_or_default()) {
+        let is_elsewhere = |uri: &http::Uri| !is_local(uri.host().unwrap_or_default());
+        if files.token.is_some()
+            && !files.plain_text
+            && let Some((url, _)) = plain.iter().find(|(_, uri)| is_elsewhere(uri))
+        {
             return Err(Error::invalid(
                 TOKEN,
                 format!(
                     "{url} is on another machine and spoken to in plain text: the token would not be encrypted. Give its address as \
-                     https://HOST:PORT, or --plain-text where something else encrypts what is sent"
+                     https://HOST:PORT, or --plain-text (to a program that serves TLS itself: --plain-text-calls) where something else \
+                     encrypts what is sent"
                 ),
             ));
         }
@@ -246,6 +258,32 @@ mod tests {
             asked.check_for(url).unwrap();
         }
         Credentials::default().check_for("http://store.shop.svc:1").unwrap();
+        // One that is in plain text is enough.
+        let both = ["https://store.shop.svc:1", "http://audit.shop.svc:1"];
+        let error = unasked.check_for_all(&both).unwrap_err().to_string();
+        assert!(error.starts_with("token-file: http://audit.shop.svc:1 is on another machine"), "{error}");
+        asked.check_for_all(&both).unwrap();
+    }
+
+    #[test]
+    fn authorities_are_of_use_where_one_of_the_servers_has_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(
+            &path,
+            rcgen::generate_simple_self_signed(vec!["store".to_owned()]).unwrap().cert.pem(),
+        )
+        .unwrap();
+        let ca = Some(path);
+        let trusting = Credentials::new(CredentialFiles { ca, ..CredentialFiles::default() }).unwrap();
+        let (secure, plain) = ("https://store.shop.svc:1", "http://audit.shop.svc:1");
+        for urls in [&[secure, plain][..], &[plain, secure], &[secure], &[]] {
+            trusting.check_for_all(urls).unwrap();
+        }
+        for urls in [&[plain][..], &[plain, plain]] {
+            let error = trusting.check_for_all(urls).unwrap_err().to_string();
+            assert!(error.starts_with("ca: http://audit.shop.svc:1 is spoken to in plain text"), "{error}");
+        }
     }
 
     #[test]

@@ -52,12 +52,16 @@ pub struct SecurityArguments {
     /// Serve other machines, and send them the token, without TLS: something else encrypts it all.
     #[arg(long, env = "HEADWATER_PLAIN_TEXT")]
     plain_text: bool,
+
+    /// Send other machines the token without TLS, however this process is served itself: something else encrypts it.
+    #[arg(long, help_heading = "Whom it calls", env = "HEADWATER_PLAIN_TEXT_CALLS")]
+    plain_text_calls: bool,
 }
 
 impl SecurityArguments {
-    /// Whether other machines may be spoken to in plain text.
-    pub(crate) const fn allows_plain_text(&self) -> bool {
-        self.plain_text
+    /// Whether the token may be sent to other machines in plain text.
+    pub(crate) const fn allows_plain_text_calls(&self) -> bool {
+        self.plain_text || self.plain_text_calls
     }
 
     /// What protects the port at `listen`, which may be reached from other machines only when callers can prove who they are.
@@ -225,6 +229,7 @@ mod tests {
         let open = SecurityArguments::default();
         let tokened = SecurityArguments { bearer_tokens: Some(tokens), ..SecurityArguments::default() };
         let plain = SecurityArguments { plain_text: true, ..tokened.clone() };
+        let calls = SecurityArguments { plain_text_calls: true, ..tokened.clone() };
         for address in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
             open.protect(&listen(address)).unwrap();
             tokened.protect(&listen(address)).unwrap();
@@ -235,7 +240,11 @@ mod tests {
             let error = tokened.protect(&listen(address)).unwrap_err().to_string();
             assert!(error.contains("would not be encrypted") && error.contains("--tls-cert"), "{error}");
             plain.protect(&listen(address)).unwrap();
+            let error = calls.protect(&listen(address)).unwrap_err().to_string();
+            assert!(error.contains("would not be encrypted"), "{error}");
         }
+        let allowed = [tokened, plain, calls].map(|it| it.allows_plain_text_calls());
+        assert_eq!(allowed, [false, true, true]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl EventStoreProcess {
     pub async fn start(options: EventStoreOptions, loaded: &Loaded) -> Result<Self> {
         let security = options.security.protect(&options.listen)?;
         let credentials =
-            options.client.credentials_for(options.peer_name, options.security.allows_plain_text())?;
+            options.client.credentials_for(options.peer_name, options.security.allows_plain_text_calls())?;
         let (name, spec) =
             choose("EventStream", "stream", specs(&loaded.manifests.event_streams), options.stream)?;
         let kept_at = match &options.keep {

@@ -97,7 +97,7 @@ impl QueryWorker {
         let generation = generation(loaded, &name, stream_name);
         let client = Client::with_credentials(
             &options.event_store,
-            &options.client.credentials(options.security.allows_plain_text())?,
+            &options.client.credentials(options.security.allows_plain_text_calls())?,
         )?;
         let bus = BusPlace::choose(stream_name, &stream, loaded, &options.bus)?;
         let shared = match &options.keep {

@@ -114,7 +114,7 @@ impl SagaWorker {
             &name,
             &spec,
             &options.event_stores,
-            &options.client.credentials(options.security.allows_plain_text())?,
+            &options.client.credentials(options.security.allows_plain_text_calls())?,
         )?;
         let kept_at = match &options.keep {
             Keep::Manifest => Some(DatabaseAddress::of_stream(&stream_name, &stream, loaded)?),
@@ -364,16 +364,18 @@ fn connect(
             format!("saga \"{name}\" uses no event stream \"{other}\"; it uses {used}"),
         ));
     }
-    let client = |stream: &str| {
-        let address = known.get(stream).ok_or_else(|| {
+    let address = |stream: &&str| {
+        let address = known.get(*stream).ok_or_else(|| {
             Error::invalid(
                 "event-store",
                 format!("saga \"{name}\" uses event stream \"{stream}\": say where it is, with --event-store {stream}=http://HOST:PORT"),
             )
         })?;
-        Ok((stream.to_owned(), Client::with_credentials(address, credentials)?))
+        Ok(address.as_str())
     };
-    streams.into_iter().map(client).collect()
+    let addresses: Vec<&str> = streams.iter().map(address).collect::<Result<_>>()?;
+    let clients = Client::all_with_credentials(&addresses, credentials)?;
+    Ok(streams.into_iter().map(str::to_owned).zip(clients).collect())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Who may call, asked of the real programs: by curl, by the typed client, and by the command line.
 
+mod mixed;
 mod our_calls;
 mod world;
 
