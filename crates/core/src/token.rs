@@ -44,6 +44,17 @@ impl fmt::Display for LogId {
     }
 }
 
+impl FromStr for LogId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let uuid = Uuid::parse_str(text).map_err(|_| {
+            Error::invalid("log id", format!("{text:?} is none: give a UUID, as it was said"))
+        })?;
+        Ok(Self(uuid))
+    }
+}
+
 /// Positions by partition. A partition that is absent is at position 0: as a starting point that is its beginning,
 /// as a minimum to wait for it is no requirement.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

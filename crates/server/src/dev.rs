@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{BusFlag, BusPlace};
+use crate::claim::claim;
 use crate::data_dir::DataDir;
 use crate::listen::Listen;
 use crate::load::{LoadError, Loaded, load};
@@ -145,7 +146,7 @@ impl Dev {
     ) -> Result<()> {
         for ((name, spec), listener) in streams.into_iter().zip(listeners) {
             let relay = self.relay(&name, &spec, loaded)?;
-            self.start_stream(&name, spec, relay, listener).await?;
+            self.start_stream(&name, spec, relay, listener, loaded).await?;
         }
         for (name, spec) in specs(&loaded.manifests.projections) {
             self.start_projection(&name, spec).await?;
@@ -153,7 +154,7 @@ impl Dev {
         self.surroundings.load(loaded);
         self.know_streams();
         for (name, spec) in specs(&loaded.manifests.sagas) {
-            self.start_saga(&name, spec).await?;
+            self.start_saga(&name, spec, loaded).await?;
         }
         for projection in self.projections.values() {
             // Not in time: it is built while everything else serves, and said to be.
@@ -183,9 +184,9 @@ impl Dev {
         spec: EventStreamSpec,
         relay: Option<RelayTo>,
         listener: TcpListener,
+        loaded: &Loaded,
     ) -> Result<()> {
-        let schema = spec.database.as_ref().and_then(|database| database.schema.clone());
-        let place = self.place(name, schema, self.data.stream(name));
+        let place = self.place(name, &spec, loaded)?;
         let (port, credentials) = (Port::open(listener), Credentials::default());
         let stream =
             RunningStream::start(name, spec, place, relay, port, credentials, self.ended.clone()).await?;
@@ -223,7 +224,7 @@ impl Dev {
         Ok(())
     }
 
-    async fn start_saga(&mut self, name: &str, spec: SagaSpec) -> Result<()> {
+    async fn start_saga(&mut self, name: &str, spec: SagaSpec, loaded: &Loaded) -> Result<()> {
         let stream_name = &spec.stream_ref.name;
         let stream = self.streams.get(stream_name).ok_or_else(|| {
             Error::not_found(format!("the event stream \"{stream_name}\" of saga \"{name}\" does not run"))
@@ -237,7 +238,10 @@ impl Dev {
             counts: Counts::default(),
         };
         let place = match &self.options.database {
-            Some(url) => Place::Database(Database::of_saga(url, name)),
+            Some(url) => {
+                let all = loaded.manifests.sagas.iter().map(|it| &it.metadata);
+                Place::Database(Database::of_saga(url, name), claim("Saga", all, name, NAMESPACE, None)?)
+            }
             None => Place::File(self.data.saga(name)),
         };
         let saga = RunningSaga::start(name, spec, &around, place, self.ended.clone()).await?;
@@ -249,14 +253,16 @@ impl Dev {
         Ok(())
     }
 
-    /// Where the log called `name` is kept: in the database, if there is one, in its `schema` or the one by its name; else in `file`.
-    fn place(&self, name: &str, schema: Option<String>, file: PathBuf) -> Place {
-        let Some(url) = &self.options.database else { return Place::File(file) };
+    /// Where the log of the event stream `name` is kept: in the database, if there is one, in its schema or the one by its name; else in a
+    /// file.
+    fn place(&self, name: &str, spec: &EventStreamSpec, loaded: &Loaded) -> Result<Place> {
+        let Some(url) = &self.options.database else { return Ok(Place::File(self.data.stream(name))) };
         let mut database = Database::of_stream(url, name);
-        if let Some(schema) = schema {
-            database.schema = schema;
+        if let Some(schema) = spec.database.as_ref().and_then(|database| database.schema.as_ref()) {
+            database.schema.clone_from(schema);
         }
-        Place::Database(database)
+        let all = loaded.manifests.event_streams.iter().map(|it| &it.metadata);
+        Ok(Place::Database(database, claim("EventStream", all, name, NAMESPACE, None)?))
     }
 
     /// Lets sagas append to the event streams that run.

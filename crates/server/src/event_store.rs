@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 use headwater_api::{Credentials, Problem};
-use headwater_core::{Error, Result};
+use headwater_core::{Error, LogId, Result};
 use headwater_log::Sharing;
 use headwater_resources::EventStreamSpec;
 use headwater_resources::manifest::specs;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{ClientArguments, SecurityArguments};
 use crate::bus::{BusFlag, BusPlace};
 use crate::chosen::{choose, until_it_begins};
+use crate::claim::claim;
 use crate::data_dir::DataDir;
 use crate::database::DatabaseAddress;
 use crate::http_server::HttpServer;
@@ -61,6 +62,8 @@ pub struct EventStoreOptions {
     pub client: ClientArguments,
     /// The host name that their certificates have. `None`: that of the address where each is reached.
     pub peer_name: Option<String>,
+    /// The log that becomes the event stream's, whoever has it.
+    pub adopt: Option<LogId>,
 }
 
 /// Where an event store keeps its log, or a query worker its read model.
@@ -183,7 +186,9 @@ impl EventStoreProcess {
                 if let Some(follower) = &follower {
                     follower.check("database.readURLSecretRef")?;
                 }
-                Place::Shared { database, follower, address: advertised, sharing: Sharing::Evenly }
+                let all = loaded.manifests.event_streams.iter().map(|it| &it.metadata);
+                let claim = claim("EventStream", all, &name, &options.namespace, options.adopt)?;
+                Place::Shared { database, claim, follower, address: advertised, sharing: Sharing::Evenly }
             }
             (None, Some(data)) => Place::File(data.stream(&name)),
             (None, None) => return Err(Error::internal("an event store without a place for its log")),
@@ -220,7 +225,7 @@ impl EventStoreProcess {
     /// Serves until `shutdown`. Waits for a database that does not answer yet; `/readyz` says so.
     ///
     /// # Errors
-    /// When the database holds another event stream's log, or something ended by itself.
+    /// When the database holds another event stream's log, or that of one of another namespace, or something ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let ended = CancellationToken::new();
         let stream = tokio::select! {

@@ -17,6 +17,7 @@
 mod arguments;
 mod bus;
 mod chosen;
+mod claim;
 mod configuration;
 mod data_dir;
 mod database;

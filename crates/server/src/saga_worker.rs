@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{AdminArguments, ClientArguments, SecurityArguments};
 use crate::bus::{Brought, BusFlag, BusPlace};
 use crate::chosen::{choose, follow, live, stream, until_it_begins};
+use crate::claim::claim;
 use crate::data_dir::DataDir;
 use crate::database::DatabaseAddress;
 use crate::event_store::Keep;
@@ -124,6 +125,8 @@ impl SagaWorker {
         if let Some(kept_at) = &kept_at {
             kept_at.at(|url| Database::of_saga(url, &name)).check(kept_at.field)?;
         }
+        let all = loaded.manifests.sagas.iter().map(|it| &it.metadata);
+        let claim = claim("Saga", all, &name, &options.namespace, None)?;
         let mut data = match &options.keep {
             Keep::Directory(path) => Some(DataDir::claim(path)?),
             Keep::Manifest | Keep::Database(_) => None,
@@ -156,6 +159,7 @@ impl SagaWorker {
         let place = match (kept_at, &data) {
             (Some(kept_at), _) => Place::Shared {
                 database: kept_at.at(|url| Database::of_saga(url, &name)),
+                claim,
                 follower: None,
                 address: options.worker.unwrap_or_else(|| options.listen.name(server.url())),
                 sharing: Sharing::OneHasAll,

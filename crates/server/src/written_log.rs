@@ -7,7 +7,7 @@ use headwater_bus::RelayState;
 use headwater_core::{Error, PartitionCount, Result};
 use headwater_log::{LeaseTimes, LogReader, LogStore, Replica, Sequencer, SequencerOptions, Sharing};
 use headwater_runtime::{Gate, Readiness};
-use headwater_sql::{Database, OpenLog, PostgresLog, SqliteLog, SqliteRelayState};
+use headwater_sql::{Claim, Database, OpenLog, PostgresLog, SqliteLog, SqliteRelayState};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -17,10 +17,12 @@ pub(crate) enum Place {
     /// In this file.
     File(PathBuf),
     /// In this schema of a database.
-    Database(Database),
+    Database(Database, Claim),
     /// There, and written by several processes, of which this one is known to the others by its address.
     Shared {
         database: Database,
+        /// Whose it is.
+        claim: Claim,
         /// Where what is long past is read.
         follower: Option<Database>,
         address: String,
@@ -75,7 +77,7 @@ impl WrittenLog {
     /// is cancelled: only a new process can write it again.
     ///
     /// # Errors
-    /// As [`SqliteLog::open`] and [`PostgresLog::open`].
+    /// As [`SqliteLog::open`] and [`PostgresLog::open_for`].
     pub(crate) async fn open(
         place: Place,
         name: &str,
@@ -89,12 +91,12 @@ impl WrittenLog {
                 let log = SqliteLog::open(path, OpenLog::new(name, partitions)).await?;
                 Ok(Self::start(Store::Sqlite(Arc::new(log), relayed), None, readiness, ended))
             }
-            Place::Database(database) => {
-                let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
+            Place::Database(database, claim) => {
+                let log = Box::pin(PostgresLog::open_for(&claim, &database, name, partitions)).await?;
                 Ok(Self::start(Store::Postgres(Arc::new(log)), None, readiness, ended))
             }
-            Place::Shared { database, follower, address, sharing } => {
-                let log = Box::pin(PostgresLog::open(&database, name, partitions)).await?;
+            Place::Shared { database, claim, follower, address, sharing } => {
+                let log = Box::pin(PostgresLog::open_for(&claim, &database, name, partitions)).await?;
                 let log = Arc::new(match follower {
                     Some(follower) => log.with_follower(follower).await,
                     None => log,

@@ -8,7 +8,7 @@ mod sqlite_view;
 mod stamps;
 mod view_sql;
 
-pub use postgres::{Database, DatabaseTls, PostgresLog};
+pub use postgres::{Claim, Database, DatabaseTls, Owner, PostgresLog, SCHEMA_OWNED};
 pub use postgres_view::PostgresView;
 pub use sqlite::{DataLock, OpenLog, SqliteLog, SqliteRelayState};
 pub use sqlite_view::SqliteView;

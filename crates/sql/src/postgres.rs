@@ -4,6 +4,7 @@ pub(crate) mod database;
 mod follower;
 mod lease;
 mod log;
+mod owner;
 mod page;
 pub(crate) mod pool;
 mod relay;
@@ -12,3 +13,4 @@ pub(crate) mod schema;
 
 pub use database::{Database, DatabaseTls};
 pub use log::PostgresLog;
+pub use owner::{Claim, Owner, SCHEMA_OWNED};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use headwater_core::LogId;
 use headwater_server::{EventStoreOptions, EventStoreProcess, Keep, Listen, ProcessArguments, configure};
 
 #[global_allocator]
@@ -61,6 +62,11 @@ struct Arguments {
     #[arg(long, value_name = "HOST", env = "HEADWATER_PEER_NAME")]
     peer_name: Option<String>,
 
+    /// Take over this log, which the schema holds, from the resource whose it is: an EventStream of another namespace, or one that was there
+    /// before. The annotation headwater.dev/adopt does the same.
+    #[arg(long, value_name = "LOG_ID", env = "HEADWATER_ADOPT", conflicts_with = "data_dir")]
+    adopt: Option<LogId>,
+
     #[command(flatten)]
     process: ProcessArguments,
 }
@@ -81,6 +87,7 @@ async fn main() -> ExitCode {
             security,
             client,
             peer_name: arguments.peer_name,
+            adopt: arguments.adopt,
         };
         let store = EventStoreProcess::start(options, loaded).await?;
         println!("event stream {}: listening on {}", store.name(), store.url());

@@ -38,7 +38,7 @@ impl Dev {
         self.surroundings.load(&loaded);
         self.know_streams();
         for (name, spec) in sagas {
-            self.reload_saga(&name, spec).await;
+            self.reload_saga(&name, spec, &loaded).await;
         }
     }
 
@@ -79,7 +79,7 @@ impl Dev {
         let relay = self.relay(name, &spec, loaded)?;
         let listener = self.ports.bind(name).await?;
         let port = listener.local_addr().map(|address| address.port());
-        self.start_stream(name, spec, relay, listener).await?;
+        self.start_stream(name, spec, relay, listener, loaded).await?;
         if let Ok(port) = port {
             self.ports.remember(name, port);
         }
@@ -157,10 +157,10 @@ impl Dev {
         }
     }
 
-    async fn reload_saga(&mut self, name: &str, spec: SagaSpec) {
+    async fn reload_saga(&mut self, name: &str, spec: SagaSpec, loaded: &Loaded) {
         let resource = format!("Saga {name}");
         let Some(running) = self.sagas.get_mut(name) else {
-            let (change, message) = match self.start_saga(name, spec).await {
+            let (change, message) = match self.start_saga(name, spec, loaded).await {
                 Ok(()) => (Change::Added, "is started by events from now on".to_owned()),
                 Err(error) => (Change::Refused, error.to_string()),
             };

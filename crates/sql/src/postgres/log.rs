@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::database::{Database, code, is_ambiguous, is_rolled_back};
 use super::follower::Follower;
+use super::owner::Claim;
 use super::page;
 use super::pool::Pool;
 use super::rows::{self, Broken, Columns};
@@ -56,8 +57,30 @@ impl PostgresLog {
     /// missing in the database: nothing is changed then. `Corrupt` when a newer Headwater made it. `Unavailable` when the database
     /// cannot be reached.
     pub async fn open(database: &Database, name: &str, partitions: PartitionCount) -> Result<Self> {
+        Self::claimed(database, name, partitions, None).await
+    }
+
+    /// The same for a resource, whose it is from then on.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Invalid`, beginning with [`SCHEMA_OWNED`](super::owner::SCHEMA_OWNED), when it is another's.
+    pub async fn open_for(
+        claim: &Claim,
+        database: &Database,
+        name: &str,
+        partitions: PartitionCount,
+    ) -> Result<Self> {
+        Self::claimed(database, name, partitions, Some(claim)).await
+    }
+
+    async fn claimed(
+        database: &Database,
+        name: &str,
+        partitions: PartitionCount,
+        claim: Option<&Claim>,
+    ) -> Result<Self> {
         let pool = database.connect().await?;
-        let descriptor = schema::describe(&pool, database, name, partitions).await?;
+        let descriptor = schema::describe(&pool, database, name, partitions, claim).await?;
         let heads = read_heads(&pool, descriptor).await?;
         Ok(Self {
             pool,

@@ -5,45 +5,61 @@ use headwater_log::LogDescriptor;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::database::{Database, code};
+use super::owner::{self, Claim, Taking};
 use super::pool::Pool;
 
 /// The number of the tables' form. A newer one gets another.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// What makes each format of the one before, from the first on.
-const FORMATS: [&str; FORMAT as usize] =
-    [include_str!("log/0001.sql"), include_str!("log/0002.sql"), include_str!("log/0003.sql")];
+const FORMATS: [&str; FORMAT as usize] = [
+    include_str!("log/0001.sql"),
+    include_str!("log/0002.sql"),
+    include_str!("log/0003.sql"),
+    include_str!("log/0004.sql"),
+];
 
-/// The log that the schema holds, which must be the one that is asked for; makes it when there is none.
+/// The log that the schema holds, which must be the one that is asked for; makes it when there is none. With a claim it is the claimant's
+/// from then on.
 ///
 /// # Errors
-/// `FailedPrecondition` when it is another event stream's, or has another number of partitions; `Corrupt` when a newer Headwater made
-/// it; else as the database.
+/// `FailedPrecondition` when it is called otherwise, or has another number of partitions; `Invalid` when it is another's; `Corrupt` when a
+/// newer Headwater made it; else as the database.
 pub(super) async fn describe(
     pool: &Pool,
     database: &Database,
     name: &str,
     partitions: PartitionCount,
+    claim: Option<&Claim>,
 ) -> Result<LogDescriptor> {
-    if let Some(found) = find(pool).await? {
-        let format = found.format;
-        let descriptor = found.check(pool, name, partitions)?;
-        if format < FORMAT {
-            upgrade(pool, format).await?;
+    let found = if let Some(found) = find(pool).await? {
+        found
+    } else {
+        ensure(pool, database).await?;
+        for tables in FORMATS {
+            run(pool, tables).await?;
         }
-        return Ok(descriptor);
+        insert(pool, name, partitions).await?;
+        find(pool).await?.ok_or_else(|| {
+            Error::internal(format!("{} has no log after one was made; please report this", pool.place))
+        })?
+    };
+    found.check_format(pool)?;
+    let log_id = LogId::from_uuid(found.log_id);
+    let taking = match claim {
+        Some(claim) => owner::look(pool, claim, log_id).await?,
+        None => Taking::Nothing,
+    };
+    // The log of an event stream that is adopted by one of another name is called like that one from then on.
+    let is_renamed = matches!((&taking, claim), (Taking::Adopt(before), Some(claim)) if before.name == found.name && claim.owner.name == name);
+    let descriptor = found.check(pool, if is_renamed { found.name.as_str() } else { name }, partitions)?;
+    if found.format < FORMAT {
+        upgrade(pool, found.format).await?;
     }
-    ensure(pool, database).await?;
-    for tables in FORMATS {
-        run(pool, tables).await?;
+    if let Some(claim) = claim {
+        owner::take(pool, claim, log_id).await?;
     }
-    insert(pool, name, partitions).await?;
-    match find(pool).await? {
-        Some(found) => found.check(pool, name, partitions),
-        None => {
-            Err(Error::internal(format!("{} has no log after one was made; please report this", pool.place)))
-        }
-    }
+    Ok(descriptor)
 }
 
 /// The id of the log that the schema holds, if it holds one.
@@ -83,28 +99,32 @@ async fn find(pool: &Pool) -> Result<Option<Found>> {
 }
 
 impl Found {
-    fn check(self, pool: &Pool, name: &str, partitions: PartitionCount) -> Result<LogDescriptor> {
-        let Self { format, log_id, name: kept, partitions: count } = self;
-        if format > FORMAT {
+    fn check_format(&self, pool: &Pool) -> Result<()> {
+        if self.format > FORMAT {
             return Err(Error::corrupt(format!(
-                "{} was made by a newer Headwater (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
-                pool.place
+                "{} was made by a newer Headwater (its format is {}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place, self.format
             )));
         }
+        Ok(())
+    }
+
+    fn check(&self, pool: &Pool, name: &str, partitions: PartitionCount) -> Result<LogDescriptor> {
+        let Self { log_id, name: kept, partitions: count, .. } = self;
         if kept != name {
             return Err(Error::failed_precondition(format!(
                 "{} holds the events of event stream \"{kept}\", and not of \"{name}\"; nothing was changed: give another schema, or the old name",
                 pool.place
             )));
         }
-        if usize::try_from(count).ok() != Some(partitions.get()) {
+        if usize::try_from(*count).ok() != Some(partitions.get()) {
             return Err(Error::failed_precondition(format!(
                 "{} was made with {count} partitions, and {} are asked for; a log keeps its number, and nothing was changed: say {count} again, or start a new log elsewhere",
                 pool.place,
                 partitions.get()
             )));
         }
-        Ok(LogDescriptor { log_id: LogId::from_uuid(log_id), partitions })
+        Ok(LogDescriptor { log_id: LogId::from_uuid(*log_id), partitions })
     }
 }
 
@@ -240,6 +260,6 @@ mod tests {
                 }
             }
         }
-        assert!(files >= 23, "{files} files");
+        assert!(files >= 25, "{files} files");
     }
 }

@@ -5,6 +5,7 @@ mod log;
 mod log_files;
 mod postgres_follower;
 mod postgres_log;
+mod postgres_owner;
 mod postgres_view;
 mod relay_states;
 mod view;

@@ -105,7 +105,7 @@ async fn a_schema_keeps_the_log_that_it_was_made_for() {
     );
 
     let pool = sqlx::PgPool::connect(&database.url).await.unwrap();
-    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.log SET format = 4", database.schema));
+    let newer = sqlx::AssertSqlSafe(format!("UPDATE {}.log SET format = 5", database.schema));
     sqlx::query(newer).execute(&pool).await.unwrap();
     let newer = PostgresLog::open(&database, "orders", two).await.unwrap_err();
     assert!(matches!(&newer, Error::Corrupt { message } if message.contains("newer Headwater")), "{newer}");

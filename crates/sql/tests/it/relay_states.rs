@@ -40,10 +40,15 @@ async fn a_log_in_postgres_from_before_there_were_relays_gets_a_place_for_theirs
     let server = Postgres::shared().unwrap();
     let database = Database { url: server.url(), schema: Postgres::schema(), max_connections: 4, tls: None };
     drop(log(&database).await);
-    server.query(&format!("DROP TABLE {0}.relay; UPDATE {0}.log SET format = 2", database.schema)).unwrap();
+    server
+        .query(&format!(
+            "DROP TABLE {0}.relay, {0}.log_owner; UPDATE {0}.log SET format = 2",
+            database.schema
+        ))
+        .unwrap();
     let log = log(&database).await;
     let checkpoint = log.load(headwater_core::Partition::ZERO, Epoch(1)).await.unwrap();
     assert_eq!(checkpoint.position, Position::ZERO);
     let format = server.query(&format!("SELECT format FROM {}.log", database.schema)).unwrap();
-    assert_eq!(format.trim(), "3");
+    assert_eq!(format.trim(), "4");
 }

@@ -12,6 +12,7 @@ mod histories;
 mod kill;
 mod layout;
 mod load;
+mod owners;
 mod processes;
 mod readiness;
 mod readme;
