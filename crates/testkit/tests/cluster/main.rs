@@ -4,8 +4,8 @@
 //! pods ──▶ Service ──▶ EndpointSlice ──▶ proxy on this machine's own address ──▶ PostgreSQL, Redis, NATS, Kafka on loopback
 //! ```
 
-mod conditions;
 mod banku;
+mod conditions;
 mod kubectl;
 mod operator;
 mod orders;
