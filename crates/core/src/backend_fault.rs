@@ -12,6 +12,10 @@ pub enum BackendFault {
     Tls,
     /// It has lost what it had acknowledged.
     Lost,
+    /// What is there belongs to another resource.
+    Owned,
+    /// What is there has a format that only a newer version knows.
+    Newer,
 }
 
 impl BackendFault {
@@ -22,12 +26,14 @@ impl BackendFault {
             Self::Credentials => "look at the credentials",
             Self::Tls => "look at the TLS settings",
             Self::Lost => "what is missing is published again",
+            Self::Owned => "it is another resource's",
+            Self::Newer => "by a newer Headwater",
         }
     }
 
     /// Which case `message` is of.
     pub fn of(message: &str) -> Self {
-        let told = [Self::Credentials, Self::Tls, Self::Lost];
+        let told = [Self::Credentials, Self::Tls, Self::Lost, Self::Owned, Self::Newer];
         told.into_iter().find(|it| message.contains(it.words())).unwrap_or(Self::Unreachable)
     }
 }
@@ -38,7 +44,13 @@ mod tests {
 
     #[test]
     fn a_case_is_told_by_its_words() {
-        for fault in [BackendFault::Credentials, BackendFault::Tls, BackendFault::Lost] {
+        for fault in [
+            BackendFault::Credentials,
+            BackendFault::Tls,
+            BackendFault::Lost,
+            BackendFault::Owned,
+            BackendFault::Newer,
+        ] {
             assert_eq!(BackendFault::of(&format!("connecting to db:5432: no; {}", fault.words())), fault);
         }
         assert_eq!(BackendFault::of("connecting to db:5432: connection refused"), BackendFault::Unreachable);

@@ -24,7 +24,7 @@ use crate::ask::{
 };
 use crate::children::binding_name;
 use crate::observe::labels;
-use crate::part::{Kind, Owner, Resource};
+use crate::part::{ADOPT, Kind, Owner, Resource};
 use crate::status::{Backend, CaughtUp, Facts, Pods, Said, Wants, is_ready, is_true};
 
 /// A kind of resource that the operator keeps.
@@ -185,9 +185,6 @@ impl Kept for EventStream {
         })
     }
 }
-
-/// The annotation by which an EventStream takes a log for its own.
-pub const ADOPT: &str = "headwater.dev/adopt";
 
 fn adopts(stream: &EventStream, log_id: &str) -> bool {
     stream.annotations().get(ADOPT).is_some_and(|adopted| adopted == log_id)

@@ -33,8 +33,11 @@ pub(crate) mod at {
     pub(crate) const TOKEN: &str = "/var/run/secrets/headwater";
 }
 
-/// What the API server says of how new an object is.
-const AGE: [&str; 2] = ["creationTimestamp", "generation"];
+/// What the API server says of which object it is, and how new.
+const AGE: [&str; 3] = ["creationTimestamp", "generation", "uid"];
+
+/// The annotation by which an EventStream takes a log for its own.
+pub const ADOPT: &str = "headwater.dev/adopt";
 
 /// What kind of resource a part runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -281,6 +284,11 @@ impl Documents {
         if let Value::Object(fields) = &mut kept {
             fields.retain(|field, _| field == "name" || AGE.contains(&field.as_str()));
         }
+        // What is said to one is not said to those that follow it.
+        let adopted = metadata.annotations.as_ref().and_then(|it| it.get(ADOPT)).filter(|_| of.is_empty());
+        if let Some(adopted) = adopted {
+            kept["annotations"] = json!({ (ADOPT): adopted });
+        }
         let document = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": kind.as_str(),
@@ -456,6 +464,12 @@ fn event_store(stream: &EventStream, namespace: &str) -> String {
 
 const fn scheme(has_tls: bool) -> &'static str {
     if has_tls { "https" } else { "http" }
+}
+
+/// The flag by which what is served by TLS itself sends its token to event stores in plain text; what is not has been told already.
+fn plain_calls(server: &Server, stream: &EventStream) -> Option<String> {
+    let has_tls = stream.spec.server.as_ref().is_some_and(|server| server.tls.is_some());
+    (server.tls.is_some() && !has_tls).then(|| "--plain-text-calls".to_owned())
 }
 
 /// The flag that names the authorities of a server's certificate, where its Secret has them.

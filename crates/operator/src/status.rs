@@ -243,6 +243,8 @@ fn backend_reason(why: &str) -> Reason {
         BackendFault::Credentials => Reason::AuthenticationFailed,
         BackendFault::Tls => Reason::TlsFailed,
         BackendFault::Lost => Reason::MessagesLost,
+        BackendFault::Owned => Reason::SchemaOwned,
+        BackendFault::Newer => Reason::MigrationFailed,
     }
 }
 
@@ -349,6 +351,12 @@ impl Standing {
         words.extend(pods.last_words.iter().map(|line| line.trim().to_owned()));
         words.extend(pods.gave_up.clone());
         let message = words.join("; ");
+        // What no other pod can do, either.
+        let fault = pods.last_words.as_deref().map(BackendFault::of);
+        if let Some(BackendFault::Owned | BackendFault::Newer) = fault {
+            let reason = backend_reason(&message);
+            return Self::new(false, Reason::Unavailable, message, Progress::Stalled(reason));
+        }
         if pods.gave_up.is_some() {
             let progress = Progress::Stalled(Reason::ProgressDeadlineExceeded);
             return Self::new(false, Reason::Unavailable, message, progress);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use headwater_core::{Error, Partition, Result, StreamId};
+use headwater_core::{BackendFault, Error, Partition, Result, StreamId};
 use headwater_view::{
     Answer, ApplyError, Batch, BatchLimit, Change, ChangeError, Load, LoadedRow, ParkedStream,
     PartitionState, Progress, Query, QueryError, Revision, Rollout, RolloutVersion, TableSchema, ViewAdmin,
@@ -182,7 +182,8 @@ impl Inner {
             }
             (Some(Ok(newer)), Some(_)) => {
                 return Err(Error::corrupt(format!(
-                    "{place} was written by a newer Headwater (its format is {newer}, this one knows {FORMAT}): use the newer one; nothing was changed"
+                    "{place} was written {} (its format is {newer}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                    BackendFault::Newer.words()
                 )));
             }
             _ => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use headwater_core::{Error, Partition, Result, StreamId};
+use headwater_core::{BackendFault, Error, Partition, Result, StreamId};
 use headwater_view::{
     Answer, ApplyError, Batch, Change, ChangeError, Load, LoadedRow, ParkedStream, PartitionState, Progress,
     Query, QueryError, Revision, Rollout, RolloutVersion, ViewAdmin, ViewReader, ViewSink, Written,
@@ -120,8 +120,9 @@ impl PostgresView {
             .map_err(|error| pool.explain("opening", &error))?;
         if format > FORMAT {
             return Err(Error::corrupt(format!(
-                "{} was made by a newer Headwater (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
-                pool.place
+                "{} was made {} (its format is {format}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place,
+                BackendFault::Newer.words()
             )));
         }
         if kept != name {

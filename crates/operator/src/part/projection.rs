@@ -4,7 +4,8 @@ use headwater_resources::Projection;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
-    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, scale, serving, trusting,
+    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
+    trusting,
 };
 use crate::found::Found;
 use crate::settings::Settings;
@@ -30,6 +31,7 @@ pub(super) fn part(
         "--worker=$(POD_NAME)".to_owned(),
     ];
     flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(plain_calls(&server, stream));
     flags.extend(trusting(stream.spec.server.as_ref(), found, &mut secrets));
     let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
     let workload = spec.workload.clone().unwrap_or_default();

@@ -4,7 +4,8 @@ use headwater_resources::Saga;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
-    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, scale, serving, trusting,
+    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
+    trusting,
 };
 use crate::found::Found;
 use crate::settings::Settings;
@@ -32,6 +33,7 @@ pub(super) fn part(
     }
     flags.push("--worker=$(POD_NAME)".to_owned());
     flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(streams.iter().find_map(|(_, stream)| plain_calls(&server, stream)));
     let trusted: Vec<String> = streams
         .iter()
         .filter_map(|(_, stream)| trusting(stream.spec.server.as_ref(), found, &mut secrets))

@@ -69,6 +69,18 @@ fn why_pods_do_not_come_up_is_told() {
     );
 }
 
+#[test]
+fn what_no_pod_can_open_is_stalled() {
+    for (words, reason) in [
+        ("error: database.schema: it is another resource's: EventStream \"a\"", "SchemaOwned"),
+        ("error: the log was made by a newer Headwater (its format is 9)", "MigrationFailed"),
+    ] {
+        let pods = Pods { last_words: Some(words.to_owned()), ..pods(1, 0) };
+        let conditions = all(&Facts { pods: Some(pods), ..Facts::default() });
+        assert_eq!(said_of(&conditions, ConditionType::Stalled).1, reason);
+    }
+}
+
 /// What kstatus rests on, over every combination of what may be.
 #[test]
 fn stalled_excludes_reconciling_and_ready() {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use headwater_core::{Error, LogId, Result};
+use headwater_core::{BackendFault, Error, LogId, Result};
 use sqlx::{Connection, Row};
 
 use super::database::code;
@@ -16,7 +16,7 @@ use super::pool::Pool;
 pub const SCHEMA_OWNED: &str = "database.schema: it is another resource's";
 /// Its two parts.
 const FIELD: &str = "database.schema";
-const IT: &str = "it is another resource's";
+const IT: &str = BackendFault::Owned.words();
 
 /// A resource that has a log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The tables of a log: made where they are not there, and checked where they are.
 
-use headwater_core::{Error, LogId, PartitionCount, Result};
+use headwater_core::{BackendFault, Error, LogId, PartitionCount, Result};
 use headwater_log::LogDescriptor;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
@@ -102,8 +102,10 @@ impl Found {
     fn check_format(&self, pool: &Pool) -> Result<()> {
         if self.format > FORMAT {
             return Err(Error::corrupt(format!(
-                "{} was made by a newer Headwater (its format is {}, this one knows {FORMAT}): use the newer one; nothing was changed",
-                pool.place, self.format
+                "{} was made {} (its format is {}, this one knows {FORMAT}): use the newer one; nothing was changed",
+                pool.place,
+                BackendFault::Newer.words(),
+                self.format
             )));
         }
         Ok(())
