@@ -22,8 +22,11 @@ pub mod leader;
 pub mod metrics;
 pub mod observe;
 pub mod part;
+mod program;
 pub mod reconcile;
 pub mod references;
 pub mod settings;
 pub mod status;
 pub mod tell;
+
+pub use program::program;

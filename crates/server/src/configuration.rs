@@ -56,9 +56,9 @@ impl From<clap::Error> for Refused {
     }
 }
 
-/// The options of this process, which ends here when there is something else to do, or they are wrong.
-pub fn configure<A: CommandFactory + FromArgMatches>() -> A {
-    match read(std::env::args_os().collect()) {
+/// The options of this process, called with `words`. It ends here when there is something else to do, or they are wrong.
+pub(crate) fn configure<A: CommandFactory + FromArgMatches>(words: Vec<OsString>) -> A {
+    match read(words) {
         Ok(Configured::Run(arguments)) => arguments,
         Ok(Configured::Print(text)) => {
             print!("{text}");

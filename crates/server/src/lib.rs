@@ -12,7 +12,7 @@
 //! ```
 //!
 //! [`Dev`] is all of it in one process, as `headwater dev` runs it; [`EventStoreProcess`], [`QueryWorker`] and [`SagaWorker`] are one
-//! event stream, one projection and one saga in a process of its own.
+//! event stream, one projection and one saga in a process of its own, as [`programs`] run them.
 
 mod arguments;
 mod bus;
@@ -30,6 +30,7 @@ mod needs;
 mod notice;
 mod port;
 mod process;
+pub mod programs;
 mod projection;
 mod queries;
 mod query_worker;
@@ -46,7 +47,6 @@ mod written_log;
 
 pub use arguments::{AdminArguments, ClientArguments, SecurityArguments};
 pub use bus::BusFlag;
-pub use configuration::configure;
 pub use data_dir::DataDir;
 pub use dev::{Dev, Options};
 pub use event_store::{EventStoreOptions, EventStoreProcess, Keep};
