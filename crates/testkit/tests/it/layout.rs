@@ -50,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("operator", &["core", "api", "resources", "runtime"]),
     ("cli", &["core", "api", "resources", "runtime", "saga", "server"]),
+    ("multicall", &["cli", "operator", "server"]),
     ("testkit", &["core", "api", "log", "resources"]),
     ("bench", &["core", "api", "log", "testkit"]),
 ];
