@@ -1,35 +1,32 @@
-//! `cargo xtask image`: the image of all programs, without a container engine: static binaries in an archive of one layer. Tests run the
-//! programs that they are built with, in an image that has the libraries of this machine as well.
+//! `cargo xtask image`: the image of all programs, without a container engine: a static binary in an archive of one layer, that is each
+//! program under its name. Tests run what they are built with, in an image that has the libraries of this machine as well.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::cluster::images::{Entry, write};
+use crate::cluster::images::{Entry, Is, write};
 use crate::steps::{cargo, root};
 
 /// What the programs are built for: named, so that what runs while they are built is not static, too.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// How it is built, in the workspace's `Cargo.toml`.
+const PROFILE: &str = "image";
+
 /// What it is called, unless something else is asked for.
 const NAME: &str = concat!("headwater.dev/headwater:", env!("CARGO_PKG_VERSION"));
 
 /// What it is built of.
-const HEADWATER: [&str; 8] = [
-    "--package",
-    "headwater-cli",
-    "--package",
-    "headwater-operator",
-    "--package",
-    "headwater-server",
-    "--features",
-    "headwater-server/kafka-tls",
-];
+const HEADWATER: [&str; 4] =
+    ["--package", "headwater-multicall", "--features", "headwater-multicall/kafka-tls"];
 
-/// What is in it, and stands at its root.
+/// The program that is all of them.
+const MULTICALL: &str = "headwater-multicall";
+
+/// What stands at its root, each that program.
 const PROGRAMS: [&str; 5] =
     ["headwater", "headwater-eventstore", "headwater-operator", "headwater-query-worker", "headwater-saga"];
 
@@ -54,21 +51,33 @@ pub(crate) struct Arguments {
     example: Option<String>,
 }
 
-/// An image: what it is called, what is in it, and its archive.
+/// An image: what it is called, the program in it, by which names it stands there, and its archive.
 struct Image {
     name: String,
-    programs: Vec<&'static str>,
+    program: &'static str,
+    names: Vec<&'static str>,
     archive: PathBuf,
 }
 
 impl Image {
     fn of_headwater(archive: PathBuf) -> Self {
-        Self { name: NAME.to_owned(), programs: PROGRAMS.to_vec(), archive }
+        Self { name: NAME.to_owned(), program: MULTICALL, names: PROGRAMS.to_vec(), archive }
     }
 
     fn of_example(example: &'static str, folder: &Path) -> Self {
         let name = format!("headwater.dev/{example}:{}", env!("CARGO_PKG_VERSION"));
-        Self { name, programs: vec![example], archive: folder.join(format!("{example}.tar")) }
+        let archive = folder.join(format!("{example}.tar"));
+        Self { name, program: example, names: vec![example], archive }
+    }
+
+    /// The program's file, under all its names.
+    fn entries(&self, program: &Path) -> anyhow::Result<Vec<Entry>> {
+        let (first, others) = self.names.split_first().context("an image has a program")?;
+        let file = Entry { path: (*first).to_owned(), is: Is::File { content: read(program)?, mode: 0o755 } };
+        let links = others
+            .iter()
+            .map(|other| Entry { path: (*other).to_owned(), is: Is::SameAs((*first).to_owned()) });
+        Ok(std::iter::once(file).chain(links).collect())
     }
 }
 
@@ -113,32 +122,27 @@ fn all(folder: &Path) -> Vec<Image> {
 }
 
 fn of_static(folder: &Path, image: &Image) -> anyhow::Result<()> {
-    let built = folder.join(TARGET).join("release");
-    let mut entries = Vec::new();
-    for program in &image.programs {
-        entries.push(Entry {
-            path: (*program).to_owned(),
-            content: read(&built.join(program))?,
-            mode: 0o755,
-        });
-    }
-    pack(entries, &image.name, &image.archive)
+    let program = folder.join(TARGET).join(PROFILE).join(image.program);
+    pack(image.entries(&program)?, &image.name, &image.archive)
 }
 
 fn of_dynamic(folder: &Path, built: &Path, image: &Image) -> anyhow::Result<()> {
-    let mut entries = Vec::new();
-    let mut libraries = BTreeSet::new();
-    for program in &image.programs {
-        let stripped = folder.join(program);
-        output(Command::new("strip").arg("-o").arg(&stripped).arg(built.join(program)))?;
-        entries.push(Entry { path: (*program).to_owned(), content: read(&stripped)?, mode: 0o755 });
-        let loaded = output(Command::new("ldd").arg(&stripped))?;
-        libraries.extend(loaded.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
-        std::fs::remove_file(&stripped)?;
-    }
-    for library in libraries {
-        let path = library.trim_start_matches('/').to_owned();
-        entries.push(Entry { path, content: read(Path::new(&library))?, mode: 0o755 });
+    let (program, stripped) = (built.join(image.program), folder.join(image.program));
+    ensure!(
+        program.is_file(),
+        "{} is not there: run `cargo build --release --workspace --bins`",
+        program.display()
+    );
+    output(Command::new("strip").arg("-o").arg(&stripped).arg(program))?;
+    let mut entries = image.entries(&stripped)?;
+    let loaded = output(Command::new("ldd").arg(&stripped))?;
+    std::fs::remove_file(&stripped)?;
+    for library in loaded.split_whitespace().filter(|word| word.starts_with('/')) {
+        let content = read(Path::new(library))?;
+        entries.push(Entry {
+            path: library.trim_start_matches('/').to_owned(),
+            is: Is::File { content, mode: 0o755 },
+        });
     }
     pack(entries, &image.name, &image.archive)
 }
@@ -157,7 +161,7 @@ fn pack(mut entries: Vec<Entry>, name: &str, archive: &Path) -> anyhow::Result<(
         "{} is not there: install the authorities that are trusted (Debian: ca-certificates)",
         roots.display()
     );
-    entries.push(Entry { path: ROOTS.to_owned(), content: read(&roots)?, mode: 0o644 });
+    entries.push(Entry { path: ROOTS.to_owned(), is: Is::File { content: read(&roots)?, mode: 0o644 } });
     write(archive, name, &entries, &[], "65532:65532")?;
     let size = archive.metadata().with_context(|| archive.display().to_string())?.len();
     println!("{name} is {}, {} MB", archive.display(), size / 1_000_000);
@@ -170,10 +174,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn build(folder: &Path, what: &[&str]) -> anyhow::Result<()> {
     let folder = folder.to_str().context("the path of the workspace is no UTF-8")?;
-    let words = ["build", "--release", "--bins", "--target", TARGET, "--target-dir", folder];
-    cargo(&[&words, what].concat())
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-        .run()
+    let words = ["build", "--profile", PROFILE, "--bins", "--target", TARGET, "--target-dir", folder];
+    cargo(&[&words, what].concat()).env("RUSTFLAGS", "-C target-feature=+crt-static").run()
 }
