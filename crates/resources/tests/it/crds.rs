@@ -31,7 +31,12 @@ fn the_committed_files_are_what_the_types_say() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     found.sort();
+    let kustomization = found.iter().position(|file| file == "Kustomization").map(|at| found.remove(at));
     assert_eq!(found, expected, "crds/ holds the generated files and nothing else");
+    let kustomization =
+        fs::read_to_string(folder().join(kustomization.expect("crds/Kustomization"))).unwrap();
+    let named: Vec<&str> = kustomization.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+    assert_eq!(named, expected, "crds/Kustomization names them all");
 }
 
 /// Calls `visit` with every schema within `schema`, and its path.
