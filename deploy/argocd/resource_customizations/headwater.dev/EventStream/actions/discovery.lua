@@ -1,0 +1,5 @@
+local state = obj.spec.state or "Running"
+return {
+  stop = {disabled = state == "Stopped"},
+  resume = {disabled = state == "Running"},
+}

@@ -1,0 +1,8 @@
+local state = obj.spec.state or "Running"
+return {
+  pause = {disabled = state == "Paused"},
+  stop = {disabled = state == "Stopped"},
+  resume = {disabled = state == "Running"},
+  -- What folds nothing builds nothing.
+  rebuild = {disabled = state ~= "Running"},
+}

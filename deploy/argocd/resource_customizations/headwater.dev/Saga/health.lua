@@ -1,0 +1,1 @@
+../EventStream/health.lua
