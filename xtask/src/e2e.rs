@@ -32,9 +32,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    for provided in
-        [provide()?, go::provide_nats()?, kafka::provide()?, postgres::provide()?, redis::provide()?]
-    {
+    for provided in [
+        provide()?,
+        go::provide_gitops()?,
+        go::provide_nats()?,
+        kafka::provide()?,
+        postgres::provide()?,
+        redis::provide()?,
+    ] {
         if let Err(why) = provided {
             bail!("{why}");
         }

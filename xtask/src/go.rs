@@ -28,6 +28,15 @@ pub(crate) fn provide_clients() -> anyhow::Result<Result<(), String>> {
     build("clients", &[tools::GRPCURL_PACKAGE, "./cloudevents"], &folder, || Ok(()))
 }
 
+/// The same of what judges manifests; and of Helm, which renders the chart's.
+pub(crate) fn provide_gitops() -> anyhow::Result<Result<(), String>> {
+    let folder = tools::gitops()?;
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let ours = ["./argocd", "./kstatus", "./promql", "./shapes", "./tiltfile"];
+    let built = build("gitops", &[&[tools::KUBECONFORM_PACKAGE], &ours[..]].concat(), &folder, || Ok(()))?;
+    if built.is_err() { Ok(built) } else { provide_helm() }
+}
+
 /// The same of Helm, which installs the chart.
 pub(crate) fn provide_helm() -> anyhow::Result<Result<(), String>> {
     let helm = tools::helm()?;

@@ -19,11 +19,12 @@ struct Part {
     provide: fn() -> anyhow::Result<Result<(), String>>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     // Go builds while nothing else compiles.
     Part { name: "Kubernetes", word: None, provide: e2e::provide },
     Part { name: "NATS", word: Some("nats"), provide: go::provide_nats },
     Part { name: "clients of others", word: Some("by_others"), provide: go::provide_clients },
+    Part { name: "what judges manifests", word: Some("gitops"), provide: go::provide_gitops },
     Part { name: "PostgreSQL", word: Some("postgres"), provide: postgres::provide },
     Part { name: "Redis", word: Some("redis"), provide: redis::provide },
     Part { name: "Kafka", word: Some("kafka"), provide: kafka::provide },
@@ -92,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ];
         Ok(cargo(&tls).watch(|line| counts.add(line))? && green)
     })?;
-    let needed = ["Kubernetes", "NATS", "PostgreSQL"];
+    let needed = ["Kubernetes", "NATS", "PostgreSQL", "what judges manifests"];
     let green = if arguments.filter.is_some() || needed.into_iter().any(left_out) {
         green
     } else {

@@ -22,6 +22,12 @@ const HELM_MODULE: &str = include_str!("../../../tools/helm/go.mod");
 /// The Go package of Helm.
 pub const HELM_PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
 
+/// The module that pins what judges manifests.
+const GITOPS_MODULE: &str = include_str!("../../../tools/gitops/go.mod");
+
+/// The Go package of kubeconform.
+pub const KUBECONFORM_PACKAGE: &str = "github.com/yannh/kubeconform/cmd/kubeconform";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -65,6 +71,15 @@ pub fn clients() -> Result<PathBuf> {
 pub fn helm() -> Result<PathBuf> {
     let version = version_in(HELM_MODULE, "helm.sh/helm/v4 ")?;
     Ok(folder()?.join(format!("helm-{version}")).join("helm"))
+}
+
+/// The folder of `kubeconform`, and of the programs in `tools/gitops`, which judge manifests as Argo CD, Flux, Prometheus and Tilt do.
+///
+/// # Errors
+/// As [`folder`].
+pub fn gitops() -> Result<PathBuf> {
+    let version = version_in(GITOPS_MODULE, "github.com/yannh/kubeconform")?;
+    Ok(folder()?.join(format!("gitops-{version}")))
 }
 
 /// The version of a Go module that another pins.
