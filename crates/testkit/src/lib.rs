@@ -6,6 +6,7 @@ pub mod dev;
 pub mod event_store;
 pub mod history;
 pub mod http;
+pub mod judges;
 pub mod kafka;
 pub mod nats;
 pub mod postgres;

@@ -6,9 +6,11 @@
 
 mod banku;
 mod conditions;
+mod gitops;
 mod kubectl;
 mod operator;
 mod orders;
 mod plugin;
 mod rules;
+mod schemas;
 mod unreadable;

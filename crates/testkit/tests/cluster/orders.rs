@@ -25,7 +25,8 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    async fn place() -> Result<Self> {
+    /// Without the Secret of its database.
+    pub(crate) async fn placed() -> Result<Self> {
         Self::place_with(Some(operator().await?))
     }
 
@@ -43,6 +44,11 @@ impl Orders {
         self.database.url().replace(&format!("127.0.0.1:{}", self.database.port()), "db:5432")
     }
 
+    /// The Secret of its database.
+    pub(crate) fn give_secret(&self) -> Result<()> {
+        self.namespace.secret("orders-db", "uri", &self.url())
+    }
+
     pub(crate) async fn ready() -> Result<Self> {
         Self::ready_with(Some(operator().await?)).await
     }
@@ -50,7 +56,7 @@ impl Orders {
     /// The same, for whoever sees to it that there is an operator.
     pub(crate) async fn ready_with(operator: Option<RwLockReadGuard<'static, ()>>) -> Result<Self> {
         let orders = Self::place_with(operator)?;
-        orders.namespace.secret("orders-db", "uri", &orders.url())?;
+        orders.give_secret()?;
         for what in ["eventstream/orders", "projection/orders", "saga/place-order"] {
             orders.namespace.condition(what, "Ready", "True", "Available").await?;
         }
@@ -222,7 +228,7 @@ async fn pods_of_another_namespace_are_refused_by_name() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_or_wrong_is_said_and_recovered_from() -> Result<()> {
-    let orders = Orders::place().await?;
+    let orders = Orders::placed().await?;
     let namespace = &orders.namespace;
     let message =
         namespace.condition("eventstream/orders", "ResolvedRefs", "False", "SecretNotFound").await?;

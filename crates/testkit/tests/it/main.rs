@@ -6,6 +6,8 @@ mod clients;
 mod cluster;
 mod concurrency;
 mod database_tls;
+mod deploy;
+mod gitops;
 mod groups;
 mod guide;
 mod histories;
