@@ -19,10 +19,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest message: an event's data may have 1 MiB and its metadata 64 KiB, which is written twice at most, and there are the other headers.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 2_097_152;
 
+/// A code, where there is one, and what is said with it.
+type Complaint = (Option<RDKafkaErrorCode>, String);
+
 /// Keeps what librdkafka last said of its connections: its error codes do not tell a refused connection from a wrong password.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Context {
-    said: Arc<Mutex<Option<(Option<RDKafkaErrorCode>, String)>>>,
+    said: Arc<Mutex<Option<Complaint>>>,
 }
 
 impl Context {

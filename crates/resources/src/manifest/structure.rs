@@ -135,7 +135,7 @@ impl Findings {
                     Some(words) => format!("write {words}"),
                     None => purpose(schema),
                 };
-                return self.broken(path, format!("\"{text}\" is not allowed here"), form);
+                self.broken(path, format!("\"{text}\" is not allowed here"), form);
             }
         }
     }

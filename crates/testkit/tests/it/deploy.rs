@@ -64,7 +64,9 @@ fn the_config_map_for_argo_cd_is_made_of_the_scripts() -> Result<()> {
         for action in names(&folder.join("actions"))? {
             let script = folder.join("actions").join(&action).join("action.lua");
             if script.is_file() {
-                text += &format!("    - name: {action}\n      action.lua: |\n");
+                text.push_str("    - name: ");
+                text.push_str(&action);
+                text.push_str("\n      action.lua: |\n");
                 text += &block(&read(&script)?, 8);
             }
         }
@@ -91,7 +93,7 @@ fn sources(folder: &Path, text: &mut String) -> Result<()> {
         let path = folder.join(&name);
         if path.is_dir() {
             sources(&path, text)?;
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|it| it == "rs") {
             *text += &read(&path)?;
         }
     }
