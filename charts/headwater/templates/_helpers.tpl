@@ -4,7 +4,7 @@
 
 {{- define "headwater.selector" -}}
 app.kubernetes.io/name: headwater-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "headwater.labels" -}}
