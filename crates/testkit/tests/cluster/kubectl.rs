@@ -35,10 +35,17 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .context("spawn")?;
-    child.stdin.take().context("standard input")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
+    let mut into = child.stdin.take().context("standard input")?;
+    // Side by side: a program may say much before it has read all.
+    let (written, output) = std::thread::scope(|threads| {
+        let writing = threads.spawn(move || into.write_all(input.as_bytes()));
+        let output = child.wait_with_output();
+        (writing.join(), output)
+    });
+    let output = output?;
     let [said, errors] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
     ensure!(output.status.success(), "{command:?}: {said}{errors}");
+    written.map_err(|_| anyhow::anyhow!("writing to {command:?} panicked"))??;
     Ok(said.into_owned())
 }
 
