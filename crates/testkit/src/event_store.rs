@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::http::Http;
-use crate::process::{Process, program};
+use crate::process::{PATIENCE, Process, program};
 
 /// An event store.
 pub struct EventStore {
@@ -216,12 +218,27 @@ impl QueryWorker {
         metric(&self.url, name).await
     }
 
-    /// Waits until it answers queries.
+    /// Waits until a revision of its projection answers queries. It is asked: what it logs may come before it says where it is administered.
     ///
     /// # Errors
-    /// When it does not in time.
+    /// When none does in time, with all that it printed.
     pub async fn answers(&mut self) -> Result<()> {
-        self.process.line("that it answers", |line| line.contains("answers queries").then_some(())).await
+        let url = format!("{}/v1/admin/projections", self.admin_url);
+        let began = Instant::now();
+        loop {
+            let asked = async { reqwest::get(&url).await?.json::<Value>().await };
+            let said = asked.await.with_context(|| self.process.output())?;
+            if said["projections"].as_array().is_some_and(|all| all.iter().any(|it| !it["active"].is_null()))
+            {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "no revision answers: {said}; it printed:\n{}",
+                self.process.output()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The child, to be ended.
