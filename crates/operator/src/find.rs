@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_api::tls::certificates;
 use headwater_resources::{EventStream, Projection, Saga};
+use headwater_runtime::tls::not_after;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -11,7 +12,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::{Client, ResourceExt};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::children::{MANAGER, running};
 use crate::digest::digest;
@@ -113,8 +113,7 @@ fn of_secret(secret: &Secret) -> SecretFound {
 /// Until when the first certificate in `pem` holds. What cannot be read is for those to say who use it.
 fn end(pem: &[u8]) -> Option<Timestamp> {
     let chain = certificates(pem, "tls.crt").ok()?;
-    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    Timestamp::from_second(not_after(chain.first()?).ok()?).ok()
 }
 
 fn names(references: &[Reference]) -> BTreeSet<&str> {

@@ -11,7 +11,7 @@ use headwater_resources::saga::SagaStatus;
 use headwater_resources::shared::{
     Address, ConditionType, Count, Duration, LocalRef, Reason, RunState, WorkState,
 };
-use headwater_resources::{EventStream, Projection, Saga};
+use headwater_resources::{ADOPT, EventStream, Projection, Saga};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
@@ -24,7 +24,7 @@ use crate::ask::{
 };
 use crate::children::binding_name;
 use crate::observe::labels;
-use crate::part::{ADOPT, Kind, Owner, Resource};
+use crate::part::{Kind, Owner, Resource};
 use crate::status::{Backend, CaughtUp, Facts, Pods, Said, Wants, is_ready, is_true};
 
 /// A kind of resource that the operator keeps.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::manifest;
 use headwater_resources::shared::{AccessRule, LagAutoscaling, Server, Subject, SubjectType, Verb, Workload};
-use headwater_resources::{EventStream, GROUP, Projection, Saga, VERSION};
+use headwater_resources::{ADOPT, EventStream, GROUP, Projection, Saga, VERSION};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,9 +35,6 @@ pub(crate) mod at {
 
 /// What the API server says of which object it is, and how new.
 const AGE: [&str; 3] = ["creationTimestamp", "generation", "uid"];
-
-/// The annotation by which an EventStream takes a log for its own.
-pub const ADOPT: &str = "headwater.dev/adopt";
 
 /// What kind of resource a part runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

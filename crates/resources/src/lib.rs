@@ -35,5 +35,8 @@ pub const GROUP: &str = "headwater.dev";
 /// The version of the group that is served and stored.
 pub const VERSION: &str = "v1alpha1";
 
+/// The annotation by which a resource takes a log for its own, whoever has it: that log's id.
+pub const ADOPT: &str = "headwater.dev/adopt";
+
 /// Longest name of a resource, in bytes: leaves room for the suffixes of its children.
 pub const MAX_NAME_BYTES: usize = 40;

@@ -140,8 +140,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Seconds since 1970.
-fn not_after(certificate: &CertificateDer<'_>) -> Result<i64, String> {
+/// Until when a certificate holds, in seconds since 1970.
+///
+/// # Errors
+/// That it is none.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Result<i64, String> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| format!("it holds something that is no certificate: {error}"))?;
     Ok(parsed.validity().not_after.timestamp())

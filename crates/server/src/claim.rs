@@ -1,11 +1,9 @@
 //! Whom the log in a database is to belong to.
 
 use headwater_core::{Error, LogId, Result};
+use headwater_resources::ADOPT;
 use headwater_sql::{Claim, Owner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-/// The annotation by which a resource has a log whoever has it: that log's id.
-const ADOPT: &str = "headwater.dev/adopt";
 
 /// What the resource `name` of `kind` says to the log that is to be its own; `all` are those of its kind in the manifests. A flag that says
 /// which log it adopts comes before its annotation.
