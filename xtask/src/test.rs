@@ -84,8 +84,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "--release",
             "--package",
             "headwater-kafka",
+            // With all its neighbours' features, so that they are not built anew.
+            "--package",
+            "headwater-multicall",
             "--features",
-            "tls",
+            "headwater-kafka/tls",
             "--test",
             "it",
             "--",

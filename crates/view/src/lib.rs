@@ -16,7 +16,6 @@
 
 mod batch;
 mod cell;
-#[cfg(feature = "conformance")]
 pub mod conformance;
 mod lease;
 mod memory;

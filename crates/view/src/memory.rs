@@ -360,7 +360,7 @@ impl SinkLeases for MemoryView {
     }
 }
 
-#[cfg(all(test, feature = "conformance"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ViewStore;
