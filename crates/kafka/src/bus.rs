@@ -6,7 +6,7 @@ use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
 
 use crate::client::MAX_MESSAGE_BYTES;
 use crate::consumer::KafkaConsumer;
-use crate::options::KafkaOptions;
+use crate::options::{KafkaOptions, Provision};
 use crate::publisher::Publisher;
 use crate::reader::Reader;
 use crate::scan::Scan;
@@ -38,6 +38,25 @@ impl KafkaBus {
             told: AtomicUsize::new(0),
             looker: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Deletes the topic, if it was to be made and holds nothing of another event stream: whoever has not read the events by then gets them from
+    /// the log alone. Whether there was such a topic.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, and nothing is changed, when it holds another's; `Unavailable` when no broker answers.
+    pub async fn remove(&self) -> Result<bool> {
+        if !matches!(self.options.provision, Provision::Create { .. }) {
+            return Ok(false);
+        }
+        let count = Reader::open(&self.options, Partition::ZERO)?.partitions().await?;
+        let Some(count) = count else { return Ok(false) };
+        for number in 0..count {
+            let partition = Partition::new(u16::try_from(number).unwrap_or(u16::MAX));
+            let reader = Reader::open(&self.options, partition)?;
+            self.scan(&reader, partition).check_owner().await?;
+        }
+        topic::remove(&self.options, &Reader::open(&self.options, Partition::ZERO)?).await
     }
 
     fn publisher(&self, partition: Partition) -> Result<&Publisher> {

@@ -66,6 +66,19 @@ pub(crate) async fn provide(
     Ok(limit)
 }
 
+/// Deletes the topic. Whether it was there.
+pub(crate) async fn remove(options: &KafkaOptions, reader: &Reader) -> Result<bool> {
+    let topic = Topic::new(options, reader)?;
+    let doing = topic.doing("deleting");
+    let deleted = topic.admin.delete_topics(&[topic.name()], &Topic::asking()).await;
+    match deleted.map_err(|error| failed(&doing, &error, &topic.context))?.into_iter().next() {
+        Some(Ok(_)) => Ok(true),
+        Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => Ok(false),
+        Some(Err((_, code))) => Err(failed_with(&doing, code, &topic.context)),
+        None => Err(Error::unavailable(format!("{doing}: the broker answered nothing"))),
+    }
+}
+
 /// The settings that the topic is to have.
 fn wanted(
     options: &KafkaOptions,

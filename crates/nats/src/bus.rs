@@ -10,7 +10,7 @@ use headwater_core::{Error, Partition, PartitionCount, Position, RecordedEvent, 
 use crate::connect::{PATIENCE, address, connect};
 use crate::consumer::{AHEAD, NatsConsumer};
 use crate::headers::attribute;
-use crate::provision::{find, provide, shared, source};
+use crate::provision::{find, provide, remove, shared, source};
 use crate::publish::{Failure, Progress, Publisher, wrong_place};
 use crate::reference::Reference;
 use crate::scan::{Scan, config, place};
@@ -99,6 +99,19 @@ impl NatsBus {
         let connected = jetstream::context::ContextBuilder::new().timeout(PATIENCE).build(client);
         *context = Some(connected.clone());
         Ok(connected)
+    }
+
+    /// Deletes the stream, if it was made for these events: whoever has not read them by then gets them from the log alone. Whether there was
+    /// one that was made here.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, and nothing is changed, when the stream is another's; `Unavailable` when JetStream does not answer.
+    pub async fn remove(&self) -> Result<bool> {
+        if !matches!(self.options.provision, Provision::Create(_)) {
+            return Ok(false);
+        }
+        let context = self.context().await?;
+        remove(&context, &self.options, self.events.source()).await.map_err(|error| error.within("bus.nats"))
     }
 
     fn check(&self, partition: Partition) -> Result<&Mutex<Option<Seen>>> {

@@ -1,7 +1,9 @@
 //! The JetStream stream: made and kept as it is described, or only looked at.
 
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, UpdateStreamError};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, DeleteStreamErrorKind, GetStreamErrorKind, UpdateStreamError,
+};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream};
 use headwater_core::{Error, Result};
 
@@ -95,6 +97,28 @@ pub(crate) async fn find(context: &Context, options: &NatsOptions) -> Result<Opt
                 source(&error)
             ))),
         },
+    }
+}
+
+/// Deletes the stream, if it was made for the events of `whose`. Whether it was there.
+///
+/// # Errors
+/// `FailedPrecondition` when it is another's; `Unavailable`.
+pub(crate) async fn remove(context: &Context, options: &NatsOptions, whose: &str) -> Result<bool> {
+    let Some(stream) = find(context, options).await? else { return Ok(false) };
+    let is = &stream.cached_info().config;
+    // Of what captures something else, nothing may be said to be ours.
+    check_owner(options, is, &[], whose)?;
+    match context.delete_stream(&options.stream_name).await {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), DeleteStreamErrorKind::JetStream(reason) if reason.code() == 404) => {
+            Ok(false)
+        }
+        Err(error) => Err(Error::unavailable(format!(
+            "deleting JetStream stream \"{}\": {error}{}",
+            options.stream_name,
+            source(&error)
+        ))),
     }
 }
 

@@ -42,6 +42,11 @@ impl Keys {
         format!("{}:hw:state", self.prefix)
     }
 
+    /// What the names of all keys match, as `SCAN` takes it; whatever else has the prefix is somebody else's.
+    pub(crate) fn patterns(&self) -> [String; 3] {
+        ["hw:*", "g[0-9]*:*", "active"].map(|what| format!("{}:{what}", self.prefix))
+    }
+
     pub(crate) fn active(&self) -> String {
         format!("{}:active", self.prefix)
     }

@@ -22,10 +22,12 @@ mod link;
 mod order;
 mod parked;
 mod query;
+mod removal;
 mod rollout;
 mod scripts;
 mod server;
 mod versions;
 mod view;
 
+pub use removal::remove;
 pub use view::RedisView;

@@ -15,6 +15,8 @@ pub(crate) struct Scripts {
     pub(crate) collect: Script,
     pub(crate) look: Script,
     pub(crate) leave: Script,
+    pub(crate) let_go: Script,
+    pub(crate) remove: Script,
 }
 
 impl Scripts {
@@ -31,6 +33,8 @@ impl Scripts {
             collect: Script::new(include_str!("lua/collect.lua")),
             look: Script::new(include_str!("lua/look.lua")),
             leave: Script::new(include_str!("lua/leave.lua")),
+            let_go: Script::new(include_str!("lua/let_go.lua")),
+            remove: Script::new(include_str!("lua/remove.lua")),
         }
     }
 }

@@ -148,7 +148,7 @@ impl RedisView {
 }
 
 /// As the resource says it; a brace would end the hash tag early.
-fn check_prefix(prefix: &str) -> Result<()> {
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
     let fits = !prefix.is_empty()
         && prefix.len() <= 63
         && prefix.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -172,6 +172,12 @@ impl Inner {
         let (format, kept) = (reply.maybe_text()?, reply.maybe_text()?);
         let place = format!("prefix \"{}\" in {}", self.keys.prefix(), self.link.place());
         let name = &self.name;
+        if format.as_deref() == Some("removing") {
+            return Err(Error::failed_precondition(format!(
+                "{place}: the read model of projection \"{}\" is being removed, and not all of it is gone; wait, or have what removes it begin again",
+                kept.unwrap_or_default()
+            )));
+        }
         match (format.as_deref().map(str::parse::<u32>), kept) {
             (Some(Ok(FORMAT)), Some(kept)) if kept == *name => {}
             (Some(Ok(FORMAT)), Some(kept)) => {

@@ -146,6 +146,18 @@ impl BusPlace {
         }
     }
 
+    /// Deletes what was made there for the event stream `name` of `namespace`, and holds nothing of another. Whether there was such.
+    ///
+    /// # Errors
+    /// As the bus.
+    pub(crate) async fn remove(&self, namespace: &str, name: &str, log: LogDescriptor) -> Result<bool> {
+        let events = CloudEvents::new(namespace, name, log.log_id);
+        match self {
+            Self::Nats(options) => NatsBus::new(options.clone(), events, log.partitions)?.remove().await,
+            Self::Kafka(options) => KafkaBus::new(options.clone(), events)?.remove().await,
+        }
+    }
+
     /// Which broker it is, as traces say it.
     pub(crate) const fn system(&self) -> &'static str {
         match self {

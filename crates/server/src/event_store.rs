@@ -88,6 +88,18 @@ impl Keep {
     }
 }
 
+/// Where in the database `at` the log of the event stream `name` is.
+pub(crate) fn log_database(at: &DatabaseAddress, name: &str, spec: &EventStreamSpec) -> Database {
+    let mut database = at.at(|url| Database::of_stream(url, name));
+    if let Some(declared) = &spec.database {
+        database.max_connections = declared.max_connections;
+        if let Some(schema) = &declared.schema {
+            database.schema.clone_from(schema);
+        }
+    }
+    database
+}
+
 /// Whether others can reach, at this address, an event store that serves `scheme`.
 fn check_advertised(address: &str, scheme: &str) -> Result<()> {
     let refused = |why: &str| {
@@ -171,13 +183,7 @@ impl EventStoreProcess {
         }
         let place = match (kept_at, &data) {
             (Some(kept_at), _) => {
-                let mut database = kept_at.at(|url| Database::of_stream(url, &name));
-                if let Some(declared) = &spec.database {
-                    database.max_connections = declared.max_connections;
-                    if let Some(schema) = &declared.schema {
-                        database.schema.clone_from(schema);
-                    }
-                }
+                let database = log_database(&kept_at, &name, &spec);
                 let advertised = options.advertise.unwrap_or_else(|| at.clone());
                 // It would be found out by the others only.
                 check_advertised(&advertised, security.scheme())?;

@@ -32,6 +32,10 @@ pub struct ProcessArguments {
     #[arg(long, value_name = "NAME", value_parser = namespace, default_value = "default", env = "HEADWATER_NAMESPACE")]
     namespace: String,
 
+    /// Delete what it keeps, and end: the log or the read model that is its own, when no process uses it, and what it has made on the bus.
+    #[arg(long, conflicts_with = "data_dir")]
+    delete_data: bool,
+
     /// Log one JSON object a line.
     #[arg(long, env = "HEADWATER_LOG_JSON")]
     log_json: bool,
@@ -71,6 +75,11 @@ impl ProcessArguments {
     /// What it is told about the bus.
     pub fn bus(&self) -> BusFlag {
         self.bus.clone().unwrap_or_default()
+    }
+
+    /// Whether it is to delete what it keeps, and do nothing else.
+    pub const fn deletes_data(&self) -> bool {
+        self.delete_data
     }
 
     /// How what it serves is protected.

@@ -100,12 +100,7 @@ impl QueryWorker {
             &options.client.credentials(options.security.allows_plain_text_calls())?,
         )?;
         let bus = BusPlace::choose(stream_name, &stream, loaded, &options.bus)?;
-        let shared = match &options.keep {
-            Keep::Manifest => Some(in_sink(&name, &spec, &stream, loaded)?),
-            Keep::Database(url) if is_redis(url) => Some(ViewPlace::in_redis(url, "database", &name, &spec)?),
-            Keep::Database(url) => Some(ViewPlace::in_database(&url.as_str().into(), &name, &spec)),
-            Keep::Directory(_) => None,
-        };
+        let shared = place_of(&options.keep, &name, &spec, &stream, loaded)?;
         let mut data = match &options.keep {
             Keep::Directory(path) => Some(DataDir::claim(path)?),
             Keep::Manifest | Keep::Database(_) => None,
@@ -240,6 +235,25 @@ fn generation(loaded: &Loaded, projection: &str, event_stream: &str) -> Option<S
     Some(SpecGeneration {
         projection: of(projections.iter().map(|it| &it.metadata), projection)?,
         event_stream: of(event_streams.iter().map(|it| &it.metadata), event_stream)?,
+    })
+}
+
+/// Where the read model of the projection `name` is. `None`: in a file.
+///
+/// # Errors
+/// `Invalid` for what makes no sense, or is not in the Secrets.
+pub(crate) fn place_of(
+    keep: &Keep,
+    name: &str,
+    spec: &ProjectionSpec,
+    stream: &EventStreamSpec,
+    loaded: &Loaded,
+) -> Result<Option<ViewPlace>> {
+    Ok(match keep {
+        Keep::Manifest => Some(in_sink(name, spec, stream, loaded)?),
+        Keep::Database(url) if is_redis(url) => Some(ViewPlace::in_redis(url, "database", name, spec)?),
+        Keep::Database(url) => Some(ViewPlace::in_database(&url.as_str().into(), name, spec)),
+        Keep::Directory(_) => None,
     })
 }
 

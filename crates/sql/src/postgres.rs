@@ -4,7 +4,7 @@ pub(crate) mod database;
 mod follower;
 mod lease;
 mod log;
-mod owner;
+pub(crate) mod owner;
 mod page;
 pub(crate) mod pool;
 mod relay;

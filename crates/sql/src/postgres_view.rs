@@ -254,6 +254,38 @@ async fn upgrade(pool: &Pool, from: i64) -> Result<()> {
     .map_err(|error| pool.explain("upgrading", &error))
 }
 
+/// The statements that remove the read model of the pool's schema.
+///
+/// # Errors
+/// As the database.
+pub(crate) async fn drop_statements(pool: &Pool) -> Result<Vec<String>> {
+    let revisions: Vec<(i64, String)> = pool
+        .read("list the tables", |mut connection| async move {
+            sqlx::query_as("SELECT revision, tables FROM hw_revisions").fetch_all(&mut *connection).await
+        })
+        .await
+        .map_err(|error| pool.explain("reading", &error))?;
+    let mut tables = Vec::new();
+    for (revision, text) in revisions {
+        let revision = u32::try_from(revision).map_err(|error| pool.broken("a revision's number", error))?;
+        let schemas = rollout::parse_schemas(&text)?;
+        tables.extend(schemas.into_iter().map(|schema| TableSql::new(Revision(revision), schema)));
+    }
+    let ours = [
+        "parked_events",
+        "parked_streams",
+        "skips",
+        "checkpoints",
+        "revisions",
+        "members",
+        "leases",
+        "rollout",
+    ];
+    let views = tables.iter().map(TableSql::drop_view);
+    let statements = views.chain(tables.iter().map(TableSql::drop));
+    Ok(statements.chain(ours.map(|name| format!("DROP TABLE IF EXISTS hw_{name}"))).collect())
+}
+
 impl std::fmt::Debug for PostgresView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresView").field("place", &self.0.pool.place).finish_non_exhaustive()

@@ -516,3 +516,37 @@ async fn nats_that_refuses_us_says_why_and_shows_no_secret() {
     let error = nobody.reached(ZERO, &Checkpoint::default()).await.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("nats://127.0.0.1:1"), "{error}");
 }
+
+#[tokio::test]
+async fn a_stream_of_nats_is_removed_by_its_event_stream_alone() {
+    let server = Nats::shared().unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let log = log(3, &["A"], |_| b"1".to_vec()).await;
+    let ours = options(&server);
+    let first = bus(ours.clone(), log.descriptor());
+    assert!(!first.remove().await.unwrap(), "it is not there yet");
+    first.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    first.publish(&events(&log).await).await.unwrap();
+    let other = NatsOptions { event_stream: "bills".to_owned(), ..ours.clone() };
+    let refused = bus(other, log.descriptor()).remove().await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::FailedPrecondition { message } if message.contains(&format!("/headwater/shop/{}", ours.event_stream))),
+        "{refused}"
+    );
+    let observed = NatsOptions { provision: Provision::Observe, ..ours.clone() };
+    assert!(!bus(observed, log.descriptor()).remove().await.unwrap(), "what is only observed is somebody's");
+    assert_eq!(positions(&server, &ours).await, [1, 2, 3]);
+    assert!(first.remove().await.unwrap());
+    context.get_stream(&ours.stream_name).await.unwrap_err();
+
+    // One that was made by hand.
+    let config = async_nats::jetstream::stream::Config {
+        name: ours.stream_name.clone(),
+        subjects: vec![format!("hw.{}.>", ours.event_stream)],
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let refused = first.remove().await.unwrap_err();
+    assert!(matches!(refused, Error::FailedPrecondition { .. }), "{refused}");
+    context.get_stream(&ours.stream_name).await.unwrap();
+}

@@ -1,11 +1,16 @@
 //! What people find in Redis, and what others may have put there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use headwater_core::Error;
-use headwater_redis::RedisView;
+use headwater_core::{Error, LogId, PartitionCount};
+use headwater_redis::{RedisView, remove};
 use headwater_testkit::redis::Redis;
-use headwater_view::{ApplyError, Cell, Change, ChangeError, RowVersion, RowWrite, ViewAdmin, ViewSink};
+use headwater_view::{
+    ApplyError, Cell, Change, ChangeError, Look, Member, RowVersion, RowWrite, SinkLeases, Standing,
+    ViewAdmin, ViewSink,
+};
+use uuid::Uuid;
 
 use crate::support::{
     account, accounts, batch, change, create, new_revision, position, promote, text, write,
@@ -218,4 +223,77 @@ async fn a_dropped_revision_leaves_no_key_in_redis_even_when_it_was_cut_off() {
     let again = RedisView::open(&server.url(), &prefix, "accounts").await.unwrap();
     assert_eq!((count(&rows), count(&own)), ("0".into(), "0".into()));
     assert!(again.rollout().await.unwrap().revisions.is_empty());
+}
+
+#[tokio::test]
+async fn a_read_model_in_redis_is_removed_for_its_projection_alone_and_leaves_no_key() {
+    let (server, prefix, store) = open().await;
+    let url = server.url();
+    let revision = create(&store, "a", vec![accounts()]).await;
+    let rows = (0..2_500).map(|row| account(&row.to_string(), "1", None));
+    store.apply(batch(revision, 0, 1, rows.collect())).await.unwrap();
+    promote(&store, revision).await;
+    create(&store, "b", vec![accounts()]).await;
+    let log_id = store.rollout().await.unwrap().log.unwrap().0;
+    let theirs = format!("{{{prefix}}}:theirs");
+    server.cli(&["SET", &theirs, "1"]).unwrap();
+    let count = || {
+        let all = format!("{{{prefix}}}:*");
+        server.cli(&["EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &all]).unwrap().trim().to_owned()
+    };
+    let before = count();
+    let refused = async |name: &str, log_id: Option<LogId>, part: &str| {
+        let said = remove(&url, &prefix, name, log_id).await.unwrap_err();
+        assert!(
+            matches!(&said, Error::FailedPrecondition { message } if message.contains(part) && message.contains("nothing was changed")),
+            "{said}"
+        );
+        assert_eq!(count(), before);
+    };
+    refused("bills", None, "of projection \"accounts\"").await;
+    refused("accounts", Some(LogId::generate()), "which is another's").await;
+    let member =
+        Member { id: Uuid::new_v4(), name: "w-1".into(), standing: Standing::Folds, report: String::new() };
+    let look = Look { member, hold: vec![], partitions: PartitionCount::ONE, term: Duration::from_mins(1) };
+    store.look(&look).await.unwrap();
+    let said = remove(&url, &prefix, "accounts", Some(log_id)).await.unwrap_err().to_string();
+    assert!(said.contains("in use by w-1"), "{said}");
+    store.leave(look.member.id).await.unwrap();
+
+    assert!(remove(&url, &prefix, "accounts", Some(log_id)).await.unwrap());
+    assert_eq!(count(), "1", "what is theirs");
+    assert!(!remove(&url, &prefix, "accounts", Some(log_id)).await.unwrap(), "it is gone");
+    RedisView::open(&url, &prefix, "bills").await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_takes_a_prefix_in_redis_before_all_of_it_is_gone() {
+    let (server, prefix, store) = open().await;
+    let revision = create(&store, "a", vec![accounts()]).await;
+    let rows = (0..100_000).map(|row| account(&row.to_string(), "1", None));
+    for (position, rows) in rows.collect::<Vec<_>>().chunks(1_000).enumerate() {
+        store.apply(batch(revision, position as u64, position as u64 + 1, rows.to_vec())).await.unwrap();
+    }
+    let url = server.url();
+    let removing = tokio::spawn({
+        let (url, prefix) = (url.clone(), prefix.clone());
+        async move { remove(&url, &prefix, "accounts", None).await }
+    });
+    let state = format!("{{{prefix}}}:hw:state");
+    while server.cli(&["HEXISTS", &state, "removing"]).unwrap().trim() == "0" {
+        tokio::task::yield_now().await;
+    }
+    removing.abort();
+    let ended = removing.await;
+    assert!(ended.is_err_and(|error| error.is_cancelled()), "it was not cut off");
+    let said = RedisView::open(&url, &prefix, "accounts").await.unwrap_err();
+    assert!(
+        matches!(&said, Error::FailedPrecondition { message } if message.contains("is being removed")),
+        "{said}"
+    );
+    assert!(remove(&url, &prefix, "accounts", None).await.unwrap());
+    let all = format!("{{{prefix}}}:*");
+    let left = server.cli(&["EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &all]).unwrap();
+    assert_eq!(left.trim(), "0");
+    RedisView::open(&url, &prefix, "accounts").await.unwrap();
 }

@@ -9,6 +9,7 @@ use clap::Parser;
 use headwater_core::LogId;
 
 use crate::configuration::configure;
+use crate::deletion::Deletion;
 use crate::event_store::{EventStoreOptions, EventStoreProcess, Keep};
 use crate::listen::Listen;
 use crate::process::ProcessArguments;
@@ -82,7 +83,13 @@ pub async fn event_store(words: Vec<OsString>) -> ExitCode {
     let arguments: Arguments = configure(words);
     let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
     let (security, client) = (arguments.process.security(), arguments.process.client());
+    let deletes_data = arguments.process.deletes_data();
     let run = arguments.process.run(NAME, async |loaded, shutdown| {
+        if deletes_data {
+            let keep = Keep::of(arguments.database, arguments.data_dir);
+            let deletion = Deletion { name: arguments.stream, keep, namespace, loaded };
+            return Ok(deletion.of_event_stream(&bus).await?);
+        }
         let options = EventStoreOptions {
             stream: arguments.stream,
             keep: Keep::of(arguments.database, arguments.data_dir),

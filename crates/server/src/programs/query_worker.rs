@@ -9,6 +9,7 @@ use clap::Parser;
 
 use crate::arguments::AdminArguments;
 use crate::configuration::configure;
+use crate::deletion::Deletion;
 use crate::event_store::Keep;
 use crate::listen::Listen;
 use crate::process::ProcessArguments;
@@ -78,7 +79,13 @@ pub async fn query_worker(words: Vec<OsString>) -> ExitCode {
     let arguments: Arguments = configure(words);
     let (bus, namespace) = (arguments.process.bus(), arguments.process.namespace());
     let (security, client) = (arguments.process.security(), arguments.process.client());
+    let deletes_data = arguments.process.deletes_data();
     let run = arguments.process.run(NAME, async |loaded, shutdown| {
+        if deletes_data {
+            let keep = Keep::of(arguments.database, arguments.data_dir);
+            let deletion = Deletion { name: arguments.projection, keep, namespace, loaded };
+            return Ok(deletion.of_projection().await?);
+        }
         let options = QueryWorkerOptions {
             projection: arguments.projection,
             event_store: arguments.event_store,

@@ -184,7 +184,8 @@ const PARAMETERS: [&str; 10] = [
     "sslrootcert",
 ];
 
-fn is_identifier(schema: &str) -> bool {
+/// Whether it is the name of a schema that we make.
+pub(crate) fn is_identifier(schema: &str) -> bool {
     schema.len() <= 63
         && schema.starts_with(|first: char| first.is_ascii_lowercase())
         && schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -42,7 +42,7 @@ pub struct Claim {
 
 impl Owner {
     /// Whether it is the same resource, as far as is known.
-    fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         let is_called_so =
             (&self.namespace, &self.kind, &self.name) == (&other.namespace, &other.kind, &other.name);
         let uids = self.uid.as_ref().zip(other.uid.as_ref());
@@ -107,7 +107,8 @@ pub(super) async fn look(pool: &Pool, claim: &Claim, log_id: LogId) -> Result<Ta
     Err(Error::invalid(FIELD, message))
 }
 
-async fn find(pool: &Pool) -> Result<Option<Owner>> {
+/// Who has it, if somebody does.
+pub(crate) async fn find(pool: &Pool) -> Result<Option<Owner>> {
     let row = pool
         .read("find the owner", |mut connection| async move {
             sqlx::query("SELECT namespace, kind, name, uid FROM log_owner")

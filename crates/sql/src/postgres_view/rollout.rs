@@ -41,7 +41,7 @@ pub(super) async fn schemas<E: From<Error>>(
     parse_schemas(&text).map_err(other)
 }
 
-fn parse_schemas(text: &str) -> Result<Vec<TableSchema>> {
+pub(super) fn parse_schemas(text: &str) -> Result<Vec<TableSchema>> {
     let schemas: Vec<TableSchema> =
         serde_json::from_str(text).map_err(|error| corrupt("a revision's tables", error))?;
     schemas.iter().try_for_each(TableSchema::check).map_err(|error| corrupt("a revision's tables", error))?;

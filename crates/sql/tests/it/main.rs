@@ -4,6 +4,7 @@ mod faults;
 mod log;
 mod log_files;
 mod postgres_follower;
+mod postgres_kept;
 mod postgres_log;
 mod postgres_owner;
 mod postgres_view;

@@ -288,3 +288,30 @@ async fn a_kafka_that_is_not_there_is_unavailable_soon() {
         assert!(error.to_string().contains("refused"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_kafka_is_removed_by_its_event_stream_alone() {
+    let kafka = Kafka::shared().unwrap();
+    let log = Log::new();
+    log.grow(3).await;
+    let options = options(&kafka, PartitionCount::ONE);
+    let ours = bus(options.clone(), log.id());
+    assert!(!ours.remove().await.unwrap(), "it is not there yet");
+    ours.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    ours.publish(&log.events().await).await.unwrap();
+    let others = KafkaBus::new(options.clone(), CloudEvents::new("shop", "bills", log.id())).unwrap();
+    let refused = others.remove().await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::FailedPrecondition { message } if message.contains("carries the events of")),
+        "{refused}"
+    );
+    let observed = KafkaOptions { provision: Provision::Observe, ..options.clone() };
+    assert!(!bus(observed, log.id()).remove().await.unwrap(), "what is only observed is somebody's");
+    let topics = Operator::of(&kafka);
+    assert!(topics.exists(&options.topic));
+    assert!(ours.remove().await.unwrap());
+    while topics.exists(&options.topic) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!ours.remove().await.unwrap(), "it is gone");
+}
