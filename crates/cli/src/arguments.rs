@@ -6,7 +6,9 @@ use headwater_api::{Client, Credentials};
 use headwater_server::ClientArguments;
 
 use crate::address::Address;
-use crate::commands::{append, completion, crd, dev, projections, query, read, sagas, subscribe, validate};
+use crate::commands::{
+    append, completion, crd, dev, projections, query, read, sagas, schemas, subscribe, validate,
+};
 use crate::console::Format;
 use crate::kubectl;
 use crate::queries::Queries;
@@ -90,6 +92,7 @@ pub(crate) enum Command {
     Query(query::Arguments),
     Projections(projections::Arguments),
     Sagas(sagas::Arguments),
+    Schemas(schemas::Arguments),
     Kubectl(kubectl::Arguments),
     Crd(crd::Arguments),
     Completion(completion::Arguments),

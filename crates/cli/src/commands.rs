@@ -8,6 +8,7 @@ pub(crate) mod projections;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod sagas;
+pub(crate) mod schemas;
 pub(crate) mod subscribe;
 pub(crate) mod validate;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: Arguments, console: &Console) -> Result<()> {
         Command::Query(arguments) => block_on(query::run(arguments, console)),
         Command::Projections(arguments) => block_on(projections::run(arguments, &console.to_the_end())),
         Command::Sagas(arguments) => block_on(sagas::run(arguments, console)),
+        Command::Schemas(arguments) => block_on(schemas::run(arguments, console)),
         Command::Kubectl(arguments) => block_on(kubectl::run(arguments, console)),
     }
 }

@@ -20,6 +20,7 @@ mod readiness;
 mod readme;
 mod replicas;
 mod sagas;
+mod schemas;
 mod security;
 mod traces;
 mod up;
