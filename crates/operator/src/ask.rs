@@ -1,7 +1,6 @@
 //! Asks workers how they are: their pods, one by one, with the operator's own token. A pod that is not ready answers, too, as far as it can.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::part::Owner;
+use crate::proof::Proof;
 
 /// How long an answer is waited for: a worker that is well has it at hand.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,9 +32,9 @@ const MOST: usize = 16;
 const LONGEST: usize = 4 << 20;
 
 /// A client of workers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Workers {
-    token: Option<PathBuf>,
+    proof: Proof,
 }
 
 /// Where the workers of a resource are.
@@ -193,9 +193,9 @@ struct Problem {
 }
 
 impl Workers {
-    /// A client that proves who it is by the token in a file, which is read each time: it is renewed.
-    pub const fn new(token: Option<PathBuf>) -> Self {
-        Self { token }
+    /// A client that proves so who it is.
+    pub const fn new(proof: Proof) -> Self {
+        Self { proof }
     }
 
     /// What `path` of the first pod that has an answer says.
@@ -241,12 +241,12 @@ impl Workers {
     async fn get(&self, address: &Address, pod: IpAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
         let Owner { kind, name, namespace, .. } = &address.owner;
         let host = kind.host(name, namespace);
-        let mut request = Request::get(path).header(HOST, &host).header(CONNECTION, "close");
-        if let Some(token) = &self.token {
-            let token = tokio::fs::read_to_string(token).await.context("the operator's token")?;
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
-        }
-        let request = request.body(Empty::new())?;
+        let token = self.proof.token(namespace).await?;
+        let request = Request::get(path)
+            .header(HOST, &host)
+            .header(CONNECTION, "close")
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .body(Empty::new())?;
         let stream = TcpStream::connect((pod, kind.port())).await?;
         let Some(authorities) = &address.tls else { return exchange(stream, request).await };
         let authorities = authorities.as_deref().map(str::as_bytes);

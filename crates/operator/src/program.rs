@@ -14,6 +14,7 @@ use crate::ask::Workers;
 use crate::controller::{self, Scope};
 use crate::leader::Candidate;
 use crate::metrics::OperatorMetrics;
+use crate::proof::{Proof, Tokens};
 use crate::reconcile::Context;
 use crate::settings::{ServiceAccount, Settings};
 use crate::tell::Teller;
@@ -65,7 +66,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "headwater-operator", env = "POD_NAME")]
     identity: String,
 
-    /// Its service account, which workers let ask how they are.
+    /// Its service account, which workers let ask how they are, by tokens that the API server gives it for each namespace.
     #[arg(
         long,
         value_name = "NAME",
@@ -74,7 +75,7 @@ struct Arguments {
     )]
     service_account: String,
 
-    /// The token of audience "headwater" by which it proves to workers who it is.
+    /// Ask workers by the token in this file instead.
     #[arg(long, value_name = "FILE", env = "HEADWATER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
@@ -119,20 +120,20 @@ async fn run(arguments: Arguments) -> Result<()> {
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).await
     });
 
+    let account = ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account };
+    let proof = match arguments.token_file {
+        Some(path) => Proof::File(path),
+        None => Proof::Account(Tokens::of(client.clone(), &account)),
+    };
     let settings = Settings {
         image: arguments.image,
         image_pull_policy: arguments.image_pull_policy,
         image_pull_secrets: arguments.image_pull_secrets,
-        operator: ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account },
+        operator: account,
     };
     let teller = Teller::new(client.clone(), &arguments.identity);
-    let context = Context::new(
-        client.clone(),
-        settings,
-        Workers::new(arguments.token_file),
-        teller,
-        OperatorMetrics::new(&metrics),
-    );
+    let context =
+        Context::new(client.clone(), settings, Workers::new(proof), teller, OperatorMetrics::new(&metrics));
     let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
     let mut candidate = Candidate::new(client, &arguments.namespace, &arguments.lease, &arguments.identity);
     if candidate.lead(&stop).await {

@@ -3,6 +3,11 @@
 /// For whom a token must be that workers accept, and that they get.
 pub const AUDIENCE: &str = "headwater";
 
+/// For whom a token is that the operator shows to workers of `namespace`, and nobody else accepts.
+pub fn audience_in(namespace: &str) -> String {
+    format!("{AUDIENCE}:{namespace}")
+}
+
 /// What children are made with, beside their resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -1,0 +1,87 @@
+//! What the operator proves to workers to be: a token for each namespace, which is of no use in any other.
+//!
+//! Whoever may make resources in a namespace chooses what runs there, and so sees the token that its pods are shown.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use tokio::sync::Mutex;
+
+use crate::settings::{ServiceAccount, audience_in};
+
+/// Seconds that a token holds.
+const SECONDS: i64 = 3_600;
+
+/// When another is asked for.
+const RENEWED_AFTER: Duration = Duration::from_mins(48);
+
+/// By which token the operator asks.
+#[derive(Clone)]
+pub enum Proof {
+    /// That of a file, everywhere; it is read each time.
+    File(PathBuf),
+    /// Tokens of its service account, which the API server gives it.
+    Account(Tokens),
+}
+
+/// Tokens by namespace, each with when it was given. Clones are of one.
+#[derive(Clone)]
+pub struct Tokens {
+    accounts: Api<v1::ServiceAccount>,
+    name: String,
+    known: Arc<Mutex<BTreeMap<String, (String, Instant)>>>,
+}
+
+impl Tokens {
+    /// Of `account`.
+    pub fn of(client: Client, account: &ServiceAccount) -> Self {
+        let accounts = Api::namespaced(client, &account.namespace);
+        Self { accounts, name: account.name.clone(), known: Arc::default() }
+    }
+
+    async fn token(&self, namespace: &str) -> anyhow::Result<String> {
+        let mut known = self.known.lock().await;
+        known.retain(|_, (_, since)| since.elapsed() < RENEWED_AFTER);
+        if let Some((token, _)) = known.get(namespace) {
+            return Ok(token.clone());
+        }
+        let asked = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: vec![audience_in(namespace)],
+                expiration_seconds: Some(SECONDS),
+                bound_object_ref: None,
+            },
+            ..TokenRequest::default()
+        };
+        let given = self.accounts.create_token_request(&self.name, &PostParams::default(), &asked).await;
+        let given = given.inspect_err(|error| {
+            tracing::warn!(account = self.name, %error, "no token is given, without which workers say nothing");
+        })?;
+        let token = given.status.context("the API server gave no token")?.token;
+        known.insert(namespace.to_owned(), (token.clone(), Instant::now()));
+        Ok(token)
+    }
+}
+
+impl Proof {
+    /// The token for workers of `namespace`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn token(&self, namespace: &str) -> anyhow::Result<String> {
+        match self {
+            Self::File(path) => {
+                let token = tokio::fs::read_to_string(path).await.context("the operator's token")?;
+                Ok(token.trim().to_owned())
+            }
+            Self::Account(tokens) => tokens.token(namespace).await,
+        }
+    }
+}
