@@ -16,3 +16,4 @@ pub mod proxy;
 pub mod redis;
 mod server_process;
 pub mod tools;
+pub mod tour;

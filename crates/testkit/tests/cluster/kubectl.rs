@@ -1,7 +1,7 @@
 //! The cluster, by its own command.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -55,7 +55,18 @@ pub(crate) fn kubectl(words: &[&str], input: &str) -> Result<String> {
 }
 
 pub(crate) fn kubectl_command() -> Result<Command> {
-    Ok(Command::new(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?).join("kubectl")))
+    Ok(Command::new(kubectl_folder()?.join("kubectl")))
+}
+
+/// Where `kubectl` is.
+pub(crate) fn kubectl_folder() -> Result<PathBuf> {
+    Ok(PathBuf::from(variable("HEADWATER_CLUSTER_PROGRAMS")?))
+}
+
+/// Where `helm` is.
+pub(crate) fn helm_folder() -> Result<PathBuf> {
+    let helm = PathBuf::from(variable("HEADWATER_HELM")?);
+    Ok(helm.parent().context("a folder")?.to_owned())
 }
 
 /// Held by each test that needs the operator, and alone by one that takes it away.
@@ -131,6 +142,17 @@ impl Namespace {
         }))?;
         self.proxies.push(proxy);
         Ok(())
+    }
+
+    /// The path of a configuration whose context has this namespace, in `folder`.
+    pub(crate) fn configuration(&self, folder: &Path) -> Result<String> {
+        let path = folder.join("kubeconfig");
+        std::fs::write(&path, kubectl(&["config", "view", "--flatten", "--raw"], "")?)?;
+        let mut command = kubectl_command()?;
+        command.env("KUBECONFIG", &path);
+        command.args(["config", "set-context", "--current", "--namespace", &self.name]);
+        run(&mut command, "")?;
+        Ok(path.to_string_lossy().into_owned())
     }
 
     pub(crate) fn kubectl(&self, words: &[&str]) -> Result<String> {
@@ -340,6 +362,6 @@ impl Drop for Namespace {
     }
 }
 
-fn apply(object: &Value) -> Result<()> {
+pub(crate) fn apply(object: &Value) -> Result<()> {
     kubectl(&["apply", "--filename", "-"], &object.to_string()).map(drop)
 }

@@ -6,11 +6,14 @@
 
 mod banku;
 mod conditions;
+mod deletion;
 mod gitops;
+mod interrupted;
 mod kubectl;
 mod operator;
 mod orders;
 mod plugin;
 mod rules;
 mod schemas;
+mod tour;
 mod unreadable;

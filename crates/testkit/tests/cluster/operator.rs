@@ -31,10 +31,13 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
         (&["get", "secrets", "--all-namespaces"], true),
         (&["delete", "configmaps", "--all-namespaces"], true),
         (&["delete", "secrets", "--all-namespaces"], false),
-        (&["delete", "deployments.apps", "--all-namespaces"], false),
+        (&["delete", "deployments.apps", "--all-namespaces"], true),
+        (&["create", "jobs.batch", "--all-namespaces"], true),
+        (&["update", "deployments.apps", "--all-namespaces"], false),
         (&["watch", "pods", "--all-namespaces"], false),
-        // Of what users write, nothing.
-        (&["patch", "projections.headwater.dev", "--all-namespaces"], false),
+        // Of what users write, the finalizer.
+        (&["patch", "projections.headwater.dev", "--all-namespaces"], true),
+        (&["update", "projections.headwater.dev", "--all-namespaces"], false),
         (&["create", "eventstreams.headwater.dev", "--all-namespaces"], false),
         (&["delete", "sagas.headwater.dev", "--all-namespaces"], false),
         // Nothing that leads to more rights, to others' pods, or beyond namespaces.
@@ -47,6 +50,10 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
         (&["delete", "namespaces"], false),
         (&["get", "nodes"], false),
         (&["create", "serviceaccounts", "--subresource=token", "--all-namespaces"], false),
+        (
+            &["create", "serviceaccounts/headwater-operator", "--subresource=token", "--namespace=headwater"],
+            true,
+        ),
     ] {
         ensure!(can(ACCOUNT, words)? == is_allowed, "{words:?}: {}", !is_allowed);
     }

@@ -223,6 +223,16 @@ async fn pods_of_another_namespace_are_refused_by_name() -> Result<()> {
     let (done, said) = other.headwater(&["read", "order-1", "--server", &store]).await?;
     let account = format!("service account {}/default", other.name);
     ensure!(!done && said.contains("needs the verb Read") && said.contains(&account), "{said}");
+
+    // What the operator shows to the pods of one namespace is of no use in another.
+    let partitions = format!("{}/v1/partitions", orders.namespace.url("orders-eventstore")?);
+    for (namespace, status) in [(&orders.namespace.name, 200), (&other.name, 401)] {
+        let audience = format!("--audience=headwater:{namespace}");
+        let token =
+            kubectl(&["create", "token", "headwater-operator", "--namespace=headwater", &audience], "")?;
+        let asked = reqwest::Client::new().get(&partitions).bearer_auth(token.trim()).send().await?;
+        ensure!(asked.status() == status, "{namespace}: {}", asked.status());
+    }
     Ok(())
 }
 
