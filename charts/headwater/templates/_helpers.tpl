@@ -24,6 +24,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [headwater.dev]
   resources: [eventstreams, projections, sagas]
   verbs: [get, list, watch]
+# The finalizer of those whose deletionPolicy is Delete, and nothing else of them.
+- apiGroups: [headwater.dev]
+  resources: [eventstreams, projections, sagas]
+  verbs: [patch]
 - apiGroups: [headwater.dev]
   resources: [eventstreams/status, projections/status, sagas/status]
   verbs: [patch]
@@ -46,7 +50,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [create, patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
+# They delete what a resource has kept.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]

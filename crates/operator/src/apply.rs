@@ -9,6 +9,7 @@ use kube::core::dynamic::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
+use crate::children::deletion;
 use crate::children::{Child, Children, MANAGER, MANIFESTS_OF, kind, running};
 use crate::part::Owner;
 
@@ -144,6 +145,7 @@ fn api(client: &Client, owner: &Owner, resource: &ApiResource) -> Api<DynamicObj
 fn is_ours(owner: &Owner, there: &DynamicObject) -> bool {
     let controller = |it: &OwnerReference| it.controller == Some(true) && it.uid == owner.uid;
     there.owner_references().iter().any(controller)
+        || there.labels().get(deletion::OF).is_some_and(|of| *of == owner.uid)
 }
 
 fn check_owner(owner: &Owner, child: &Child, there: &DynamicObject) -> Result<(), ApplyError> {

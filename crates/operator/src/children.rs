@@ -3,11 +3,13 @@
 //! ```text
 //! Part ──▶ ServiceAccount ─ ConfigMaps ─ Service ─ Deployment           always
 //!          PodDisruptionBudget ─ HorizontalPodAutoscaler ─ binding      where they make sense; else they are deleted
+//!          what deletes its data                                        where deletionPolicy is Delete
 //! ```
 //!
 //! What a program reads at its start lies in a ConfigMap that is named after its content, and never changes: pods of one make read the same,
 //! also those that replace others while the next make is rolled out.
 
+pub(crate) mod deletion;
 mod pod;
 
 use std::collections::BTreeMap;
@@ -150,6 +152,11 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
         children.wanted.push(child::<HorizontalPodAutoscaler>(part, &name, json!({ "spec": spec })));
     } else {
         children.unwanted.push((kind::<HorizontalPodAutoscaler>(), name.clone()));
+    }
+    if part.deletes_data {
+        children.wanted.push(deletion::config_map(part, settings));
+    } else {
+        children.unwanted.push((kind::<ConfigMap>(), deletion::name(&part.owner)));
     }
     if part.owner.kind == Kind::EventStream {
         children.wanted.push(binding(part));

@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod ask;
 pub mod children;
+pub mod cleanup;
 pub mod controller;
 mod digest;
 pub mod find;
@@ -23,6 +24,7 @@ pub mod metrics;
 pub mod observe;
 pub mod part;
 mod program;
+pub mod proof;
 pub mod reconcile;
 pub mod references;
 pub mod settings;

@@ -80,7 +80,7 @@ fn counted(deployment: &Deployment) -> Pods {
 }
 
 /// Why a pod does not run: that it fits no node, what stands in its container's way, or what the program said last.
-fn last_words(pod: &Pod) -> Option<String> {
+pub(crate) fn last_words(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unscheduled = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled" && condition.status == "False" && condition.message.is_some()

@@ -13,7 +13,9 @@ mod saga;
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::manifest;
-use headwater_resources::shared::{AccessRule, LagAutoscaling, Server, Subject, SubjectType, Verb, Workload};
+use headwater_resources::shared::{
+    AccessRule, DeletionPolicy, LagAutoscaling, Server, Subject, SubjectType, Verb, Workload,
+};
 use headwater_resources::{ADOPT, EventStream, GROUP, Projection, Saga, VERSION};
 use kube::core::ObjectMeta;
 use serde::Serialize;
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 use crate::digest::digest;
 use crate::found::{Found, Missing};
 use crate::references::References;
-use crate::settings::{AUDIENCE, ServiceAccount, Settings};
+use crate::settings::{AUDIENCE, ServiceAccount, Settings, audience_in};
 
 /// Where things are in a container.
 pub(crate) mod at {
@@ -144,6 +146,8 @@ pub struct Part {
     pub workload: Workload,
     /// How many there are.
     pub scale: Scale,
+    /// Whether what it keeps is deleted with it.
+    pub deletes_data: bool,
 }
 
 impl Part {
@@ -221,6 +225,16 @@ impl Resource {
     pub fn tls(&self, found: &Found) -> Option<Option<String>> {
         let secret = &self.server()?.tls.as_ref()?.secret_ref.name;
         Some(found.secrets.get(secret).and_then(|secret| secret.authorities.clone()))
+    }
+
+    /// Whether what it keeps is deleted with it.
+    pub fn deletes_data(&self) -> bool {
+        let policy = match self {
+            Self::EventStream(it) => it.spec.deletion_policy,
+            Self::Projection(it) => it.spec.deletion_policy,
+            Self::Saga(it) => it.spec.deletion_policy,
+        };
+        policy == DeletionPolicy::Delete
     }
 
     /// What it refers to, beside what its event streams do.
@@ -390,6 +404,7 @@ fn access(
 
 /// What every program is told about who is served; and what it gets for that.
 fn serving(
+    owner: &Owner,
     server: &Server,
     found: &Found,
     secrets: &mut BTreeMap<String, Mounted>,
@@ -410,7 +425,7 @@ fn serving(
     let mut flags = vec![
         format!("--jwt-issuer={}", found.issuer.issuer),
         format!("--jwt-jwks={}/jwks.json", at::ISSUER),
-        format!("--jwt-audience={AUDIENCE}"),
+        format!("--jwt-audience={AUDIENCE},{}", audience_in(&owner.namespace)),
         format!("--token-file={}/token", at::TOKEN),
     ];
     let mut mount = |name: &str, keys: &[&str]| {

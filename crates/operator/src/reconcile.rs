@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use crate::apply::{ApplyError, apply, tidy};
 use crate::ask::{Address, Answer, Workers};
 use crate::children::{MANAGER, children};
+use crate::cleanup::{self, Cleanup};
 use crate::find::find;
 use crate::found::Found;
 use crate::kinds::{Kept, Stand};
@@ -34,6 +35,9 @@ pub const RECONCILE: &str = "headwater.dev/reconcile";
 /// How soon what pods say of themselves is looked at again while something is under way, and at rest.
 const SOON: Duration = Duration::from_secs(3);
 const AT_REST: Duration = Duration::from_secs(30);
+
+/// How soon the next step of a deletion is taken.
+const NEXT_STEP: Duration = Duration::from_secs(1);
 
 /// How long what the cluster says of its tokens is believed.
 const ISSUER_HOLDS: Duration = Duration::from_mins(10);
@@ -134,8 +138,10 @@ pub async fn reconcile<K: Kept>(
 
 async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error> {
     let Some(owner) = owner_of::<K>(resource.meta()) else { return Ok(Action::await_change()) };
+    let common = resource.resource();
     if resource.meta().deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        let reference = resource.object_ref(&());
+        return let_go::<K>(&owner, resource.meta(), reference, common.deletes_data(), context).await;
     }
     let client = &context.client;
     let mut facts = Facts {
@@ -143,7 +149,10 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
         is_left_alone: resource.annotations().get(RECONCILE).is_some_and(|value| value == "disabled"),
         ..Facts::default()
     };
-    let common = resource.resource();
+    if !facts.is_left_alone {
+        let holding = cleanup::hold::<K>(client, resource.meta(), common.deletes_data()).await;
+        holding.map_err(api("seeing to its finalizer"))?;
+    }
     let found = find(client, &owner, &common, context.issuer().await?)
         .await
         .map_err(api("reading what it refers to"))?;
@@ -189,6 +198,35 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     Ok(Action::requeue(if is_at_rest { AT_REST } else { SOON }))
 }
 
+/// Has what a resource kept that is being deleted go with it, if it is to.
+async fn let_go<K: Kept>(
+    owner: &Owner,
+    meta: &ObjectMeta,
+    reference: ObjectReference,
+    deletes_data: bool,
+    context: &Context,
+) -> Result<Action, Error> {
+    let client = &context.client;
+    if !cleanup::has_finalizer(meta) {
+        return Ok(Action::await_change());
+    }
+    if deletes_data {
+        let left = match cleanup::step(client, owner, meta).await.map_err(api("deleting what it keeps"))? {
+            Cleanup::Waiting => return Ok(Action::requeue(NEXT_STEP)),
+            Cleanup::Done => None,
+            Cleanup::Left(why) => Some(why),
+        };
+        let (kind, namespace, name) = (owner.kind.as_str(), &owner.namespace, &owner.name);
+        match &left {
+            None => tracing::info!(kind, %namespace, %name, "what it kept is deleted"),
+            Some(why) => tracing::warn!(kind, %namespace, %name, %why, "what it kept is left"),
+        }
+        context.teller.deleted(reference, left.as_deref()).await;
+    }
+    cleanup::end::<K>(client, owner, meta).await.map_err(api("letting go of it"))?;
+    Ok(Action::await_change())
+}
+
 /// Makes the children of `part`; what keeps them from being made, where it is for its owner to mend.
 async fn make(
     client: &Client,
@@ -219,7 +257,20 @@ async fn make(
 /// Says of a resource that cannot be read that it cannot. It passed its definition, so another version of the operator knows it: what is made of
 /// it is left as it is.
 async fn refuse<K: Kept>(unreadable: &InvalidObject, context: &Context) -> Result<Action, Error> {
-    let Some(owner) = owner_of::<K>(&unreadable.metadata) else { return Ok(Action::await_change()) };
+    let meta = &unreadable.metadata;
+    let Some(owner) = owner_of::<K>(meta) else { return Ok(Action::await_change()) };
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(owner.name.clone()),
+        namespace: Some(owner.namespace.clone()),
+        uid: Some(owner.uid.clone()),
+        ..ObjectReference::default()
+    };
+    if meta.deletion_timestamp.is_some() {
+        // It had the finalizer because it said so.
+        return let_go::<K>(&owner, meta, reference, true, context).await;
+    }
     let objects: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &owner.namespace, &ApiResource::erase::<K>(&()));
     let what = "saying that it cannot be read";
@@ -241,14 +292,6 @@ async fn refuse<K: Kept>(unreadable: &InvalidObject, context: &Context) -> Resul
         let status = json!({"observedGeneration": generation, "conditions": after});
         let patch = Patch::Merge(json!({ "metadata": {"uid": owner.uid}, "status": status }));
         objects.patch_status(&owner.name, &PatchParams::default(), &patch).await.map_err(api(what))?;
-        let reference = ObjectReference {
-            api_version: Some(K::api_version(&()).into_owned()),
-            kind: Some(K::kind(&()).into_owned()),
-            name: Some(owner.name.clone()),
-            namespace: Some(owner.namespace.clone()),
-            uid: Some(owner.uid.clone()),
-            ..ObjectReference::default()
-        };
         context.teller.changes(reference, &before, &after).await;
     }
     Ok(Action::await_change())

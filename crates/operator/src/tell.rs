@@ -26,10 +26,30 @@ impl Teller {
     /// Tells of what is otherwise with the resource `of` in `after` than in `before`.
     pub async fn changes(&self, of: ObjectReference, before: &[Condition], after: &[Condition]) {
         for event in changes(before, after) {
-            // What nobody can be told of is in the status all the same.
-            if let Err(error) = self.0.publish(&event, &of).await {
-                tracing::debug!(%error, "an event was not published");
+            self.publish(&of, event).await;
+        }
+    }
+
+    /// Tells how the deletion of the data of `of` ended: all of them are deleted, or this is left.
+    pub async fn deleted(&self, of: ObjectReference, left: Option<&str>) {
+        let (type_, reason, note) = match left {
+            None => (EventType::Normal, "DataDeleted", "what it kept is deleted".to_owned()),
+            Some(why) => {
+                let note = format!(
+                    "what it kept is left: {why}; `headwater schemas list` shows it, and `drop` deletes it"
+                );
+                (EventType::Warning, "DataLeft", note)
             }
+        };
+        let (reason, note) = (reason.to_owned(), Some(note.chars().take(1_000).collect()));
+        self.publish(&of, Event { type_, reason, note, action: "Deletion".to_owned(), secondary: None })
+            .await;
+    }
+
+    async fn publish(&self, of: &ObjectReference, event: Event) {
+        // What nobody can be told of is in the status or in the log all the same.
+        if let Err(error) = self.0.publish(&event, of).await {
+            tracing::debug!(%error, "an event was not published");
         }
     }
 }

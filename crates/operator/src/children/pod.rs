@@ -28,35 +28,16 @@ pub(super) fn deployment(part: &Part, running: &Running, count: Option<Count>, s
     labels.extend(selector(&part.owner));
     let mut annotations = workload.pod_annotations.clone();
     annotations.insert(CONFIGURATION.to_owned(), running.configuration.clone());
-    let pull_secrets: Vec<Value> =
-        settings.image_pull_secrets.iter().map(|name| json!({ "name": name })).collect();
     let mut spec = json!({
         "serviceAccountName": part.owner.kind.child(&part.owner.name),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security(),
         "containers": [container(part, settings)],
-        "volumes": volumes(part, running),
+        "volumes": volumes(part, &running.manifests),
     });
-    if !pull_secrets.is_empty() {
-        spec["imagePullSecrets"] = json!(pull_secrets);
-    }
-    if !workload.node_selector.is_empty() {
-        spec["nodeSelector"] = json!(workload.node_selector);
-    }
-    if !workload.tolerations.is_empty() {
-        spec["tolerations"] = json!(workload.tolerations);
-    }
-    if let Some(affinity) = &workload.affinity {
-        spec["affinity"] = json!(affinity);
-    }
+    place(&mut spec, part, settings);
     spec["topologySpreadConstraints"] = if workload.topology_spread_constraints.is_empty() {
         // So that one node does not take all of them with it.
         json!([{
@@ -68,9 +49,6 @@ pub(super) fn deployment(part: &Part, running: &Running, count: Option<Count>, s
     } else {
         json!(workload.topology_spread_constraints)
     };
-    if let Some(class) = &workload.priority_class_name {
-        spec["priorityClassName"] = json!(class);
-    }
     let mut deployment = json!({"spec": {
         "selector": {"matchLabels": selector(&part.owner)},
         "revisionHistoryLimit": 2,
@@ -83,6 +61,68 @@ pub(super) fn deployment(part: &Part, running: &Running, count: Option<Count>, s
         deployment["spec"]["replicas"] = json!(replicas);
     }
     deployment
+}
+
+/// A pod that runs the program once, to delete what it keeps. It needs nothing of what belongs to the resource, and proves nothing to anybody.
+pub(super) fn deletion(part: &Part, manifests: &str, settings: &Settings) -> Value {
+    let mut container = container(part, settings);
+    if let Some(fields) = container.as_object_mut() {
+        for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
+            fields.shift_remove(field);
+        }
+    }
+    if let Some(arguments) = container["args"].as_array_mut() {
+        arguments.push(json!("--delete-data"));
+    }
+    let is_needed = |it: &Value| ["manifests", "secrets"].iter().any(|name| it["name"] == *name);
+    if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+        mounts.retain(is_needed);
+    }
+    let mut volumes = volumes(part, manifests);
+    if let Some(volumes) = volumes.as_array_mut() {
+        volumes.retain(is_needed);
+    }
+    let mut spec = json!({
+        "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "securityContext": security(),
+        "containers": [container],
+        "volumes": volumes,
+    });
+    place(&mut spec, part, settings);
+    spec
+}
+
+/// Says where a pod may be, and what pulls its image.
+fn place(spec: &mut Value, part: &Part, settings: &Settings) {
+    let workload = &part.workload;
+    if !settings.image_pull_secrets.is_empty() {
+        let names = settings.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+        spec["imagePullSecrets"] = json!(names.collect::<Vec<_>>());
+    }
+    if !workload.node_selector.is_empty() {
+        spec["nodeSelector"] = json!(workload.node_selector);
+    }
+    if !workload.tolerations.is_empty() {
+        spec["tolerations"] = json!(workload.tolerations);
+    }
+    if let Some(affinity) = &workload.affinity {
+        spec["affinity"] = json!(affinity);
+    }
+    if let Some(class) = &workload.priority_class_name {
+        spec["priorityClassName"] = json!(class);
+    }
+}
+
+fn security() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
 }
 
 /// How many pods there are to be. `None`: what scales them has said so, and owns their number from then on. Until it has, nothing may take
@@ -155,11 +195,11 @@ fn container(part: &Part, settings: &Settings) -> Value {
     })
 }
 
-fn volumes(part: &Part, running: &Running) -> Value {
+fn volumes(part: &Part, manifests: &str) -> Value {
     let issuer = part.owner.kind.child(&part.owner.name);
     let item = |map: &str, key: &str| json!({"name": map, "items": [{"key": key, "path": key}]});
     let mut volumes = vec![
-        json!({"name": "manifests", "configMap": item(&running.manifests, "manifests.yaml")}),
+        json!({"name": "manifests", "configMap": item(manifests, "manifests.yaml")}),
         json!({"name": "issuer", "configMap": item(&issuer, "jwks.json")}),
         json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {
             "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}}]}}),

@@ -1,7 +1,7 @@
 //! An EventStream as event stores.
 
 use headwater_resources::EventStream;
-use headwater_resources::shared::{RunState, Verb};
+use headwater_resources::shared::{DeletionPolicy, RunState, Verb};
 
 use super::{Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme, serving, trusting};
 use crate::found::Found;
@@ -39,7 +39,7 @@ pub(super) fn part(
     let server = spec.server.clone().unwrap_or_default();
     let mut flags =
         vec![format!("--stream={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::EventStream.port())];
-    flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(serving(&owner, &server, found, &mut secrets)?);
     let scheme = scheme(server.tls.is_some());
     flags.push(format!("--advertise={scheme}://$(POD_IP):{}", Kind::EventStream.port()));
     if server.tls.is_some() {
@@ -54,5 +54,6 @@ pub(super) fn part(
     };
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+    let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, deletes_data })
 }

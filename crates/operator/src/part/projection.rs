@@ -1,7 +1,7 @@
 //! A Projection as query workers.
 
 use headwater_resources::Projection;
-use headwater_resources::shared::{Verb, WorkState};
+use headwater_resources::shared::{DeletionPolicy, Verb, WorkState};
 
 use super::{
     Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
@@ -30,11 +30,12 @@ pub(super) fn part(
         format!("--event-store={}", event_store(stream, &owner.namespace)),
         "--worker=$(POD_NAME)".to_owned(),
     ];
-    flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(serving(&owner, &server, found, &mut secrets)?);
     flags.extend(plain_calls(&server, stream));
     flags.extend(trusting(stream.spec.server.as_ref(), found, &mut secrets));
     let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+    let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, deletes_data })
 }

@@ -1,7 +1,7 @@
 //! A Saga as its coordinators.
 
 use headwater_resources::Saga;
-use headwater_resources::shared::{Verb, WorkState};
+use headwater_resources::shared::{DeletionPolicy, Verb, WorkState};
 
 use super::{
     Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
@@ -32,7 +32,7 @@ pub(super) fn part(
         flags.push(format!("--event-store={name}={}", event_store(stream, &owner.namespace)));
     }
     flags.push("--worker=$(POD_NAME)".to_owned());
-    flags.extend(serving(&server, found, &mut secrets)?);
+    flags.extend(serving(&owner, &server, found, &mut secrets)?);
     flags.extend(streams.iter().find_map(|(_, stream)| plain_calls(&server, stream)));
     let trusted: Vec<String> = streams
         .iter()
@@ -51,5 +51,6 @@ pub(super) fn part(
     let scale = scale(is_stopped, spec.replicas, spec.autoscaling.as_ref(), stream.unwrap_or(streams[0].1));
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+    let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, deletes_data })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use headwater_operator::children::{Children, children, running, selector};
+use headwater_operator::children::{Child, Children, children, running, selector};
 use headwater_operator::found::Count;
 use headwater_operator::part::Kind;
 use serde_json::Value;
@@ -153,7 +153,54 @@ fn what_is_no_longer_wanted_is_named() {
     let part = fixture.part(Kind::EventStream).unwrap();
     let unwanted = children(&part, &fixture.found, &settings()).unwanted;
     let kinds: Vec<&str> = unwanted.iter().map(|(kind, _)| kind.kind.as_str()).collect();
-    assert_eq!(kinds, ["PodDisruptionBudget", "HorizontalPodAutoscaler"]);
+    assert_eq!(kinds, ["PodDisruptionBudget", "HorizontalPodAutoscaler", "ConfigMap"]);
+}
+
+/// What deletes data is there when the resource, and all that belongs to it, is gone.
+#[test]
+fn what_deletes_data_needs_nothing_that_goes_before_it() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(EVERYTHING))
+        .unwrap();
+    for kind in Kind::ALL {
+        let fixture = Fixture::parse(&text);
+        let mut part = fixture.part(kind).unwrap();
+        let is_deletion = |child: &&Child| child.name.ends_with("-deletion");
+        part.deletes_data = false;
+        let kept = children(&part, &fixture.found, &settings());
+        assert!(kept.wanted.iter().find(is_deletion).is_none());
+        part.deletes_data = true;
+        let all = children(&part, &fixture.found, &settings());
+        let map = all.wanted.iter().find(is_deletion).unwrap();
+        assert!(kept.unwanted.iter().any(|(of, name)| of.kind == "ConfigMap" && *name == map.name));
+        assert!(map.object["metadata"]["ownerReferences"].is_null());
+        assert_eq!(map.object["metadata"]["labels"]["headwater.dev/deletion-of"], part.owner.uid);
+        assert_eq!(map.object["data"]["manifests.yaml"], part.manifests.text);
+        let job: Value = serde_json::from_str(map.object["data"]["job.json"].as_str().unwrap()).unwrap();
+        assert!(job["metadata"]["ownerReferences"].is_null());
+        assert_eq!(job["spec"]["suspend"], true);
+        let pod = &job["spec"]["template"];
+        let labels = pod["metadata"]["labels"].as_object().unwrap();
+        let is_of_deployment =
+            selector(&part.owner).iter().all(|(key, value)| labels.get(key).is_some_and(|it| it == value));
+        assert!(!is_of_deployment, "it would be taken for one that still works");
+        let spec = &pod["spec"];
+        assert!(spec["serviceAccountName"].is_null(), "the resource's own is gone");
+        let container = &spec["containers"][0];
+        let arguments = container["args"].as_array().unwrap();
+        assert!(arguments.iter().any(|it| it == "--delete-data"), "{arguments:?}");
+        assert!(container["livenessProbe"].is_null() && container["ports"].is_null());
+        let volumes: BTreeSet<&str> =
+            spec["volumes"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        let mounts: BTreeSet<&str> = container["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(volumes, BTreeSet::from(["manifests", "secrets"]));
+        assert_eq!(mounts, volumes);
+        assert_eq!(spec["volumes"][0]["configMap"]["name"], map.name);
+    }
 }
 
 /// Pods of one make read the same, however late they come; and what changes nothing for them starts none anew.
