@@ -41,10 +41,21 @@ impl Authority {
     /// # Errors
     /// When one of them is none.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<(String, String)> {
+        self.issue_until(name, hosts, None)
+    }
+
+    /// The same, which held until the end of this year.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_until(&self, name: &str, hosts: &[&str], year: Option<i32>) -> Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params =
             CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(year) = year {
+            params.not_after = rcgen::date_time_ymd(year, 12, 31);
+        }
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &*self.0)?;

@@ -15,5 +15,6 @@ mod orders;
 mod plugin;
 mod rules;
 mod schemas;
+mod tls;
 mod tour;
 mod unreadable;
