@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::manifest;
 use headwater_resources::shared::{
-    AccessRule, DeletionPolicy, LagAutoscaling, Server, Subject, SubjectType, Verb, Workload,
+    AccessRule, DeletionPolicy, LagAutoscaling, Reason, Server, Subject, SubjectType, Verb, Workload,
 };
 use headwater_resources::{ADOPT, EventStream, GROUP, Projection, Saga, VERSION};
 use kube::core::ObjectMeta;
@@ -505,6 +505,12 @@ impl Documents {
     /// Adds an event stream that is followed or appended to: what it looks like, and where its events are.
     fn follow<'f>(&mut self, name: &str, found: &'f Found) -> Result<&'f EventStream, Refused> {
         let stream = found.stream(name).map_err(Refused::Missing)?;
+        if stream.spec.database.is_none() {
+            let message = format!(
+                "EventStream \"{name}\" has no database, so nothing runs it: add spec.database to it"
+            );
+            return Err(Refused::Missing(Missing { reason: Reason::StreamNotReady, message }));
+        }
         let of = format!("EventStream \"{name}\": ");
         self.add(Kind::EventStream, &stream.metadata, &stream.spec, &["access", "state"], &of);
         Ok(stream)

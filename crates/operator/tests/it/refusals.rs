@@ -43,6 +43,11 @@ fn invalid(text: &str, kind: Kind) -> String {
 
 #[test]
 fn what_is_missing_is_named_with_its_field() {
+    let without = STREAM
+        .replace("  database: {type: PostgreSQL, urlSecretRef: {name: db, key: uri}}\n", "  partitions: 1\n");
+    let (reason, message) = missing(&format!("{without}{PROJECTION}"), Kind::Projection);
+    assert_eq!(reason, Reason::StreamNotReady);
+    assert!(message.contains("\"orders\" has no database") && message.contains("spec.database"), "{message}");
     let (reason, message) = missing(STREAM, Kind::EventStream);
     assert_eq!(reason, Reason::SecretNotFound);
     assert_eq!(message, "spec.database.urlSecretRef names Secret \"db\", which is not there: create it");

@@ -13,6 +13,7 @@ mod kubectl;
 mod operator;
 mod orders;
 mod plugin;
+mod reasons;
 mod rules;
 mod schemas;
 mod tls;
