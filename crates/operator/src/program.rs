@@ -11,12 +11,13 @@ use headwater_runtime::{Metrics, Readiness, health, shutdown, telemetry};
 use kube::Client;
 
 use crate::ask::Workers;
-use crate::controller::{self, Scope};
+use crate::controller;
 use crate::leader::Candidate;
 use crate::metrics::OperatorMetrics;
 use crate::reconcile::Context;
 use crate::settings::{ServiceAccount, Settings};
 use crate::tell::Teller;
+use crate::watched::{Scope, Watches};
 
 /// Keep EventStreams, Projections and Sagas: make the Deployments that run them, and say how they stand.
 ///
@@ -126,14 +127,16 @@ async fn run(arguments: Arguments) -> Result<()> {
         operator: ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account },
     };
     let teller = Teller::new(client.clone(), &arguments.identity);
+    let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
+    let watches = Watches::new(&client, &scope);
     let context = Context::new(
         client.clone(),
+        watches.watched(),
         settings,
         Workers::new(arguments.token_file),
         teller,
         OperatorMetrics::new(&metrics),
     );
-    let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
     let mut candidate = Candidate::new(client, &arguments.namespace, &arguments.lease, &arguments.identity);
     if candidate.lead(&stop).await {
         tracing::info!(identity = %arguments.identity, "leading");
@@ -143,7 +146,7 @@ async fn run(arguments: Arguments) -> Result<()> {
                 candidate.renew(&stop).await;
                 ended.cancel();
             },
-            controller::run(context, &scope, &readiness, &ended),
+            controller::run(context, watches, &readiness, &ended),
         );
         candidate.give_back().await;
     }

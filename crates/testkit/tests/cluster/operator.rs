@@ -32,7 +32,8 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
         (&["delete", "configmaps", "--all-namespaces"], true),
         (&["delete", "secrets", "--all-namespaces"], false),
         (&["delete", "deployments.apps", "--all-namespaces"], false),
-        (&["watch", "pods", "--all-namespaces"], false),
+        (&["watch", "pods", "--all-namespaces"], true),
+        (&["get", "pods", "--all-namespaces"], false),
         // Of what users write, nothing.
         (&["patch", "projections.headwater.dev", "--all-namespaces"], false),
         (&["create", "eventstreams.headwater.dev", "--all-namespaces"], false),
