@@ -175,7 +175,9 @@ impl Finder<'_> {
     /// What follows the event stream, or appends to it, also where it cannot be read in full.
     async fn followers(&self, owner: &Owner) -> kube::Result<Vec<(Kind, String)>> {
         let places = self.watched.naming.who_names(What::Stream, &owner.namespace, &owner.name);
-        let mut followers: Vec<_> = places.into_iter().map(|it| (it.kind, it.name)).collect();
+        // What went while the watch was interrupted is named for longer.
+        let there = places.into_iter().filter(|place| self.watched.has(place));
+        let mut followers: Vec<_> = there.map(|it| (it.kind, it.name)).collect();
         for (kind, has_unreadable, resource) in [
             (
                 Kind::Projection,

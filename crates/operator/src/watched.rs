@@ -104,6 +104,16 @@ impl Watched {
         }
     }
 
+    /// Whether there is a resource at `place`.
+    pub fn has(&self, place: &Place) -> bool {
+        let (name, namespace) = (&place.name, &place.namespace);
+        match place.kind {
+            Kind::EventStream => self.streams.get(&ObjectRef::new(name).within(namespace)).is_some(),
+            Kind::Projection => self.projections.get(&ObjectRef::new(name).within(namespace)).is_some(),
+            Kind::Saga => self.sagas.get(&ObjectRef::new(name).within(namespace)).is_some(),
+        }
+    }
+
     /// The Deployment of `owner`.
     ///
     /// # Errors
