@@ -46,8 +46,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Build what is missing, start the cluster, and say where its kubeconfig is.
     Up {
-        /// How many nodes: the second is a network namespace.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+        /// How many nodes: the second is a network namespace. With none, others may make some, whose pods' addresses are this machine's.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
         nodes: u8,
     },
     /// Stop everything that `up` has started, and take back what it has changed on this machine.
@@ -95,6 +95,11 @@ impl Cluster {
         keys::kubeconfig(&self.folder, "admin")
     }
 
+    /// Where the API server says what the operator has written.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        components::audit_log(&self.folder)
+    }
+
     pub(crate) fn up(&self, nodes: u8) -> anyhow::Result<()> {
         ensure!(
             self.processes.running()?.is_empty(),
@@ -103,6 +108,9 @@ impl Cluster {
         );
         let programs = Programs::provide()?.map_err(anyhow::Error::msg)?;
         network::prepare_host()?;
+        if nodes == 0 {
+            network::answer_for_pods()?;
+        }
         keys::make(&self.folder)?;
         components::write_settings(&self.folder)?;
         let started = self.start(&programs, nodes);

@@ -10,15 +10,7 @@ use crate::tools;
 
 /// Sees to it that the NATS server is there, which the tests start; says why not, where it cannot be built.
 pub(crate) fn provide_nats() -> anyhow::Result<Result<(), String>> {
-    let server = tools::nats_server()?;
-    if server.is_file() {
-        return Ok(Ok(()));
-    }
-    // Under another name first: what is there is whole.
-    let unfinished = server.with_extension("unfinished");
-    build("nats", &[tools::NATS_PACKAGE], &unfinished, || {
-        std::fs::rename(&unfinished, &server).with_context(|| server.display().to_string())
-    })
+    once("nats", tools::NATS_PACKAGE, &tools::nats_server()?)
 }
 
 /// The same of the programs that others read Headwater with. Go itself finds out what is built already.
@@ -39,13 +31,23 @@ pub(crate) fn provide_gitops() -> anyhow::Result<Result<(), String>> {
 
 /// The same of Helm, which installs the chart.
 pub(crate) fn provide_helm() -> anyhow::Result<Result<(), String>> {
-    let helm = tools::helm()?;
-    if helm.is_file() {
+    once("helm", tools::HELM_PACKAGE, &tools::helm()?)
+}
+
+/// The same of KWOK, which has pods for the operator's benchmark.
+pub(crate) fn provide_kwok() -> anyhow::Result<Result<(), String>> {
+    once("kwok", tools::KWOK_PACKAGE, &tools::kwok()?)
+}
+
+/// Builds a package of the module `tools/MODULE` as `program`, if that is not there.
+fn once(module: &str, package: &str, program: &Path) -> anyhow::Result<Result<(), String>> {
+    if program.is_file() {
         return Ok(Ok(()));
     }
-    let unfinished = helm.with_extension("unfinished");
-    build("helm", &[tools::HELM_PACKAGE], &unfinished, || {
-        std::fs::rename(&unfinished, &helm).with_context(|| helm.display().to_string())
+    // Under another name first: what is there is whole.
+    let unfinished = program.with_extension("unfinished");
+    build(module, &[package], &unfinished, || {
+        std::fs::rename(&unfinished, program).with_context(|| program.display().to_string())
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask test    build everything, lint, run every test      (what continuous integration runs)
-//! cargo xtask bench   build, measure, check, print
+//! cargo xtask bench   build, measure, check, print; `bench operator` on a cluster of its own
 //! cargo xtask up      an example on real servers: databases, brokers, every part by itself
 //! cargo xtask cluster a real Kubernetes on this machine
 //! cargo xtask e2e     end-to-end tests on it

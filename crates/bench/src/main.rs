@@ -8,6 +8,7 @@
 mod append;
 mod bus;
 mod figures;
+mod operator;
 mod process;
 mod projection;
 mod read;
@@ -44,7 +45,7 @@ struct Arguments {
 
 #[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
 enum What {
-    /// Everything, the default.
+    /// Everything but the operator, the default.
     All,
     /// Appends over gRPC: one client, 64 clients, batches of 100.
     Append,
@@ -60,6 +61,8 @@ enum What {
     Projection,
     /// Sagas of two HTTP steps: how many a second, how soon, and what a hundred thousand that wait cost.
     Saga,
+    /// The operator on a cluster of its own: not among `all`, since it has the machine's network changed.
+    Operator,
     /// Memory of an idle `dev`, and the time from its start to the first append.
     Process,
 }
@@ -86,8 +89,9 @@ async fn main() -> Result<()> {
         ("projection", What::Projection),
         ("saga", What::Saga),
         ("process", What::Process),
+        ("operator", What::Operator),
     ] {
-        if what != What::All && what != wanted {
+        if what != wanted && (what != What::All || wanted == What::Operator) {
             continue;
         }
         if std::io::stderr().is_terminal() {
@@ -104,6 +108,7 @@ async fn main() -> Result<()> {
             What::Read => read::measure(load).await?,
             What::Projection => projection::measure(load).await?,
             What::Saga => saga::measure(load).await?,
+            What::Operator => operator::measure().await?,
             What::All | What::Process => process::measure(load).await?,
         });
     }

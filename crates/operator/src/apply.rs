@@ -1,17 +1,21 @@
 //! Makes the children be there as they are to be. Writes only where something differs.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
 use kube::core::dynamic::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use crate::children::deletion;
-use crate::children::{Child, Children, MANAGER, MANIFESTS_OF, kind, running};
+use crate::children::{Child, Children, MANAGER, kind};
 use crate::part::Owner;
+use crate::seen::{Rollout, Seen};
+use crate::watched::Watched;
 
 /// Why children are not as they are to be.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum ApplyError {
     /// The API server does not allow a child now: a quota is used up, or the operator lacks a right.
     #[error("{0}")]
     Forbidden(String),
+    /// The Deployment is another than the one for which its children were made: what is watched comes later.
+    #[error("what is watched is not up to date")]
+    Stale,
     /// The API server failed, or was away.
     #[error("{what}: {error}")]
     Api {
@@ -55,83 +62,140 @@ impl ApplyError {
     }
 }
 
-/// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
+/// What was done.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
     /// Objects made or changed.
     pub applied: usize,
     /// Objects deleted.
     pub deleted: usize,
+    /// The Deployment, as it is then.
+    pub rollout: Option<Arc<Seen<Rollout>>>,
 }
 
-/// Makes `children` of `owner` be there, and what is not wanted not.
+/// A child, as it is.
+enum There {
+    /// As it is to be, as it was when it was looked at last.
+    AsWanted,
+    /// Not there.
+    Not,
+    /// What the API server says.
+    Read(Box<DynamicObject>),
+}
+
+/// Makes `children` of `owner` be there, and what is not wanted not. They were made where its Deployment was `rollout`.
 ///
 /// # Errors
 /// The first that cannot be; those before it are as they are to be.
-pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Result<Written, ApplyError> {
+pub async fn apply(
+    client: &Client,
+    watched: &Watched,
+    owner: &Owner,
+    children: &Children,
+    rollout: Option<&Arc<Seen<Rollout>>>,
+) -> Result<Applied, ApplyError> {
     // Reads go side by side; writes in order, so that a pod finds what it mounts.
-    let reads = children.wanted.iter().map(|child| async move {
-        let api = api(client, owner, &child.resource);
-        api.get_opt(&child.name).await.map_err(ApplyError::of("reading", &child.resource, &child.name))
-    });
+    let reads = children.wanted.iter().map(|child| look(client, watched, owner, child));
     let there = futures_util::future::try_join_all(reads).await?;
     // Before anything is written: what is in conflict changes nothing.
     for (child, there) in children.wanted.iter().zip(&there) {
-        there.as_ref().map_or(Ok(()), |there| check_owner(owner, child, there))?;
-    }
-    let mut written = Written::default();
-    for (child, there) in children.wanted.iter().zip(&there) {
-        if there.as_ref().is_some_and(|there| is_as_wanted(&child.object, there)) {
-            continue;
+        if let There::Read(there) = there {
+            check_owner(owner, child, there)?;
         }
-        let parameters = PatchParams::apply(MANAGER).force();
-        let api = api(client, owner, &child.resource);
-        api.patch(&child.name, &parameters, &Patch::Apply(child.dynamic())).await.map_err(ApplyError::of(
-            "applying",
-            &child.resource,
-            &child.name,
-        ))?;
-        written.applied += 1;
+    }
+    let mut done = Applied { rollout: rollout.cloned(), ..Applied::default() };
+    for (child, there) in children.wanted.iter().zip(there) {
+        let is_deployment = child.resource.kind == "Deployment";
+        let object = match there {
+            There::AsWanted => continue,
+            There::Read(there) if is_as_wanted(&child.object, &there) => *there,
+            There::Read(there)
+                if is_deployment && rollout.map(|it| &it.version) != version(&there).as_ref() =>
+            {
+                watched.written.doubt(&owner.namespace, child);
+                return Err(ApplyError::Stale);
+            }
+            There::Not if is_deployment && rollout.is_some() => return Err(ApplyError::Stale),
+            There::Not | There::Read(_) => {
+                done.applied += 1;
+                let parameters = PatchParams::apply(MANAGER).force();
+                let api = api(client, owner, &child.resource);
+                api.patch(&child.name, &parameters, &Patch::Apply(child.dynamic()))
+                    .await
+                    .map_err(ApplyError::of("applying", &child.resource, &child.name))?
+            }
+        };
+        if let Some(version) = version(&object) {
+            watched.written.note(&owner.namespace, child, version);
+        }
+        if is_deployment {
+            done.rollout = deployment(&object).map(|it| Arc::new(Seen::rollout(&it)));
+        }
     }
     for (resource, name) in &children.unwanted {
+        let is_known = watched.version(&resource.kind, &owner.namespace, name).is_some()
+            || watched.written.version(&resource.kind, &owner.namespace, name).is_some();
+        if !is_known {
+            continue;
+        }
         let api = api(client, owner, resource);
         let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
         // What is somebody else's is left alone.
         if let Some(there) = there.filter(|there| is_ours(owner, there))
-            && delete(&api, &there).await.map_err(ApplyError::of("deleting", resource, name))?
+            && delete(&api, name, there.uid()).await.map_err(ApplyError::of("deleting", resource, name))?
         {
-            written.deleted += 1;
+            done.deleted += 1;
         }
     }
-    Ok(written)
+    Ok(done)
 }
 
-/// Deletes the manifests of earlier makes, which no pod of `owner` reads any more.
+/// What there is of a child. What is not watched may be somebody else's.
+async fn look(client: &Client, watched: &Watched, owner: &Owner, child: &Child) -> Result<There, ApplyError> {
+    let seen = watched.version(&child.resource.kind, &owner.namespace, &child.name);
+    if seen.is_some_and(|seen| watched.written.is_as_wanted(&owner.namespace, child, &seen)) {
+        return Ok(There::AsWanted);
+    }
+    let api = api(client, owner, &child.resource);
+    let there = api.get_opt(&child.name).await;
+    let there = there.map_err(ApplyError::of("reading", &child.resource, &child.name))?;
+    Ok(there.map_or(There::Not, |there| There::Read(Box::new(there))))
+}
+
+/// The version of an object, as what is watched has it.
+fn version(object: &DynamicObject) -> Option<String> {
+    if object.types.as_ref().is_some_and(|types| types.kind == "Deployment") {
+        return deployment(object).map(|it| Seen::rollout(&it).version);
+    }
+    object.resource_version()
+}
+
+fn deployment(object: &DynamicObject) -> Option<Deployment> {
+    object.clone().try_parse().ok()
+}
+
+/// Deletes the manifests of earlier makes, which no pod of `owner` reads any more now that all are of `rollout`.
 ///
 /// # Errors
 /// What the API server says.
-pub async fn tidy(client: &Client, owner: &Owner) -> kube::Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
-    let name = owner.kind.child(&owner.name);
-    let deployment = deployments.get_metadata_opt(&name).await?;
-    let Some(running) = deployment.as_ref().and_then(|it| running(it.annotations())) else { return Ok(()) };
+pub async fn tidy(client: &Client, watched: &Watched, owner: &Owner, rollout: &Rollout) -> kube::Result<()> {
+    let Some(running) = &rollout.running else { return Ok(()) };
     let api = api(client, owner, &kind::<ConfigMap>());
-    let list = ListParams::default().labels(&format!("{MANIFESTS_OF}={name}"));
-    for there in api.list(&list).await? {
-        if is_ours(owner, &there) && there.name_any() != running.manifests {
-            delete(&api, &there).await?;
+    for there in watched.manifests(owner) {
+        if there.name != running.manifests {
+            delete(&api, &there.name, Some(there.uid.clone())).await?;
         }
     }
     Ok(())
 }
 
 /// Whether it was there to be deleted.
-async fn delete(api: &Api<DynamicObject>, there: &DynamicObject) -> kube::Result<bool> {
+async fn delete(api: &Api<DynamicObject>, name: &str, uid: Option<String>) -> kube::Result<bool> {
     let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: there.uid(), resource_version: None }),
+        preconditions: Some(Preconditions { uid, resource_version: None }),
         ..DeleteParams::background()
     };
-    match api.delete(&there.name_any(), &parameters).await {
+    match api.delete(name, &parameters).await {
         // Another of the same name came after it.
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
         other => other.map(|_| true),

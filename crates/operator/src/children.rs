@@ -231,6 +231,11 @@ where
 }
 
 impl Child {
+    /// The digest of what it is to be.
+    pub fn digest(&self) -> &str {
+        self.object["metadata"]["annotations"][DIGEST].as_str().unwrap_or_default()
+    }
+
     /// It as an object for the API server.
     pub fn dynamic(&self) -> DynamicObject {
         let metadata = self.object["metadata"].clone();

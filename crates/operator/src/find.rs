@@ -1,148 +1,234 @@
-//! Reads what a resource refers to. Of Secrets, only names, keys and digests are kept, and what certificates say to everybody.
+//! Finds what a resource refers to: in what is watched, or by reading it once a version. Of Secrets, only names, keys and digests are kept, and what certificates say to everybody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use headwater_api::tls::certificates;
-use headwater_resources::{EventStream, Projection, Saga};
+use headwater_resources::{Projection, Saga};
 use headwater_runtime::tls::not_after;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
-use kube::{Client, ResourceExt};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource as _, ResourceExt};
 
-use crate::children::{MANAGER, running};
 use crate::digest::digest;
-use crate::found::{Count, Found, SecretFound};
+use crate::found::{Found, SecretFound};
+use crate::kinds::Kept;
+use crate::naming::{Place, What};
 use crate::part::{Kind, Owner, Resource};
-use crate::references::{Reference, References};
+use crate::references::References;
+use crate::seen::Rollout;
 use crate::settings::TokenIssuer;
+use crate::watched::Watched;
 
-/// All that `resource`, and the event streams that it names, refer to.
-///
-/// # Errors
-/// What the API server says; that something is not there is none.
-pub async fn find(
-    client: &Client,
-    owner: &Owner,
-    resource: &Resource,
-    issuer: TokenIssuer,
-) -> kube::Result<Found> {
-    let mut references = resource.references();
-    let mut found = Found {
-        secrets: BTreeMap::new(),
-        config_maps: BTreeMap::new(),
-        streams: BTreeMap::new(),
-        unreadable: BTreeMap::new(),
-        followers: Vec::new(),
-        issuer,
-        running: None,
-        count: None,
-    };
-    of_deployment(client, owner, &mut found).await?;
-    let streams: Api<DeserializeGuard<EventStream>> = Api::namespaced(client.clone(), &owner.namespace);
-    let named = match resource {
-        Resource::Saga(saga) => saga.spec.streams().into_iter().map(str::to_owned).collect(),
-        _ => references.streams.clone(),
-    };
-    for name in named {
-        let Some(stream) = streams.get_opt(&name).await? else { continue };
-        match stream.0 {
-            Ok(stream) => {
-                references.add(&Resource::EventStream(Box::new(stream.clone())).references());
-                found.streams.insert(name, stream);
-            }
-            Err(unreadable) => {
-                found.unreadable.insert(name, unreadable.error.clone());
-            }
-        }
-    }
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &owner.namespace);
-    for name in names(&references.secrets) {
-        if let Some(secret) = secrets.get_opt(name).await? {
-            found.secrets.insert(name.to_owned(), of_secret(&secret));
-        }
-    }
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &owner.namespace);
-    for name in names(&references.config_maps) {
-        if let Some(map) = maps.get_opt(name).await? {
-            found.config_maps.insert(name.to_owned(), map.data.unwrap_or_default());
-        }
-    }
-    if let Resource::EventStream(stream) = resource
-        && !stream.spec.access.is_empty()
-    {
-        found.followers = followers(client, owner).await?;
-    }
-    Ok(found)
+/// What has been read of Secrets and ConfigMaps, as long as they do not change.
+#[derive(Default)]
+pub struct Read {
+    secrets: Mutex<HashMap<Name, (String, SecretRead)>>,
+    config_maps: Mutex<HashMap<Name, (String, Values)>>,
 }
 
-/// What the pods that there are were made of, and how many there are to be.
-async fn of_deployment(client: &Client, owner: &Owner, found: &mut Found) -> kube::Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
-    let Some(deployment) = deployments.get_opt(&owner.kind.child(&owner.name)).await? else { return Ok(()) };
-    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let is_scaled = deployment.managed_fields().iter().any(|by| {
-        let fields = by.fields_v1.as_ref().map(|fields| &fields.0);
-        by.manager.as_deref() != Some(MANAGER)
-            && fields.is_some_and(|fields| !fields["f:spec"]["f:replicas"].is_null())
-    });
-    found.count = Some(Count { replicas: u32::try_from(replicas).unwrap_or_default(), is_scaled });
-    let Some(running) = running(deployment.annotations()) else { return Ok(()) };
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &owner.namespace);
-    // Others could not be made of what is not there any more.
-    found.running = maps.get_metadata_opt(&running.manifests).await?.map(|_| running);
-    Ok(())
+/// A namespace, and a name in it.
+type Name = (String, String);
+
+/// What a ConfigMap has.
+type Values = BTreeMap<String, String>;
+
+/// A Secret, and when the certificate in it ends.
+#[derive(Clone)]
+struct SecretRead {
+    found: SecretFound,
+    ends: Option<Timestamp>,
 }
 
-fn of_secret(secret: &Secret) -> SecretFound {
+/// Where things are found: what is watched, and the API server for the rest.
+pub struct Finder<'c> {
+    /// The API server.
+    pub client: &'c Client,
+    /// What is watched.
+    pub watched: &'c Watched,
+    /// What has been read before.
+    pub read: &'c Read,
+}
+
+impl Finder<'_> {
+    /// All that `resource`, and the event streams that it names, refer to. `rollout` is its Deployment.
+    ///
+    /// # Errors
+    /// What the API server says; that something is not there is none.
+    pub async fn find(
+        &self,
+        owner: &Owner,
+        resource: &Resource,
+        rollout: Option<&Rollout>,
+        issuer: TokenIssuer,
+    ) -> kube::Result<Found> {
+        let naming = &self.watched.naming;
+        let place =
+            |kind, name: &str| Place { kind, namespace: owner.namespace.clone(), name: name.to_owned() };
+        let mut names = naming.of(&place(owner.kind, &owner.name));
+        let mut found = Found {
+            secrets: BTreeMap::new(),
+            config_maps: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            followers: Vec::new(),
+            issuer,
+            running: None,
+            count: rollout.map(|it| it.count),
+        };
+        if let Some(running) = rollout.and_then(|it| it.running.as_ref()) {
+            // Others could not be made of what is not there any more.
+            let is_there = self.is_there("ConfigMap", owner, &running.manifests).await?;
+            found.running = is_there.then(|| running.clone());
+        }
+        let named = match resource {
+            Resource::Saga(saga) => saga.spec.streams().into_iter().map(str::to_owned).collect(),
+            _ => names.streams.clone(),
+        };
+        for name in named {
+            let stream = self.watched.streams.get(&ObjectRef::new(&name).within(&owner.namespace));
+            match stream.as_ref().map(|it| &it.0) {
+                Some(Ok(stream)) => {
+                    let theirs = naming.of(&place(Kind::EventStream, &name));
+                    names.secrets.extend(theirs.secrets);
+                    names.config_maps.extend(theirs.config_maps);
+                    found.streams.insert(name, stream.clone());
+                }
+                Some(Err(unreadable)) => {
+                    found.unreadable.insert(name, unreadable.error.clone());
+                }
+                None => {}
+            }
+        }
+        for name in &names.secrets {
+            if let Some(secret) = self.secret(&owner.namespace, name).await? {
+                found.secrets.insert(name.clone(), secret);
+            }
+        }
+        for name in &names.config_maps {
+            if let Some(values) = self.config_map(&owner.namespace, name).await? {
+                found.config_maps.insert(name.clone(), values);
+            }
+        }
+        if let Resource::EventStream(stream) = resource
+            && !stream.spec.access.is_empty()
+        {
+            found.followers = self.followers(owner).await?;
+        }
+        Ok(found)
+    }
+
+    async fn is_there(&self, kind: &str, owner: &Owner, name: &str) -> kube::Result<bool> {
+        if self.watched.version(kind, &owner.namespace, name).is_some() {
+            return Ok(true);
+        }
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &owner.namespace);
+        Ok(maps.get_metadata_opt(name).await?.is_some())
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> kube::Result<Option<SecretFound>> {
+        let at = (namespace.to_owned(), name.to_owned());
+        let seen = self.watched.version("Secret", namespace, name);
+        let known = lock(&self.read.secrets).get(&at).cloned();
+        let read = match known {
+            Some((version, read)) if seen.as_ref() == Some(&version) => read,
+            _ => {
+                let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+                let Some(secret) = secrets.get_opt(name).await? else {
+                    lock(&self.read.secrets).remove(&at);
+                    return Ok(None);
+                };
+                let read = of_secret(&secret);
+                let version = secret.resource_version().unwrap_or_default();
+                lock(&self.read.secrets).insert(at, (version, read.clone()));
+                read
+            }
+        };
+        let expired = read.ends.filter(|end| *end < Timestamp::now());
+        Ok(Some(SecretFound { expired, ..read.found }))
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str) -> kube::Result<Option<Values>> {
+        let at = (namespace.to_owned(), name.to_owned());
+        let seen = self.watched.version("ConfigMap", namespace, name);
+        let known = lock(&self.read.config_maps).get(&at).cloned();
+        if let Some((version, values)) = known
+            && seen == Some(version)
+        {
+            return Ok(Some(values));
+        }
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let Some(map) = maps.get_opt(name).await? else {
+            lock(&self.read.config_maps).remove(&at);
+            return Ok(None);
+        };
+        let version = map.resource_version().unwrap_or_default();
+        let values = map.data.unwrap_or_default();
+        lock(&self.read.config_maps).insert(at, (version, values.clone()));
+        Ok(Some(values))
+    }
+
+    /// What follows the event stream, or appends to it, also where it cannot be read in full.
+    async fn followers(&self, owner: &Owner) -> kube::Result<Vec<(Kind, String)>> {
+        let places = self.watched.naming.who_names(What::Stream, &owner.namespace, &owner.name);
+        // What went while the watch was interrupted is named for longer.
+        let there = places.into_iter().filter(|place| self.watched.has(place));
+        let mut followers: Vec<_> = there.map(|it| (it.kind, it.name)).collect();
+        for (kind, has_unreadable, resource) in [
+            (
+                Kind::Projection,
+                has_unreadable(&self.watched.projections, owner),
+                ApiResource::erase::<Projection>(&()),
+            ),
+            (Kind::Saga, has_unreadable(&self.watched.sagas, owner), ApiResource::erase::<Saga>(&())),
+        ] {
+            if !has_unreadable {
+                continue;
+            }
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &owner.namespace, &resource);
+            for it in api.list(&ListParams::default()).await? {
+                if References::of(&it.data["spec"]).streams.contains(&owner.name) {
+                    followers.push((kind, it.name_any()));
+                }
+            }
+        }
+        followers.sort();
+        followers.dedup();
+        Ok(followers)
+    }
+}
+
+fn has_unreadable<K: Kept>(resources: &Store<DeserializeGuard<K>>, owner: &Owner) -> bool {
+    resources.find(|it| it.0.is_err() && it.meta().namespace.as_ref() == Some(&owner.namespace)).is_some()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn of_secret(secret: &Secret) -> SecretRead {
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
     // Whoever sees digests sees not what a Secret is called by the API server, and cannot try passwords.
     let salt = secret.uid().unwrap_or_default();
     let digest_of = |key: &str, value: &ByteString| digest(&format!("{salt}\n{key}\n{:?}", value.0));
-    SecretFound {
+    let found = SecretFound {
         keys: data.iter().map(|(key, value)| (key.clone(), digest_of(key, value))).collect(),
         authorities: data.get("ca.crt").and_then(|pem| String::from_utf8(pem.0.clone()).ok()),
-        expired: data.get("tls.crt").and_then(|pem| end(&pem.0)).filter(|end| *end < Timestamp::now()),
-    }
+        expired: None,
+    };
+    SecretRead { found, ends: data.get("tls.crt").and_then(|pem| end(&pem.0)) }
 }
 
 /// Until when the first certificate in `pem` holds. What cannot be read is for those to say who use it.
 fn end(pem: &[u8]) -> Option<Timestamp> {
     let chain = certificates(pem, "tls.crt").ok()?;
     Timestamp::from_second(not_after(chain.first()?).ok()?).ok()
-}
-
-fn names(references: &[Reference]) -> BTreeSet<&str> {
-    references.iter().map(|reference| reference.name.as_str()).collect()
-}
-
-/// What follows the event stream, or appends to it, also where it cannot be read in full.
-async fn followers(client: &Client, owner: &Owner) -> kube::Result<Vec<(Kind, String)>> {
-    let mut followers = Vec::new();
-    for (kind, resource) in [
-        (Kind::Projection, ApiResource::erase::<Projection>(&())),
-        (Kind::Saga, ApiResource::erase::<Saga>(&())),
-    ] {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.namespace, &resource);
-        for it in api.list(&ListParams::default()).await? {
-            if References::of(&it.data["spec"]).streams.contains(&owner.name) {
-                followers.push((kind, it.name_any()));
-            }
-        }
-    }
-    followers.sort();
-    Ok(followers)
-}
-
-impl References {
-    fn add(&mut self, others: &Self) {
-        self.secrets.extend(others.secrets.iter().cloned());
-        self.config_maps.extend(others.config_maps.iter().cloned());
-    }
 }
 
 #[cfg(test)]
@@ -153,7 +239,7 @@ mod tests {
 
     fn secret(data: &serde_json::Value, version: &str) -> SecretFound {
         let metadata = json!({"name": "db", "uid": "1", "resourceVersion": version});
-        of_secret(&serde_json::from_value(json!({ "metadata": metadata, "data": data })).unwrap())
+        of_secret(&serde_json::from_value(json!({ "metadata": metadata, "data": data })).unwrap()).found
     }
 
     #[test]

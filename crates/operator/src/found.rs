@@ -1,10 +1,12 @@
 //! What a resource's references lead to.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use headwater_resources::EventStream;
 use headwater_resources::shared::Reason;
 use jiff::Timestamp;
+use kube::core::ObjectMeta;
 
 use crate::digest::digest;
 use crate::part::Kind;
@@ -33,7 +35,7 @@ pub struct Found {
 }
 
 /// What the pods of a Deployment were made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Running {
     /// The digest of what they read at their start.
     pub configuration: String,
@@ -42,7 +44,7 @@ pub struct Running {
 }
 
 /// How many pods a Deployment asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Count {
     /// Pods.
     pub replicas: u32,
@@ -51,7 +53,7 @@ pub struct Count {
 }
 
 /// A Secret, without its values but what certificates say to everybody.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct SecretFound {
     /// Its keys, each with what changes when its value does.
     pub keys: BTreeMap<String, String>,
@@ -79,6 +81,18 @@ pub struct Missing {
 }
 
 impl Found {
+    /// Changes with all that decides what is made of the resource with this metadata, where this was found.
+    pub fn fingerprint(&self, resource: &ObjectMeta) -> u64 {
+        let Self { secrets, config_maps, streams, unreadable, followers, issuer, running, count } = self;
+        let mut hasher = DefaultHasher::new();
+        (secrets, config_maps, unreadable, followers, issuer, running, count).hash(&mut hasher);
+        for meta in streams.values().map(|stream| &stream.metadata).chain([resource]) {
+            // A spec changes with its generation.
+            (&meta.name, &meta.uid, meta.generation, &meta.annotations).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// The first of `references` that leads nowhere, if one does.
     pub fn missing(&self, references: &References) -> Option<Missing> {
         for reference in &references.secrets {

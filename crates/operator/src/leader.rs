@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a lease holds that is not renewed.
 pub const TERM: Duration = Duration::from_secs(15);
-/// How often it is renewed, and looked at by those who wait.
+/// How often it is renewed.
 pub const RENEWAL: Duration = Duration::from_secs(2);
+/// How often those who wait look at it: one that is given back is taken within a second.
+const LOOK: Duration = Duration::from_millis(500);
 /// Until when the leader must have renewed it, to go on.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,7 +50,7 @@ impl Candidate {
             }
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(RENEWAL) => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }

@@ -21,14 +21,18 @@ pub mod found;
 pub mod kinds;
 pub mod leader;
 pub mod metrics;
+pub mod naming;
 pub mod observe;
 pub mod part;
 mod program;
 pub mod proof;
 pub mod reconcile;
 pub mod references;
+pub mod seen;
 pub mod settings;
 pub mod status;
 pub mod tell;
+pub mod watched;
+pub mod written;
 
 pub use program::program;

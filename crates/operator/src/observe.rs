@@ -1,53 +1,39 @@
-//! Looks at the Deployment of a part, and at its pods.
+//! What a Deployment, and its pods, say of themselves. Pure.
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::Client;
-use kube::api::{Api, ListParams};
 
 use crate::children::selector;
 use crate::part::Owner;
+use crate::seen::{Rollout, Seen, Worker};
 use crate::status::Pods;
 
-/// The pods of `owner`'s Deployment, and where they are, those that are ready first. `None`: there is no Deployment.
-///
-/// # Errors
-/// What the API server says.
-pub async fn pods(client: &Client, owner: &Owner) -> kube::Result<Option<(Pods, Vec<IpAddr>)>> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &owner.namespace);
-    let Some(deployment) = deployments.get_opt(&owner.kind.child(&owner.name)).await? else {
-        return Ok(None);
-    };
-    let mut pods = counted(&deployment);
+/// How the pods of a Deployment are, and where, those that are ready first.
+pub fn pods(rollout: &Rollout, workers: &[Arc<Seen<Worker>>]) -> (Pods, Vec<IpAddr>) {
+    let mut pods = rollout.pods.clone();
     if pods.there == 0 {
-        return Ok(Some((pods, Vec::new())));
+        return (pods, Vec::new());
     }
-    let api: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
-    let list = api.list(&ListParams::default().labels(&labels(owner))).await?;
     if pods.ready < pods.wanted || pods.updated < pods.wanted {
-        pods.last_words = list.iter().find_map(last_words).or(pods.last_words);
+        pods.last_words = workers.iter().find_map(|it| it.of.last_words.clone()).or(pods.last_words);
     }
-    let (mut ready, mut others) = (Vec::new(), Vec::new());
-    for pod in &list {
-        if let Some(at) = address(pod) {
-            if is_ready(pod) { &mut ready } else { &mut others }.push(at);
-        }
-    }
-    ready.append(&mut others);
-    Ok(Some((pods, ready)))
+    let (ready, others): (Vec<_>, Vec<_>) = workers.iter().partition(|it| it.of.is_ready);
+    let at = ready.into_iter().chain(others).filter_map(|it| it.of.address).collect();
+    (pods, at)
 }
 
 /// Where a pod is that runs.
-fn address(pod: &Pod) -> Option<IpAddr> {
+pub(crate) fn address(pod: &Pod) -> Option<IpAddr> {
     let status = pod.status.as_ref()?;
     let runs = status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none();
     status.pod_ip.as_ref().filter(|_| runs)?.parse().ok()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
 }
@@ -57,7 +43,7 @@ pub fn labels(owner: &Owner) -> String {
     selector(owner).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-fn counted(deployment: &Deployment) -> Pods {
+pub(crate) fn counted(deployment: &Deployment) -> Pods {
     let spec = deployment.spec.as_ref();
     let status = deployment.status.clone().unwrap_or_default();
     let gave_up = status.conditions.iter().flatten().find(|condition| {

@@ -11,13 +11,14 @@ use headwater_runtime::{Metrics, Readiness, health, shutdown, telemetry};
 use kube::Client;
 
 use crate::ask::Workers;
-use crate::controller::{self, Scope};
+use crate::controller;
 use crate::leader::Candidate;
 use crate::metrics::OperatorMetrics;
 use crate::proof::{Proof, Tokens};
 use crate::reconcile::Context;
 use crate::settings::{ServiceAccount, Settings};
 use crate::tell::Teller;
+use crate::watched::{Scope, Watches};
 
 /// Keep EventStreams, Projections and Sagas: make the Deployments that run them, and say how they stand.
 ///
@@ -132,9 +133,16 @@ async fn run(arguments: Arguments) -> Result<()> {
         operator: account,
     };
     let teller = Teller::new(client.clone(), &arguments.identity);
-    let context =
-        Context::new(client.clone(), settings, Workers::new(proof), teller, OperatorMetrics::new(&metrics));
     let scope = arguments.watch_namespace.map_or(Scope::All, Scope::Namespace);
+    let watches = Watches::new(&client, &scope);
+    let context = Context::new(
+        client.clone(),
+        watches.watched(),
+        settings,
+        Workers::new(proof),
+        teller,
+        OperatorMetrics::new(&metrics),
+    );
     let mut candidate = Candidate::new(client, &arguments.namespace, &arguments.lease, &arguments.identity);
     if candidate.lead(&stop).await {
         tracing::info!(identity = %arguments.identity, "leading");
@@ -144,7 +152,7 @@ async fn run(arguments: Arguments) -> Result<()> {
                 candidate.renew(&stop).await;
                 ended.cancel();
             },
-            controller::run(context, &scope, &readiness, &ended),
+            controller::run(context, watches, &readiness, &ended),
         );
         candidate.give_back().await;
     }

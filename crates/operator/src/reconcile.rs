@@ -11,7 +11,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta};
 use kube::runtime::controller::Action;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -19,15 +19,17 @@ use crate::apply::{ApplyError, apply, tidy};
 use crate::ask::{Address, Answer, Workers};
 use crate::children::{MANAGER, children};
 use crate::cleanup::{self, Cleanup};
-use crate::find::find;
+use crate::find::{Finder, Read};
 use crate::found::Found;
 use crate::kinds::{Kept, Stand};
 use crate::metrics::OperatorMetrics;
 use crate::observe;
 use crate::part::{Owner, Part, Refused};
+use crate::seen::{Rollout, Seen};
 use crate::settings::{Settings, TokenIssuer};
 use crate::status::{Facts, Wants, conditions, is_ready, is_true};
 use crate::tell::Teller;
+use crate::watched::Watched;
 
 /// The annotation that stops the operator's work on a resource.
 pub const RECONCILE: &str = "headwater.dev/reconcile";
@@ -38,6 +40,9 @@ const AT_REST: Duration = Duration::from_secs(30);
 
 /// How soon the next step of a deletion is taken.
 const NEXT_STEP: Duration = Duration::from_secs(1);
+
+/// How soon a pass is made again that has seen less than was written.
+const LATER: Duration = Duration::from_millis(100);
 
 /// How long what the cluster says of its tokens is believed.
 const ISSUER_HOLDS: Duration = Duration::from_mins(10);
@@ -70,6 +75,8 @@ fn api(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// What is watched of the cluster.
+    pub watched: Arc<Watched>,
     /// What children are made with.
     pub settings: Arc<Settings>,
     /// Who asks workers.
@@ -79,19 +86,30 @@ pub struct Context {
     /// What is counted.
     pub metrics: Arc<OperatorMetrics>,
     issuer: Arc<Mutex<Option<(Instant, TokenIssuer)>>>,
+    read: Arc<Read>,
 }
 
 impl Context {
     /// For `client`.
     pub fn new(
         client: Client,
+        watched: Arc<Watched>,
         settings: Settings,
         workers: Workers,
         teller: Teller,
         metrics: OperatorMetrics,
     ) -> Self {
         let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
-        Self { client, settings, workers, teller, metrics, issuer: Arc::default() }
+        Self {
+            client,
+            watched,
+            settings,
+            workers,
+            teller,
+            metrics,
+            issuer: Arc::default(),
+            read: Arc::default(),
+        }
     }
 
     /// How the cluster's tokens are checked.
@@ -130,8 +148,16 @@ pub async fn reconcile<K: Kept>(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let _timed = context.metrics.pass(K::KIND);
+    let is_past = context.watched.written.is_past(
+        resource.meta().uid.as_deref().unwrap_or_default(),
+        resource.meta().resource_version.as_deref(),
+    );
     match &resource.0 {
-        Ok(resource) => pass(resource, &context).await,
+        _ if is_past => Ok(Action::requeue(LATER)),
+        Ok(resource) => match pass(resource, &context).await {
+            Err(Error::Apply(ApplyError::Stale)) => Ok(Action::requeue(LATER)),
+            done => done,
+        },
         Err(unreadable) => refuse::<K>(unreadable, &context).await,
     }
 }
@@ -143,7 +169,7 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
         let reference = resource.object_ref(&());
         return let_go::<K>(&owner, resource.meta(), reference, common.deletes_data(), context).await;
     }
-    let client = &context.client;
+    let (client, watched) = (&context.client, &*context.watched);
     let mut facts = Facts {
         wants: resource.wants(),
         is_left_alone: resource.annotations().get(RECONCILE).is_some_and(|value| value == "disabled"),
@@ -153,21 +179,29 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
         let holding = cleanup::hold::<K>(client, resource.meta(), common.deletes_data()).await;
         holding.map_err(api("seeing to its finalizer"))?;
     }
-    let found = find(client, &owner, &common, context.issuer().await?)
-        .await
-        .map_err(api("reading what it refers to"))?;
-    facts.refused = match common.part(owner.clone(), &found, &context.settings) {
-        Err(refused) => Some(refused),
-        Ok(_) if facts.is_left_alone => None,
-        Ok(part) => make(client, &part, &found, &context.settings).await?,
-    };
-    let observed = observe::pods(client, &owner).await.map_err(api("looking at its pods"))?;
-    let mut answer = Answer::Silent;
-    if let Some((pods, at)) = observed {
+    let mut rollout = watched.rollout(client, &owner).await.map_err(api("reading its Deployment"))?;
+    let finder = Finder { client, watched, read: &context.read };
+    let issuer = context.issuer().await?;
+    let found = finder.find(&owner, &common, rollout.as_deref().map(|it| &it.of), issuer).await;
+    let found = found.map_err(api("reading what it refers to"))?;
+    let fingerprint = found.fingerprint(resource.meta());
+    let is_settled = !facts.is_left_alone && watched.is_settled(&owner, fingerprint);
+    // Nothing has changed of what its children follow from, nor of them.
+    if !is_settled {
+        facts.refused = match common.part(owner.clone(), &found, &context.settings) {
+            Err(refused) => Some(refused),
+            Ok(_) if facts.is_left_alone => None,
+            Ok(part) => make(context, &part, &found, fingerprint, &mut rollout).await?,
+        };
+    }
+    let (mut answer, mut is_asked) = (Answer::Silent, false);
+    if let Some(rollout) = &rollout {
+        let (pods, at) = observe::pods(&rollout.of, &watched.workers(&owner));
         facts.pods = Some(pods);
         if !at.is_empty() && facts.wants != Wants::Stopped {
             let at = Address { owner: owner.clone(), pods: at, tls: common.tls(&found) };
             answer = K::ask(&context.workers, &at).await;
+            is_asked = true;
         }
     }
     if facts.wants != Wants::Stopped {
@@ -183,8 +217,11 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     };
     let is_at_rest = is_ready(&stand.conditions) && !is_true(&stand.conditions, ConditionType::Reconciling);
     // Before it is said to be ready, so that it is not forgotten.
-    if is_at_rest && !is_ready(resource.conditions()) {
-        tidy(client, &owner).await.map_err(api("deleting what it read before"))?;
+    if is_at_rest
+        && !is_ready(resource.conditions())
+        && let Some(rollout) = &rollout
+    {
+        tidy(client, watched, &owner, &rollout.of).await.map_err(api("deleting what it read before"))?;
     }
     let state = match &answer {
         Answer::Said(state) => Some(state),
@@ -192,10 +229,17 @@ async fn pass<K: Kept>(resource: &K, context: &Context) -> Result<Action, Error>
     };
     let status = resource.next(&stand, state);
     if status != resource.status() {
-        write_status::<K>(client, &owner, &status).await.map_err(api("writing its status"))?;
+        let after = write_status::<K>(client, &owner, &status).await.map_err(api("writing its status"))?;
+        let before = resource.resource_version();
+        if let Some(before) = before.filter(|before| after.is_some_and(|after| after != *before)) {
+            watched.written.overwrote(&owner.uid, before);
+        }
         context.teller.changes(resource.object_ref(&()), resource.conditions(), &stand.conditions).await;
     }
-    Ok(Action::requeue(if is_at_rest { AT_REST } else { SOON }))
+    // All else that may change is watched.
+    let is_unwatched =
+        is_asked || matches!(facts.refused, Some(Refused::Conflict(_) | Refused::Forbidden(_)));
+    Ok(Action::requeue(if is_at_rest || !is_unwatched { AT_REST } else { SOON }))
 }
 
 /// Has what a resource kept that is being deleted go with it, if it is to.
@@ -227,22 +271,27 @@ async fn let_go<K: Kept>(
     Ok(Action::await_change())
 }
 
-/// Makes the children of `part`; what keeps them from being made, where it is for its owner to mend.
+/// Makes the children of `part`, whose Deployment is `rollout` before and after; what keeps them from being made, where it is for its owner to
+/// mend.
 async fn make(
-    client: &Client,
+    context: &Context,
     part: &Part,
     found: &Found,
-    settings: &Settings,
+    fingerprint: u64,
+    rollout: &mut Option<Arc<Seen<Rollout>>>,
 ) -> Result<Option<Refused>, Error> {
     let owner = &part.owner;
-    match apply(client, owner, &children(part, found, settings)).await {
-        Ok(written) => {
-            if written.applied + written.deleted > 0 {
+    let children = children(part, found, &context.settings);
+    match apply(&context.client, &context.watched, owner, &children, rollout.as_ref()).await {
+        Ok(done) => {
+            if done.applied + done.deleted > 0 {
                 tracing::info!(
                     kind = owner.kind.as_str(), namespace = %owner.namespace, name = %owner.name,
-                    applied = written.applied, deleted = written.deleted, "children changed"
+                    applied = done.applied, deleted = done.deleted, "children changed"
                 );
             }
+            *rollout = done.rollout;
+            context.watched.written.settle(&owner.uid, fingerprint, &children);
             Ok(None)
         }
         Err(ApplyError::Conflict(why)) => Ok(Some(Refused::Conflict(why))),
@@ -250,7 +299,7 @@ async fn make(
             "{why}; correct what the spec says of it, most likely in spec.workload"
         )))),
         Err(ApplyError::Forbidden(why)) => Ok(Some(Refused::Forbidden(why))),
-        Err(error @ ApplyError::Api { .. }) => Err(error.into()),
+        Err(error @ (ApplyError::Stale | ApplyError::Api { .. })) => Err(error.into()),
     }
 }
 
@@ -297,7 +346,12 @@ async fn refuse<K: Kept>(unreadable: &InvalidObject, context: &Context) -> Resul
     Ok(Action::await_change())
 }
 
-async fn write_status<K: Kept>(client: &Client, owner: &Owner, status: &Value) -> kube::Result<()> {
+/// The version of the resource then, if it is still there.
+async fn write_status<K: Kept>(
+    client: &Client,
+    owner: &Owner,
+    status: &Value,
+) -> kube::Result<Option<String>> {
     let api: Api<K> = Api::namespaced(client.clone(), &owner.namespace);
     let patch = json!({
         "apiVersion": K::api_version(&()),
@@ -308,8 +362,8 @@ async fn write_status<K: Kept>(client: &Client, owner: &Owner, status: &Value) -
     });
     let parameters = PatchParams::apply(MANAGER).force();
     match api.patch_status(&owner.name, &parameters, &Patch::Apply(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        other => other.map(drop),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(None),
+        other => other.map(|it| it.resource_version()),
     }
 }
 

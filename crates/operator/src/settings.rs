@@ -31,7 +31,7 @@ pub struct ServiceAccount {
 }
 
 /// How the cluster's service-account tokens are checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenIssuer {
     /// The claim `iss`.
     pub issuer: String,

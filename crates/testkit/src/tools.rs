@@ -28,6 +28,12 @@ const GITOPS_MODULE: &str = include_str!("../../../tools/gitops/go.mod");
 /// The Go package of kubeconform.
 pub const KUBECONFORM_PACKAGE: &str = "github.com/yannh/kubeconform/cmd/kubeconform";
 
+/// The module that pins KWOK.
+const KWOK_MODULE: &str = include_str!("../../../tools/kwok/go.mod");
+
+/// The Go package of KWOK.
+pub const KWOK_PACKAGE: &str = "sigs.k8s.io/kwok/cmd/kwok";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -80,6 +86,15 @@ pub fn helm() -> Result<PathBuf> {
 pub fn gitops() -> Result<PathBuf> {
     let version = version_in(GITOPS_MODULE, "github.com/yannh/kubeconform")?;
     Ok(folder()?.join(format!("gitops-{version}")))
+}
+
+/// KWOK, which has nodes and pods that nothing runs.
+///
+/// # Errors
+/// As [`folder`].
+pub fn kwok() -> Result<PathBuf> {
+    let version = version_in(KWOK_MODULE, "sigs.k8s.io/kwok ")?;
+    Ok(folder()?.join(format!("kwok-{version}")).join("kwok"))
 }
 
 /// The version of a Go module that another pins.

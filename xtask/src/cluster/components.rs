@@ -57,6 +57,23 @@ ports:
 endpoints: [{addresses: ["10.200.0.1"]}]
 "#;
 
+/// What the API server's audit log has: what the operator writes, for whoever counts it.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  users: ['system:serviceaccount:headwater:headwater-operator']
+  verbs: [create, update, patch, delete, deletecollection]
+- level: None
+";
+
+/// Where it is.
+pub(crate) fn audit_log(folder: &Path) -> PathBuf {
+    folder.join("logs/audit.log")
+}
+
 /// Where the plugins of CNI keep what they have done.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 
@@ -70,6 +87,7 @@ pub(crate) fn write_settings(folder: &Path) -> anyhow::Result<()> {
         kubeconfig(folder, "dns").display()
     );
     std::fs::write(folder.join("Corefile"), corefile)?;
+    std::fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
     Ok(())
 }
 
@@ -121,6 +139,8 @@ pub(crate) fn api_server(folder: &Path, programs: &Programs) -> Component {
             ("service-account-signing-key-file", &key("service-accounts.key")),
             ("service-account-key-file", &key("service-accounts.pub")),
             ("authorization-mode", "Node,RBAC"),
+            ("audit-policy-file", &folder.join("audit-policy.yaml").display().to_string()),
+            ("audit-log-path", &audit_log(folder).display().to_string()),
             ("allow-privileged", "true"),
             ("service-cluster-ip-range", SERVICES),
             ("kubelet-preferred-address-types", "InternalIP"),

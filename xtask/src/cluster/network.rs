@@ -59,8 +59,15 @@ pub(crate) fn restore_host() {
     for device in [CABLE.0, "hw-cni-1", "hw-cni-2"] {
         quiet("ip", &["link", "delete", device]);
     }
-    quiet("ip", &["route", "del", "local", SERVICES, "dev", "lo"]);
+    for range in [SERVICES, PODS] {
+        quiet("ip", &["route", "del", "local", range, "dev", "lo"]);
+    }
     quiet("ip", &["addr", "del", &format!("{HOST}/32"), "dev", "lo"]);
+}
+
+/// Has this machine answer at the addresses of all pods: for nodes that nothing runs.
+pub(crate) fn answer_for_pods() -> anyhow::Result<()> {
+    run("ip", &["route", "add", "local", PODS, "dev", "lo"])
 }
 
 /// Makes the network namespace of the second node, with a cable to it.

@@ -34,7 +34,8 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
         (&["delete", "deployments.apps", "--all-namespaces"], true),
         (&["create", "jobs.batch", "--all-namespaces"], true),
         (&["update", "deployments.apps", "--all-namespaces"], false),
-        (&["watch", "pods", "--all-namespaces"], false),
+        (&["watch", "pods", "--all-namespaces"], true),
+        (&["get", "pods", "--all-namespaces"], false),
         // Of what users write, the finalizer.
         (&["patch", "projections.headwater.dev", "--all-namespaces"], true),
         (&["update", "projections.headwater.dev", "--all-namespaces"], false),
