@@ -79,6 +79,17 @@ pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Resul
         there.as_ref().map_or(Ok(()), |there| check_owner(owner, child, there))?;
     }
     let mut written = Written::default();
+    // First: of two autoscalers, KEDA refuses to be the second.
+    for (resource, name) in &children.unwanted {
+        let api = api(client, owner, resource);
+        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
+        // What is somebody else's is left alone.
+        if let Some(there) = there.filter(|there| is_ours(owner, there))
+            && delete(&api, &there).await.map_err(ApplyError::of("deleting", resource, name))?
+        {
+            written.deleted += 1;
+        }
+    }
     for (child, there) in children.wanted.iter().zip(&there) {
         if there.as_ref().is_some_and(|there| is_as_wanted(&child.object, there)) {
             continue;
@@ -91,16 +102,6 @@ pub async fn apply(client: &Client, owner: &Owner, children: &Children) -> Resul
             &child.name,
         ))?;
         written.applied += 1;
-    }
-    for (resource, name) in &children.unwanted {
-        let api = api(client, owner, resource);
-        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
-        // What is somebody else's is left alone.
-        if let Some(there) = there.filter(|there| is_ours(owner, there))
-            && delete(&api, &there).await.map_err(ApplyError::of("deleting", resource, name))?
-        {
-            written.deleted += 1;
-        }
     }
     Ok(written)
 }

@@ -17,6 +17,7 @@ use headwater_runtime::Readiness;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -99,7 +100,8 @@ async fn keep<K: Kept>(context: Context, scope: &Scope, readiness: &Readiness, s
         ServiceAccount,
         Secret,
         PodDisruptionBudget,
-        HorizontalPodAutoscaler
+        HorizontalPodAutoscaler,
+        NetworkPolicy
     );
     let named = reader.clone();
     let secrets = watcher(scope.api::<PartialObjectMeta<Secret>>(&client), watcher::Config::default());

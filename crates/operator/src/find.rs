@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::{Client, ResourceExt};
 
-use crate::children::{MANAGER, running};
+use crate::children::{MANAGER, running, scaled_object};
 use crate::digest::digest;
 use crate::found::{Count, Found, SecretFound};
 use crate::part::{Kind, Owner, Resource};
@@ -40,6 +40,7 @@ pub async fn find(
         issuer,
         running: None,
         count: None,
+        has_keda: resource.scales_by_lag() && has_keda(client).await?,
     };
     of_deployment(client, owner, &mut found).await?;
     let streams: Api<DeserializeGuard<EventStream>> = Api::namespaced(client.clone(), &owner.namespace);
@@ -95,6 +96,16 @@ async fn of_deployment(client: &Client, owner: &Owner, found: &mut Found) -> kub
     // Others could not be made of what is not there any more.
     found.running = maps.get_metadata_opt(&running.manifests).await?.map(|_| running);
     Ok(())
+}
+
+/// Whether the API server knows KEDA's definitions.
+async fn has_keda(client: &Client) -> kube::Result<bool> {
+    let known = scaled_object();
+    match client.list_api_group_resources(&known.api_version).await {
+        Ok(kinds) => Ok(kinds.resources.iter().any(|it| it.kind == known.kind)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn of_secret(secret: &Secret) -> SecretFound {

@@ -30,6 +30,8 @@ pub struct Found {
     pub running: Option<Running>,
     /// How many pods its Deployment asks for, where there is one.
     pub count: Option<Count>,
+    /// Whether the cluster has KEDA; looked at only for who needs it.
+    pub has_keda: bool,
 }
 
 /// What the pods of a Deployment were made of.

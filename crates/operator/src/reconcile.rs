@@ -205,11 +205,11 @@ async fn make(
                     applied = written.applied, deleted = written.deleted, "children changed"
                 );
             }
-            Ok(None)
+            Ok(part.misses(found).map(Refused::Missing))
         }
         Err(ApplyError::Conflict(why)) => Ok(Some(Refused::Conflict(why))),
         Err(ApplyError::Invalid(why)) => Ok(Some(Refused::Invalid(format!(
-            "{why}; correct what the spec says of it, most likely in spec.workload"
+            "{why}; correct what the spec says of it, most likely in spec.workload or spec.networkPolicy"
         )))),
         Err(ApplyError::Forbidden(why)) => Ok(Some(Refused::Forbidden(why))),
         Err(error @ ApplyError::Api { .. }) => Err(error.into()),

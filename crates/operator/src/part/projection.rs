@@ -4,8 +4,8 @@ use headwater_resources::Projection;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
-    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
-    trusting,
+    Callers, Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale,
+    serving, trusting,
 };
 use crate::found::Found;
 use crate::settings::Settings;
@@ -36,5 +36,6 @@ pub(super) fn part(
     let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, callers })
 }

@@ -4,8 +4,8 @@ use headwater_resources::Saga;
 use headwater_resources::shared::{Verb, WorkState};
 
 use super::{
-    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
-    trusting,
+    Callers, Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale,
+    serving, trusting,
 };
 use crate::found::Found;
 use crate::settings::Settings;
@@ -51,5 +51,6 @@ pub(super) fn part(
     let scale = scale(is_stopped, spec.replicas, spec.autoscaling.as_ref(), stream.unwrap_or(streams[0].1));
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale })
+    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
+    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, callers })
 }
