@@ -28,6 +28,12 @@ const GITOPS_MODULE: &str = include_str!("../../../tools/gitops/go.mod");
 /// The Go package of kubeconform.
 pub const KUBECONFORM_PACKAGE: &str = "github.com/yannh/kubeconform/cmd/kubeconform";
 
+/// The module that pins KEDA.
+const KEDA_MODULE: &str = include_str!("../../../tools/keda/go.mod");
+
+/// The Go module of KEDA, which has its definitions.
+pub const KEDA_PACKAGE: &str = "github.com/kedacore/keda/v2";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -80,6 +86,15 @@ pub fn helm() -> Result<PathBuf> {
 pub fn gitops() -> Result<PathBuf> {
     let version = version_in(GITOPS_MODULE, "github.com/yannh/kubeconform")?;
     Ok(folder()?.join(format!("gitops-{version}")))
+}
+
+/// KEDA's definition of what it scales.
+///
+/// # Errors
+/// As [`folder`].
+pub fn keda_definition() -> Result<PathBuf> {
+    let version = version_in(KEDA_MODULE, &format!("require {KEDA_PACKAGE}"))?;
+    Ok(folder()?.join(format!("keda-{version}")).join("scaledobjects.yaml"))
 }
 
 /// The version of a Go module that another pins.
