@@ -178,7 +178,7 @@ fn scale(children: &mut Children, part: &Part, name: &str) {
     }
     match (part.scale.autoscaling, lag) {
         (Some(scaler), Some(lag)) => {
-            let object = scaling::by_lag(part, name, &scaler, lag, metadata(part, name));
+            let object = scaling::by_lag(part, name, &scaler, lag, &metadata(part, name));
             children.wanted.push(Child::new(scaled_object(), name, object));
         }
         // It never had one.

@@ -24,7 +24,7 @@ pub(super) fn by_use(name: &str, scaler: &Autoscaler) -> Value {
 
 /// A ScaledObject. KEDA reads the lag from the pods' own metrics, which anybody may read and every pod has of the whole: neither a Prometheus
 /// nor a password is needed.
-pub(super) fn by_lag(part: &Part, name: &str, scaler: &Autoscaler, lag: u32, metadata: Value) -> Value {
+pub(super) fn by_lag(part: &Part, name: &str, scaler: &Autoscaler, lag: u32, metadata: &Value) -> Value {
     let kind = scaled_object();
     let measure = match part.owner.kind {
         Kind::Saga => r#"headwater_saga_instances{state="running"}"#,
