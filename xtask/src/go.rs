@@ -20,13 +20,34 @@ pub(crate) fn provide_clients() -> anyhow::Result<Result<(), String>> {
     build("clients", &[tools::GRPCURL_PACKAGE, "./cloudevents"], &folder, || Ok(()))
 }
 
-/// The same of what judges manifests; and of Helm, which renders the chart's.
+/// The same of what judges manifests; and of KEDA's definition, and of Helm, which renders the chart's.
 pub(crate) fn provide_gitops() -> anyhow::Result<Result<(), String>> {
     let folder = tools::gitops()?;
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let ours = ["./argocd", "./kstatus", "./promql", "./shapes", "./tiltfile"];
+    let ours = ["./argocd", "./kstatus", "./measure", "./promql", "./reach", "./shapes", "./tiltfile"];
     let built = build("gitops", &[&[tools::KUBECONFORM_PACKAGE], &ours[..]].concat(), &folder, || Ok(()))?;
-    if built.is_err() { Ok(built) } else { provide_helm() }
+    if built.is_err() {
+        return Ok(built);
+    }
+    fetch_keda()?;
+    provide_helm()
+}
+
+/// Sees to it that KEDA's definition is there, out of its module.
+fn fetch_keda() -> anyhow::Result<()> {
+    let definition = tools::keda_definition()?;
+    if definition.is_file() {
+        return Ok(());
+    }
+    let module = root().join("tools/keda");
+    program("go", &["mod", "download", tools::KEDA_PACKAGE]).within(&module).run()?;
+    let mut folder = String::new();
+    let listing = program("go", &["list", "-m", "-f", "{{.Dir}}", tools::KEDA_PACKAGE]).within(&module);
+    anyhow::ensure!(listing.watch(|line| line.clone_into(&mut folder))?, "the module of KEDA is not found");
+    std::fs::create_dir_all(definition.parent().context("a file in a folder")?)?;
+    let source = Path::new(&folder).join("config/crd/bases/keda.sh_scaledobjects.yaml");
+    std::fs::copy(&source, &definition).with_context(|| source.display().to_string())?;
+    Ok(())
 }
 
 /// The same of Helm, which installs the chart.

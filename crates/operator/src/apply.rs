@@ -104,6 +104,27 @@ pub async fn apply(
         }
     }
     let mut done = Applied { rollout: rollout.cloned(), ..Applied::default() };
+    // First: of two autoscalers, KEDA refuses to be the second.
+    for (resource, name) in &children.unwanted {
+        let is_known = watched.version(&resource.kind, &owner.namespace, name).is_some()
+            || watched.written.version(&resource.kind, &owner.namespace, name).is_some();
+        // What is not watched may be left of what an operator made before this one.
+        let may_be_left = !watched.has_kind(&resource.kind) && rollout.is_some();
+        if !is_known && !may_be_left {
+            continue;
+        }
+        let api = api(client, owner, resource);
+        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
+        // What is somebody else's is left alone.
+        if let Some(there) = there.filter(|there| is_ours(owner, there))
+            && delete(&api, name, there.uid()).await.map_err(ApplyError::of("deleting", resource, name))?
+        {
+            done.deleted += 1;
+        }
+        if !watched.has_kind(&resource.kind) {
+            watched.written.forget(&resource.kind, &owner.namespace, name);
+        }
+    }
     for (child, there) in children.wanted.iter().zip(there) {
         let is_deployment = child.resource.kind == "Deployment";
         let object = match there {
@@ -130,21 +151,6 @@ pub async fn apply(
         }
         if is_deployment {
             done.rollout = deployment(&object).map(|it| Arc::new(Seen::rollout(&it)));
-        }
-    }
-    for (resource, name) in &children.unwanted {
-        let is_known = watched.version(&resource.kind, &owner.namespace, name).is_some()
-            || watched.written.version(&resource.kind, &owner.namespace, name).is_some();
-        if !is_known {
-            continue;
-        }
-        let api = api(client, owner, resource);
-        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
-        // What is somebody else's is left alone.
-        if let Some(there) = there.filter(|there| is_ours(owner, there))
-            && delete(&api, name, there.uid()).await.map_err(ApplyError::of("deleting", resource, name))?
-        {
-            done.deleted += 1;
         }
     }
     Ok(done)

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Part ──▶ ServiceAccount ─ ConfigMaps ─ Service ─ Deployment           always
-//!          PodDisruptionBudget ─ HorizontalPodAutoscaler ─ binding      where they make sense; else they are deleted
+//!          NetworkPolicy ─ PodDisruptionBudget ─ HorizontalPodAutoscaler or ScaledObject ─ binding      where they make sense; else they
+//!                                                                                                       are deleted
 //!          what deletes its data                                        where deletionPolicy is Delete
 //! ```
 //!
@@ -11,6 +12,8 @@
 
 pub(crate) mod deletion;
 mod pod;
+mod reach;
+mod scaling;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use kube::core::ObjectMeta;
@@ -28,6 +32,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub(crate) use self::scaling::scaled_object;
 use crate::digest::digest;
 use crate::found::{Found, Running};
 use crate::part::{Kind, Owner, Part};
@@ -71,8 +76,8 @@ pub struct Children {
     pub unwanted: Vec<(ApiResource, String)>,
 }
 
-/// The kinds of children, for whoever watches them.
-pub fn kinds() -> [ApiResource; 7] {
+/// The kinds of children, for whoever watches them. KEDA's is not among them, which is not in every cluster.
+pub fn kinds() -> [ApiResource; 8] {
     [
         kind::<ServiceAccount>(),
         kind::<ConfigMap>(),
@@ -81,6 +86,7 @@ pub fn kinds() -> [ApiResource; 7] {
         kind::<Deployment>(),
         kind::<PodDisruptionBudget>(),
         kind::<HorizontalPodAutoscaler>(),
+        kind::<NetworkPolicy>(),
     ]
 }
 
@@ -126,6 +132,10 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
     add(child::<ServiceAccount>(part, &name, json!({"automountServiceAccountToken": false})));
     add(child::<ConfigMap>(part, &name, json!({"data": {"jwks.json": found.issuer.jwks}})));
     add(child::<Service>(part, &name, service(part)));
+    if let Some(callers) = &part.callers {
+        // Before there is a pod that it protects.
+        add(child::<NetworkPolicy>(part, &name, reach::policy(part, callers, settings)));
+    }
     let mut deployment =
         child::<Deployment>(part, &name, pod::deployment(part, &running, found.count, settings));
     let annotations = &mut deployment.object["metadata"]["annotations"];
@@ -134,24 +144,19 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
     add(deployment);
 
     let budget = kind::<PodDisruptionBudget>();
-    let least = part.scale.autoscaling.map_or(part.scale.replicas, |(least, ..)| least);
+    let least = part.scale.autoscaling.map_or(part.scale.replicas, |scaler| scaler.least);
     if least >= 2 {
         let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": selector(&part.owner)}});
         children.wanted.push(child::<PodDisruptionBudget>(part, &name, json!({ "spec": spec })));
     } else {
         children.unwanted.push((budget, name.clone()));
     }
-    if let Some((least, most, percent)) = part.scale.autoscaling {
-        let spec = json!({
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": least,
-            "maxReplicas": most,
-            "metrics": [{"type": "Resource", "resource": {
-                "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}}],
-        });
-        children.wanted.push(child::<HorizontalPodAutoscaler>(part, &name, json!({ "spec": spec })));
-    } else {
-        children.unwanted.push((kind::<HorizontalPodAutoscaler>(), name.clone()));
+    if part.callers.is_none() {
+        children.unwanted.push((kind::<NetworkPolicy>(), name.clone()));
+    }
+    // What is to be scaled by KEDA, which is not there, is left to what scales it.
+    if part.misses(found).is_none() {
+        scale(&mut children, part, &name);
     }
     if part.deletes_data {
         children.wanted.push(deletion::config_map(part, settings));
@@ -162,6 +167,31 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
         children.wanted.push(binding(part));
     }
     children
+}
+
+/// Of two that scale the same pods, each would undo what the other does.
+fn scale(children: &mut Children, part: &Part, name: &str) {
+    let lag = part.scale.autoscaling.and_then(|scaler| scaler.lag);
+    let by_use = part.scale.autoscaling.filter(|_| lag.is_none());
+    match by_use {
+        Some(scaler) => {
+            children.wanted.push(child::<HorizontalPodAutoscaler>(
+                part,
+                name,
+                scaling::by_use(name, &scaler),
+            ));
+        }
+        None => children.unwanted.push((kind::<HorizontalPodAutoscaler>(), name.to_owned())),
+    }
+    match (part.scale.autoscaling, lag) {
+        (Some(scaler), Some(lag)) => {
+            let object = scaling::by_lag(part, name, &scaler, lag, &metadata(part, name));
+            children.wanted.push(Child::new(scaled_object(), name, object));
+        }
+        // It never had one.
+        _ if part.owner.kind == Kind::EventStream => {}
+        _ => children.unwanted.push((scaled_object(), name.to_owned())),
+    }
 }
 
 /// What applications mount to find the event store, in the shape of the Service Binding specification. They prove who they are by
@@ -205,10 +235,20 @@ where
         + DeserializeOwned,
 {
     let mut object = content;
+    object["metadata"] = metadata(part, name);
+    let typed: K = serde_json::from_value(object)
+        .unwrap_or_else(|error| unreachable!("a {} is made as its kind says: {error}", K::KIND));
+    let object = serde_json::to_value(typed)
+        .unwrap_or_else(|error| unreachable!("a {} has a JSON form: {error}", K::KIND));
+    Child::new(kind::<K>(), name, object)
+}
+
+/// What all have.
+fn metadata(part: &Part, name: &str) -> Value {
     let mut labels = selector(&part.owner);
     labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
     labels.insert("app.kubernetes.io/part-of".to_owned(), "headwater".to_owned());
-    object["metadata"] = json!({
+    json!({
         "name": name,
         "namespace": part.owner.namespace,
         "labels": labels,
@@ -220,20 +260,19 @@ where
             "controller": true,
             "blockOwnerDeletion": true,
         }],
-    });
-    let typed: K = serde_json::from_value(object)
-        .unwrap_or_else(|error| unreachable!("a {} is made as its kind says: {error}", K::KIND));
-    let mut object = serde_json::to_value(typed)
-        .unwrap_or_else(|error| unreachable!("a {} has a JSON form: {error}", K::KIND));
-    let digest = digest(&object.to_string());
-    object["metadata"]["annotations"] = json!({ (DIGEST): digest });
-    Child { resource: kind::<K>(), name: name.to_owned(), object }
+    })
 }
 
 impl Child {
     /// The digest of what it is to be.
     pub fn digest(&self) -> &str {
         self.object["metadata"]["annotations"][DIGEST].as_str().unwrap_or_default()
+    }
+
+    fn new(resource: ApiResource, name: &str, mut object: Value) -> Self {
+        let digest = digest(&object.to_string());
+        object["metadata"]["annotations"] = json!({ (DIGEST): digest });
+        Self { resource, name: name.to_owned(), object }
     }
 
     /// It as an object for the API server.

@@ -14,6 +14,7 @@ use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource as _, ResourceExt};
 
+use crate::children::scaled_object;
 use crate::digest::digest;
 use crate::found::{Found, SecretFound};
 use crate::kinds::Kept;
@@ -79,6 +80,7 @@ impl Finder<'_> {
             issuer,
             running: None,
             count: rollout.map(|it| it.count),
+            has_keda: resource.scales_by_lag() && self.has_keda().await?,
         };
         if let Some(running) = rollout.and_then(|it| it.running.as_ref()) {
             // Others could not be made of what is not there any more.
@@ -200,6 +202,16 @@ impl Finder<'_> {
         followers.sort();
         followers.dedup();
         Ok(followers)
+    }
+
+    /// Whether the API server knows KEDA's definitions, which may come at any time.
+    async fn has_keda(&self) -> kube::Result<bool> {
+        let known = scaled_object();
+        match self.client.list_api_group_resources(&known.api_version).await {
+            Ok(kinds) => Ok(kinds.resources.iter().any(|it| it.kind == known.kind)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -14,9 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_resources::manifest;
 use headwater_resources::shared::{
-    AccessRule, DeletionPolicy, LagAutoscaling, Reason, Server, Subject, SubjectType, Verb, Workload,
+    AccessRule, Autoscaling, DeletionPolicy, LagAutoscaling, NetworkPolicy, Reason, Server, Subject,
+    SubjectType, Verb, Workload,
 };
 use headwater_resources::{ADOPT, EventStream, GROUP, Projection, Saga, VERSION};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -123,8 +125,63 @@ pub struct Owner {
 pub struct Scale {
     /// Pods; the first count, where they are scaled.
     pub replicas: u32,
-    /// The bounds of what scales them, and what it aims at, in percent of the processors that are asked for.
-    pub autoscaling: Option<(u32, u32, u32)>,
+    /// What scales them.
+    pub autoscaling: Option<Autoscaler>,
+}
+
+/// What scales pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Autoscaler {
+    /// The fewest pods.
+    pub least: u32,
+    /// The most.
+    pub most: u32,
+    /// The lag a pod that it aims at: then it is KEDA.
+    pub lag: Option<u32>,
+    /// The use that it aims at, in percent of the processors that are asked for.
+    pub percent: Option<u32>,
+}
+
+/// The use of processors that is aimed at where nothing else is.
+const PERCENT: u32 = 80;
+
+impl Autoscaler {
+    fn by_use(scaling: &Autoscaling) -> Self {
+        Self {
+            least: scaling.min_replicas,
+            most: scaling.max_replicas,
+            lag: None,
+            percent: Some(scaling.target_cpu_percent.unwrap_or(PERCENT)),
+        }
+    }
+
+    /// More than the event stream has partitions are of no use.
+    fn by_lag(scaling: &LagAutoscaling, partitions: u32) -> Self {
+        let most = scaling.max_replicas.min(partitions).max(1);
+        let percent = scaling.target_cpu_percent;
+        Self {
+            least: scaling.min_replicas.min(most),
+            most,
+            lag: scaling.target_lag,
+            percent: if scaling.target_lag.is_some() { percent } else { percent.or(Some(PERCENT)) },
+        }
+    }
+}
+
+/// Who reaches the pods, beside their namespace and the operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Callers {
+    /// The namespaces of service accounts that may call.
+    pub namespaces: BTreeSet<String>,
+    /// Whom the resource names.
+    pub peers: Vec<NetworkPolicyPeer>,
+}
+
+impl Callers {
+    fn of(policy: Option<&NetworkPolicy>, access: &[AccessRule]) -> Option<Self> {
+        let namespaces = access.iter().filter_map(|rule| rule.subject.namespace.clone()).collect();
+        Some(Self { namespaces, peers: policy?.from.clone() })
+    }
 }
 
 /// A resource as what runs.
@@ -148,12 +205,22 @@ pub struct Part {
     pub scale: Scale,
     /// Whether what it keeps is deleted with it.
     pub deletes_data: bool,
+    /// Who reaches them. `None`: everybody.
+    pub callers: Option<Callers>,
 }
 
 impl Part {
     /// Where it answers.
     pub fn url(&self) -> String {
         url(&self.owner, Some(&self.server))
+    }
+
+    /// What it goes without until it is there.
+    pub fn misses(&self, found: &Found) -> Option<Missing> {
+        self.scale.autoscaling?.lag.filter(|_| !found.has_keda)?;
+        let message = "spec.autoscaling.targetLag needs KEDA, which this cluster does not have: install it, or leave targetLag out; until then \
+                       nothing scales the pods";
+        Some(Missing { reason: Reason::AutoscalerNotInstalled, message: message.to_owned() })
     }
 }
 
@@ -237,6 +304,16 @@ impl Resource {
         policy == DeletionPolicy::Delete
     }
 
+    /// Whether it is to be scaled by its lag.
+    pub fn scales_by_lag(&self) -> bool {
+        let autoscaling = match self {
+            Self::EventStream(_) => None,
+            Self::Projection(it) => it.spec.autoscaling.as_ref(),
+            Self::Saga(it) => it.spec.autoscaling.as_ref(),
+        };
+        autoscaling.is_some_and(|scaling| scaling.target_lag.is_some())
+    }
+
     /// What it refers to, beside what its event streams do.
     pub fn references(&self) -> References {
         References::of(&match self {
@@ -277,8 +354,9 @@ impl Documents {
     fn add(&mut self, kind: Kind, metadata: &ObjectMeta, spec: &impl Serialize, not_read: &[&str], of: &str) {
         let mut spec = as_json(spec);
         if let Value::Object(fields) = &mut spec {
-            for field in
-                ["replicas", "autoscaling", "workload", "deletionPolicy", "server"].iter().chain(not_read)
+            for field in ["replicas", "autoscaling", "workload", "networkPolicy", "deletionPolicy", "server"]
+                .iter()
+                .chain(not_read)
             {
                 fields.shift_remove(*field);
             }
@@ -522,9 +600,8 @@ fn scale(is_stopped: bool, replicas: u32, scaling: Option<&LagAutoscaling>, stre
     if is_stopped {
         return Scale { replicas: 0, autoscaling: None };
     }
-    let autoscaling = scaling.map(|scaling| {
-        let most = scaling.max_replicas.min(stream.spec.partitions).max(1);
-        (scaling.min_replicas.min(most), most, scaling.target_cpu_percent.unwrap_or(80))
-    });
-    Scale { replicas, autoscaling }
+    Scale {
+        replicas,
+        autoscaling: scaling.map(|scaling| Autoscaler::by_lag(scaling, stream.spec.partitions)),
+    }
 }

@@ -291,12 +291,16 @@ async fn make(
                 );
             }
             *rollout = done.rollout;
-            context.watched.written.settle(&owner.uid, fingerprint, &children);
-            Ok(None)
+            let missing = part.misses(found);
+            // What waits for something is looked at again.
+            if missing.is_none() {
+                context.watched.written.settle(&owner.uid, fingerprint, &children);
+            }
+            Ok(missing.map(Refused::Missing))
         }
         Err(ApplyError::Conflict(why)) => Ok(Some(Refused::Conflict(why))),
         Err(ApplyError::Invalid(why)) => Ok(Some(Refused::Invalid(format!(
-            "{why}; correct what the spec says of it, most likely in spec.workload"
+            "{why}; correct what the spec says of it, most likely in spec.workload or spec.networkPolicy"
         )))),
         Err(ApplyError::Forbidden(why)) => Ok(Some(Refused::Forbidden(why))),
         Err(error @ (ApplyError::Stale | ApplyError::Api { .. })) => Err(error.into()),

@@ -1,5 +1,8 @@
 //! What the operator is told about itself and the cluster.
 
+/// What pods of the operator are called by their label `app.kubernetes.io/name`.
+pub const PROGRAM: &str = "headwater-operator";
+
 /// For whom a token must be that workers accept, and that they get.
 pub const AUDIENCE: &str = "headwater";
 

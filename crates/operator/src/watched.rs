@@ -140,6 +140,11 @@ impl Watched {
         Some(seen.version.clone())
     }
 
+    /// Whether objects of the kind are watched, beside resources.
+    pub fn has_kind(&self, kind: &str) -> bool {
+        kind == "Deployment" || self.others.contains_key(kind)
+    }
+
     /// Whether `owner` has become what follows from what `fingerprint` is of, and all of that is as it was.
     pub fn is_settled(&self, owner: &Owner, fingerprint: u64) -> bool {
         let namespace = &owner.namespace;

@@ -73,8 +73,24 @@ impl Collector for Projections {
                 }
             }
         }
+        let help =
+            "Events not yet folded by the revision that answers or the one to come, whichever lacks more";
+        let mut family =
+            encoder.encode_descriptor("projection_backlog_events", help, None, MetricType::Gauge)?;
+        for (projection, status) in &statuses {
+            if let Some(events) = backlog(status) {
+                let labels = [("projection", projection.as_str())];
+                ConstGauge::new(events as i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
         self.encode_counts(&mut encoder)
     }
+}
+
+/// What more processes would be for. One that was before is folded on the side.
+fn backlog(status: &ProjectionStatus) -> Option<u64> {
+    let folded = [&status.active, &status.candidate];
+    folded.into_iter().flatten().filter_map(|it| Some(it.lag?.events)).max()
 }
 
 impl Projections {

@@ -16,8 +16,8 @@ pub use bus::{
 pub use database::{Database, DatabaseType};
 
 use crate::shared::{
-    AccessRule, Address, Autoscaling, Cel, ConfigMapKeyRef, Count, DeletionPolicy, LocalRef, RunState,
-    Server, Workload, conditions_schema, one,
+    AccessRule, Address, Autoscaling, Cel, ConfigMapKeyRef, Count, DeletionPolicy, LocalRef, NetworkPolicy,
+    RunState, Server, Workload, conditions_schema, one,
 };
 
 /// What an EventStream is to be: where its events are kept, in how many partitions, what they look like and who else
@@ -88,6 +88,10 @@ pub struct EventStreamSpec {
     /// What the pods are like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Keeps everybody from the pods by a NetworkPolicy but this namespace, the namespaces of service accounts that
+    /// `access` names, the operator, and whom it names itself. Default: none is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
     /// Whether pods run: Running, or Stopped, which keeps the events.
     #[serde(default)]
     pub state: RunState,

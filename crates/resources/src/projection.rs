@@ -16,8 +16,8 @@ pub use status::{ActiveRevision, CandidateRevision, Lag, PreviousRevision, Proje
 pub use table::{Column, ColumnType, Index, QUERY_PARAMETERS, Table, Writers};
 
 use crate::shared::{
-    AccessRule, Count, DeletionPolicy, Duration, LagAutoscaling, Server, StreamRef, TIME_PATTERN, WorkState,
-    Workload, one,
+    AccessRule, Count, DeletionPolicy, Duration, LagAutoscaling, NetworkPolicy, Server, StreamRef,
+    TIME_PATTERN, WorkState, Workload, one,
 };
 
 /// What a read model is to be: tables, and the rules that write their rows from events.
@@ -101,6 +101,10 @@ pub struct ProjectionSpec {
     /// What the pods are like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Keeps everybody from the pods by a NetworkPolicy but this namespace, the namespaces of service accounts that
+    /// `access` names, the operator, and whom it names itself. Default: none is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
     /// Running; Paused, which answers queries and folds nothing; or Stopped, which keeps the rows.
     #[serde(default)]
     pub state: WorkState,

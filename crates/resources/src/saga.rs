@@ -18,8 +18,8 @@ pub use status::{Generation, SagaStatus};
 pub use step::{AwaitReply, Branch, Correlate, Parallel, Retry, Role, Step, Work};
 
 use crate::shared::{
-    AccessRule, Cel, DeletionPolicy, Duration, LagAutoscaling, Server, StreamRef, TemplateText, WorkState,
-    Workload, one,
+    AccessRule, Cel, DeletionPolicy, Duration, LagAutoscaling, NetworkPolicy, Server, StreamRef,
+    TemplateText, WorkState, Workload, one,
 };
 
 /// What a business transaction is to be: what starts it, its steps, how they are undone, and what is said at the end.
@@ -98,6 +98,10 @@ pub struct SagaSpec {
     /// What the pods are like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Keeps everybody from the pods by a NetworkPolicy but this namespace, the namespaces of service accounts that
+    /// `access` names, the operator, and whom it names itself. Default: none is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
     /// Running; Paused, which starts no instance; or Stopped, which leaves instances where they are.
     #[serde(default)]
     pub state: WorkState,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{ConditionType, Reason};
-pub use pod::{Autoscaling, LagAutoscaling, Workload};
+pub use pod::{Autoscaling, LagAutoscaling, NetworkPolicy, Workload};
 pub(crate) use pod::{conditions_schema, foreign_schema};
 pub(crate) use text::{COUNT_PATTERN, DURATION_PATTERN, TIME_PATTERN};
 pub use text::{Cel, Count, Duration, ParseDurationError, TemplateText};

@@ -34,6 +34,12 @@ const KWOK_MODULE: &str = include_str!("../../../tools/kwok/go.mod");
 /// The Go package of KWOK.
 pub const KWOK_PACKAGE: &str = "sigs.k8s.io/kwok/cmd/kwok";
 
+/// The module that pins KEDA.
+const KEDA_MODULE: &str = include_str!("../../../tools/keda/go.mod");
+
+/// The Go module of KEDA, which has its definitions.
+pub const KEDA_PACKAGE: &str = "github.com/kedacore/keda/v2";
+
 /// The project that pins Kafka.
 const KAFKA_PROJECT: &str = include_str!("../../../tools/kafka/pom.xml");
 
@@ -95,6 +101,15 @@ pub fn gitops() -> Result<PathBuf> {
 pub fn kwok() -> Result<PathBuf> {
     let version = version_in(KWOK_MODULE, "sigs.k8s.io/kwok ")?;
     Ok(folder()?.join(format!("kwok-{version}")).join("kwok"))
+}
+
+/// KEDA's definition of what it scales.
+///
+/// # Errors
+/// As [`folder`].
+pub fn keda_definition() -> Result<PathBuf> {
+    let version = version_in(KEDA_MODULE, &format!("require {KEDA_PACKAGE}"))?;
+    Ok(folder()?.join(format!("keda-{version}")).join("scaledobjects.yaml"))
 }
 
 /// The version of a Go module that another pins.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{CONFIGURATION, selector};
 use crate::digest::digest;
 use crate::found::{Count, Running};
-use crate::part::{Part, at};
+use crate::part::{Autoscaler, Part, at};
 use crate::settings::{AUDIENCE, Settings};
 
 /// Seconds that a token holds; it is renewed when four fifths have passed.
@@ -128,7 +128,9 @@ fn security() -> Value {
 /// How many pods there are to be. `None`: what scales them has said so, and owns their number from then on. Until it has, nothing may take
 /// away from those that there are: a number that nobody owns is one.
 fn replicas(part: &Part, count: Option<Count>) -> Option<u32> {
-    let Some((least, most, _)) = part.scale.autoscaling else { return Some(part.scale.replicas) };
+    let Some(Autoscaler { least, most, .. }) = part.scale.autoscaling else {
+        return Some(part.scale.replicas);
+    };
     match count {
         Some(Count { is_scaled: true, replicas: 1.. }) => None,
         Some(Count { replicas: replicas @ 1.., .. }) => Some(replicas.clamp(least, most)),

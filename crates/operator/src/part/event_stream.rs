@@ -3,7 +3,10 @@
 use headwater_resources::EventStream;
 use headwater_resources::shared::{DeletionPolicy, RunState, Verb};
 
-use super::{Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme, serving, trusting};
+use super::{
+    Autoscaler, Callers, Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme,
+    serving, trusting,
+};
 use crate::found::Found;
 use crate::settings::{ServiceAccount, Settings};
 
@@ -48,12 +51,26 @@ pub(super) fn part(
     flags.extend(trusting(Some(&server), found, &mut secrets));
     let scale = Scale {
         replicas: if spec.state == RunState::Stopped { 0 } else { spec.replicas },
-        autoscaling: spec.autoscaling.as_ref().filter(|_| spec.state == RunState::Running).map(|scaling| {
-            (scaling.min_replicas, scaling.max_replicas, scaling.target_cpu_percent.unwrap_or(80))
-        }),
+        autoscaling: spec
+            .autoscaling
+            .as_ref()
+            .filter(|_| spec.state == RunState::Running)
+            .map(Autoscaler::by_use),
     };
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
     let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, deletes_data })
+    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
+    Ok(Part {
+        owner,
+        manifests,
+        flags,
+        secrets,
+        bearer_tokens,
+        server,
+        workload,
+        scale,
+        callers,
+        deletes_data,
+    })
 }

@@ -4,8 +4,8 @@ use headwater_resources::Saga;
 use headwater_resources::shared::{DeletionPolicy, Verb, WorkState};
 
 use super::{
-    Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale, serving,
-    trusting,
+    Callers, Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale,
+    serving, trusting,
 };
 use crate::found::Found;
 use crate::settings::Settings;
@@ -52,5 +52,17 @@ pub(super) fn part(
     let workload = spec.workload.clone().unwrap_or_default();
     let bearer_tokens = bearer_tokens(&server);
     let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
-    Ok(Part { owner, manifests, flags, secrets, bearer_tokens, server, workload, scale, deletes_data })
+    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
+    Ok(Part {
+        owner,
+        manifests,
+        flags,
+        secrets,
+        bearer_tokens,
+        server,
+        workload,
+        scale,
+        callers,
+        deletes_data,
+    })
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use headwater_operator::children::{Child, Children, children, running, selector};
 use headwater_operator::found::Count;
-use headwater_operator::part::Kind;
+use headwater_operator::part::{Autoscaler, Kind};
+use headwater_resources::shared::Reason;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, settings};
@@ -82,6 +83,9 @@ fn nothing_is_lost_on_the_way_to_an_object() {
         "scaleTargetRef",
         "averageUtilization",
         "servicebinding.io/headwater",
+        "namespaceSelector",
+        "except",
+        "policyTypes",
         "blockOwnerDeletion",
         "HTTPS",
     ] {
@@ -153,7 +157,11 @@ fn what_is_no_longer_wanted_is_named() {
     let part = fixture.part(Kind::EventStream).unwrap();
     let unwanted = children(&part, &fixture.found, &settings()).unwanted;
     let kinds: Vec<&str> = unwanted.iter().map(|(kind, _)| kind.kind.as_str()).collect();
-    assert_eq!(kinds, ["PodDisruptionBudget", "HorizontalPodAutoscaler", "ConfigMap"]);
+    assert_eq!(kinds, ["PodDisruptionBudget", "NetworkPolicy", "HorizontalPodAutoscaler", "ConfigMap"]);
+    for kind in [Kind::Projection, Kind::Saga] {
+        let unwanted = children(&fixture.part(kind).unwrap(), &fixture.found, &settings()).unwanted;
+        assert!(unwanted.iter().any(|(kind, _)| kind.kind == "ScaledObject"), "{kind:?}: {unwanted:?}");
+    }
 }
 
 /// What deletes data is there when the resource, and all that belongs to it, is gone.
@@ -203,6 +211,34 @@ fn what_deletes_data_needs_nothing_that_goes_before_it() {
     }
 }
 
+/// One scales the pods, not two; and where KEDA is to and cannot, what scaled them before goes on.
+#[test]
+fn what_is_scaled_by_lag_is_scaled_by_keda_alone_and_waits_for_it() {
+    let mut fixture = Fixture::read(&[EVERYTHING]);
+    let found_by = |fixture: &Fixture| {
+        let part = fixture.parts().into_iter().find(|part| part.owner.name == "latest").unwrap();
+        let Children { wanted, unwanted } = children(&part, &fixture.found, &settings());
+        let scales = |kind: &str| ["ScaledObject", "HorizontalPodAutoscaler"].contains(&kind);
+        let wanted: Vec<Value> =
+            wanted.into_iter().filter(|it| scales(&it.resource.kind)).map(|it| it.object).collect();
+        let unwanted: Vec<String> =
+            unwanted.into_iter().map(|(kind, _)| kind.kind).filter(|kind| scales(kind)).collect();
+        (part.misses(&fixture.found), wanted, unwanted)
+    };
+    let (missing, wanted, unwanted) = found_by(&fixture);
+    assert_eq!(missing, None);
+    assert_eq!(unwanted, ["HorizontalPodAutoscaler"]);
+    let [scaled] = &wanted[..] else { panic!("{wanted:?}") };
+    assert_eq!(scaled["spec"]["maxReplicaCount"], 4, "as many as there are partitions");
+
+    fixture.found.has_keda = false;
+    let (missing, wanted, unwanted) = found_by(&fixture);
+    assert!(wanted.is_empty() && unwanted.is_empty(), "{wanted:?} {unwanted:?}");
+    let missing = missing.unwrap();
+    assert_eq!(missing.reason, Reason::AutoscalerNotInstalled);
+    assert!(missing.message.contains("spec.autoscaling.targetLag needs KEDA"), "{}", missing.message);
+}
+
 /// Pods of one make read the same, however late they come; and what changes nothing for them starts none anew.
 #[test]
 fn what_pods_read_is_named_after_its_content_and_kept_while_it_says_the_same() {
@@ -249,7 +285,7 @@ fn an_autoscaler_takes_over_the_number_of_pods_and_none_is_lost_meanwhile() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(EVERYTHING))
         .unwrap();
     let mut fixture = Fixture::parse(&text);
-    let (least, most, _) = fixture.part(Kind::Projection).unwrap().scale.autoscaling.unwrap();
+    let Autoscaler { least, most, .. } = fixture.part(Kind::Projection).unwrap().scale.autoscaling.unwrap();
     let mut asked = |count: Option<(u32, bool)>| {
         fixture.found.count = count.map(|(replicas, is_scaled)| Count { replicas, is_scaled });
         let children = children(&fixture.part(Kind::Projection).unwrap(), &fixture.found, &settings());

@@ -287,6 +287,7 @@ async fn projections_are_measured() {
     for line in [
         "headwater_projection_parked_events{projection=\"test\",role=\"active\"} 1\n",
         "headwater_projection_lag_events{projection=\"test\",role=\"active\"} 0\n",
+        "headwater_projection_backlog_events{projection=\"test\"} 0\n",
         "headwater_projection_lag_seconds{projection=\"test\",role=\"active\"} 0\n",
         "headwater_projection_partitions_held{projection=\"test\"} 1\n",
         "headwater_projection_lease_moves_total{projection=\"test\"} 1\n",

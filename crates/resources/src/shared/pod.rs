@@ -1,8 +1,9 @@
-//! How many pods, and what kind: scaling, placement, and the shapes that are Kubernetes' own.
+//! How many pods, what kind, and who reaches them: scaling, placement, and the shapes that are Kubernetes' own.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -41,7 +42,7 @@ pub struct LagAutoscaling {
     /// Greatest number of pods. More than the event stream has partitions are of no use, and are cut.
     #[schemars(range(min = 1, max = 256))]
     pub max_replicas: u32,
-    /// Lag, in events a pod, that is aimed at. Needs KEDA in the cluster.
+    /// Lag a pod that is aimed at: events not yet folded, or instances of the saga under way. Needs KEDA in the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub target_lag: Option<u32>,
@@ -93,6 +94,18 @@ pub struct Workload {
     pub pod_annotations: BTreeMap<String, String>,
 }
 
+/// Who reaches the pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, kube::KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.from) || self.from.all(it, has(it.ipBlock) != (has(it.podSelector) || has(it.namespaceSelector)))").message("each of from has either ipBlock, or podSelector and namespaceSelector, or one of these; give one of the two"))]
+pub struct NetworkPolicy {
+    /// Who may call besides: gateways, those who collect metrics, applications of other namespaces. They are peers as a
+    /// Kubernetes NetworkPolicy has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "peers_schema")]
+    pub from: Vec<NetworkPolicyPeer>,
+}
+
 fn labels_schema(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({
         "type": "object",
@@ -139,6 +152,10 @@ fn spread_schema(_: &mut SchemaGenerator) -> Schema {
     placeholder("spread")
 }
 
+fn peers_schema(_: &mut SchemaGenerator) -> Schema {
+    placeholder("peers")
+}
+
 /// The schema that a placeholder's format stands for.
 pub(crate) fn foreign_schema(format: &str) -> Option<Value> {
     Some(match format.strip_prefix(PLACEHOLDER)? {
@@ -152,6 +169,7 @@ pub(crate) fn foreign_schema(format: &str) -> Option<Value> {
         "tolerations" => foreign::<Vec<Toleration>>(),
         "affinity" => foreign::<Affinity>(),
         "spread" => foreign::<Vec<TopologySpreadConstraint>>(),
+        "peers" => foreign::<Vec<NetworkPolicyPeer>>(),
         _ => return None,
     })
 }

@@ -30,6 +30,7 @@ async fn accounts_may_do_what_they_need_and_no_more() -> Result<()> {
         (&["create", "deployments.apps", "--all-namespaces"], true),
         (&["get", "secrets", "--all-namespaces"], true),
         (&["delete", "configmaps", "--all-namespaces"], true),
+        (&["delete", "networkpolicies.networking.k8s.io", "--all-namespaces"], true),
         (&["delete", "secrets", "--all-namespaces"], false),
         (&["delete", "deployments.apps", "--all-namespaces"], true),
         (&["create", "jobs.batch", "--all-namespaces"], true),

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use headwater_testkit::judges::{WATCHED, ask, metrics_in, render, workspace};
+use serde_json::{Value, json};
 
 /// That this is refused, with these words in what is said.
 fn refused(result: Result<String>, words: &str) -> Result<()> {
@@ -80,6 +81,71 @@ fn alerts_and_the_dashboard_are_of_promql_and_alerts_can_be_left_out() -> Result
         refused(render(&["--set", set]), words)?;
     }
     Ok(())
+}
+
+/// What the operator makes of its tests' resources, and the chart's own; no network plug-in is asked.
+#[test]
+fn network_policies_let_in_whom_they_are_for_and_nobody_else() -> Result<()> {
+    let made = std::fs::read_to_string(workspace().join("crates/operator/tests/it/golden/everything.yaml"))?;
+    let monitoring = r#"networkPolicy={"enabled": true, "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]}"#;
+    let chart = render(&["--set", "crds.install=false", "--set-json", monitoring])?;
+    let closed = render(&["--set", "crds.install=false,networkPolicy.enabled=true"])?;
+    let policies = |manifests: &str| -> Result<Vec<Value>> {
+        let all: Vec<Value> = serde_saphyr::from_multiple(manifests)?;
+        Ok(all.into_iter().filter(|it| it["kind"] == "NetworkPolicy").collect())
+    };
+    let pod = |namespace: &str, name: &str, instance: &str| json!({"namespace": namespace, "labels": {"app": name, "app.kubernetes.io/name": name, "app.kubernetes.io/instance": instance}});
+    let other = |namespace: &str, name: &str| pod(namespace, name, "other");
+    let address = |ip: &str| json!({ "ip": ip });
+    let check = |policies: &[Value], calls: &[(Value, &Value, u16, bool)]| -> Result<()> {
+        let asked: Vec<Value> =
+            calls.iter().map(|(from, to, port, _)| json!({"from": from, "to": to, "port": port})).collect();
+        let said = ask("reach", &[], &json!({"policies": policies, "calls": asked}).to_string())?;
+        ensure!(said.lines().count() == calls.len(), "{said}");
+        for (said, (from, to, port, is_allowed)) in said.lines().zip(calls) {
+            ensure!((said == "allowed") == *is_allowed, "{from} to {to} at {port}: {said}");
+        }
+        Ok(())
+    };
+
+    let operator = pod("headwater", "headwater-operator", "headwater");
+    let store = pod("shop", "headwater-eventstore", "sales");
+    let saga = pod("shop", "headwater-saga", "ship");
+    let projection = pod("shop", "headwater-query-worker", "totals");
+    let all = policies(&format!("{made}\n---\n{chart}"))?;
+    ensure!(all.len() == 3, "{all:?}");
+    check(
+        &all,
+        &[
+            (other("shop", "till"), &store, 50051, true),
+            (store.clone(), &store, 50051, true),
+            (other("shop", "till"), &store, 9999, false),
+            (other("stock", "anything"), &store, 50051, true),
+            (other("office", "anything"), &store, 50051, false),
+            (operator.clone(), &store, 50051, true),
+            (other("headwater", "anything"), &store, 50051, false),
+            (other("office", "headwater-operator"), &store, 50051, false),
+            (other("monitoring", "prometheus"), &store, 50051, true),
+            (other("monitoring", "anything"), &store, 50051, false),
+            (address("10.1.3.4"), &store, 50051, true),
+            (address("10.1.2.4"), &store, 50051, false),
+            (address("192.0.2.1"), &store, 50051, false),
+            // Who asks for lag, where lag is asked for.
+            (other("keda", "keda-operator"), &saga, 8081, true),
+            (other("keda", "keda-operator"), &store, 50051, false),
+            (other("keda", "anything"), &saga, 8081, false),
+            (other("stock", "anything"), &saga, 8081, false),
+            (operator.clone(), &saga, 8081, true),
+            // What asks for no policy has none; nor has what is called out.
+            (other("office", "anything"), &projection, 8082, true),
+            (store.clone(), &address("192.0.2.1"), 5432, true),
+            (other("monitoring", "prometheus"), &operator, 8080, true),
+            (other("office", "anything"), &operator, 8080, false),
+        ],
+    )?;
+    let monitoring = (other("monitoring", "prometheus"), &operator, 8080, false);
+    check(&policies(&closed)?, &[monitoring, (operator.clone(), &store, 50051, true)])?;
+    refused(render(&["--set-json", r#"networkPolicy={"from": [{"podSelektor": {}}]}"#]), "podSelektor")
 }
 
 const BASE: &str = "\
