@@ -49,7 +49,7 @@ fn on_cluster(bench: Step) -> anyhow::Result<()> {
     .try_fold(bench, |bench, (name, path)| {
         anyhow::Ok(bench.env(name, path.to_str().context("a path of UTF-8")?))
     })
-    .and_then(|bench| bench.run());
+    .and_then(Step::run);
     cluster.down(false)?;
     measured
 }

@@ -140,12 +140,13 @@ impl Cluster {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?.to_string();
         drop(listener);
-        // As the image has it.
+        // As the image has it, and as the chart starts it.
         let mut command = Command::new(program("headwater-multicall")?);
         command
             .arg0(NAME)
             .args(["--image=headwater.dev/headwater:bench", "--identity", identity, "--listen", &address])
-            .env("KUBECONFIG", &self.kubeconfig);
+            .env("KUBECONFIG", &self.kubeconfig)
+            .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "0")]);
         let process = Process::start(command)?;
         let operator = Operator { process, address };
         until("it answers", || async { Ok(operator.get("/healthz").await.is_ok()) }).await?;
