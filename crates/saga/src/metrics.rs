@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! saga_instances{saga, state}                     that have not ended
+//! saga_backlog_instances{saga}                    of these, those that are not a person's
 //! saga_finished_total{saga, outcome}              completed, compensated
 //! saga_calls_total{saga, way, kind, outcome}      each attempt of a step: success, failure, unanswered
 //! saga_call_seconds{saga, kind}                   how long it took
@@ -150,6 +151,14 @@ impl Collector for Standing {
                 let gauge = ConstGauge::new(read(status) as i64);
                 gauge.encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "Instances that go forward or are being undone";
+        let mut family =
+            encoder.encode_descriptor("saga_backlog_instances", help, None, MetricType::Gauge)?;
+        for status in &statuses {
+            let labels = [("saga", status.name.as_str())];
+            let gauge = ConstGauge::new((status.running + status.compensating) as i64);
+            gauge.encode(family.encode_family(&labels)?)?;
         }
         let help = "1 where this process coordinates the saga, 0 where it stands by";
         let mut family = encoder.encode_descriptor("saga_coordinates", help, None, MetricType::Gauge)?;

@@ -27,7 +27,7 @@ pub(super) fn by_use(name: &str, scaler: &Autoscaler) -> Value {
 pub(super) fn by_lag(part: &Part, name: &str, scaler: &Autoscaler, lag: u32, metadata: &Value) -> Value {
     let kind = scaled_object();
     let measure = match part.owner.kind {
-        Kind::Saga => r#"headwater_saga_instances{state="running"}"#,
+        Kind::Saga => "headwater_saga_backlog_instances",
         Kind::EventStream | Kind::Projection => "headwater_projection_backlog_events",
     };
     let mut triggers = vec![json!({

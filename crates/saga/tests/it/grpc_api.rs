@@ -181,6 +181,7 @@ async fn what_happens_is_counted() {
     for line in [
         r#"headwater_saga_instances{saga="place-order",state="running"} 1"#,
         r#"headwater_saga_instances{saga="place-order",state="needs-attention"} 0"#,
+        r#"headwater_saga_backlog_instances{saga="place-order"} 1"#,
         r#"headwater_saga_finished_total{saga="place-order",outcome="completed"} 1"#,
         r#"headwater_saga_finished_total{saga="place-order",outcome="compensated"} 1"#,
         r#"headwater_saga_started_total{saga="place-order"} 3"#,
