@@ -26,5 +26,5 @@ pub use cloud_events::{CloudEvents, OMITTED, Place};
 pub use feed::{Feed, FeedBatch, FeedOptions, FeedStats};
 pub use in_process::InProcessBus;
 pub use live::LiveReader;
-pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Last, Reached, RelayState};
+pub use port::{BrokerReference, Bus, Checkpoint, Consumer, Last, Reached, RelayState, Removal};
 pub use relay::{MemoryRelayState, Relay, RelayOptions, RelayStats, superseded};

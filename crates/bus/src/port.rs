@@ -64,6 +64,17 @@ impl From<&RecordedEvent> for Last {
     }
 }
 
+/// What became of what was made on a broker for a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It was not there, or not to be made.
+    Nothing,
+    /// It is gone.
+    Removed,
+    /// It is left as it is, for this reason: it may be somebody else's.
+    Left(String),
+}
+
 /// Carries events by partition.
 ///
 /// Implementations MUST:

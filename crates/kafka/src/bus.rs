@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Reached};
+use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Reached, Removal};
 use headwater_core::{Error, Partition, Position, RecordedEvent, Result};
 
 use crate::client::MAX_MESSAGE_BYTES;
@@ -40,23 +40,38 @@ impl KafkaBus {
         })
     }
 
-    /// Deletes the topic, if it was to be made and holds nothing of another event stream: whoever has not read the events by then gets them from
-    /// the log alone. Whether there was such a topic.
+    /// Deletes the topic, if it was to be made, and the oldest and the newest messages in it are this log's: whoever has not read the events by
+    /// then gets them from nobody.
     ///
     /// # Errors
-    /// `FailedPrecondition`, and nothing is changed, when it holds another's; `Unavailable` when no broker answers.
-    pub async fn remove(&self) -> Result<bool> {
+    /// `Unavailable` when no broker answers.
+    pub async fn remove(&self) -> Result<Removal> {
         if !matches!(self.options.provision, Provision::Create { .. }) {
-            return Ok(false);
+            return Ok(Removal::Nothing);
         }
         let count = Reader::open(&self.options, Partition::ZERO)?.partitions().await?;
-        let Some(count) = count else { return Ok(false) };
+        let Some(count) = count else { return Ok(Removal::Nothing) };
+        let mut has_ours = false;
         for number in 0..count {
             let partition = Partition::new(u16::try_from(number).unwrap_or(u16::MAX));
             let reader = Reader::open(&self.options, partition)?;
-            self.scan(&reader, partition).check_owner().await?;
+            match self.scan(&reader, partition).is_ours().await? {
+                Some(false) => {
+                    return Ok(Removal::Left(format!(
+                        "partition {partition} has messages that are not this log's"
+                    )));
+                }
+                Some(true) => has_ours = true,
+                None => {}
+            }
         }
-        topic::remove(&self.options, &Reader::open(&self.options, Partition::ZERO)?).await
+        if !has_ours {
+            return Ok(Removal::Left(
+                "it holds nothing, so nothing says that it was made for this log".to_owned(),
+            ));
+        }
+        let is_removed = topic::remove(&self.options, &Reader::open(&self.options, Partition::ZERO)?).await?;
+        Ok(if is_removed { Removal::Removed } else { Removal::Nothing })
     }
 
     fn publisher(&self, partition: Partition) -> Result<&Publisher> {

@@ -51,6 +51,24 @@ impl Scan<'_> {
         }
     }
 
+    /// Whether the oldest and the newest message are of this log. `None`: there is none.
+    pub(crate) async fn is_ours(&self) -> Result<Option<bool>> {
+        let Bounds { low, end } = self.reader.bounds().await?;
+        let oldest =
+            self.reader.scan(low, end, |message| Ok(ControlFlow::Break(self.event(message)?.is_some())));
+        let Some(oldest) = oldest.await? else { return Ok(None) };
+        let mut newest = oldest;
+        let nothing: Option<()> = self
+            .reader
+            .scan((end - NEWEST).max(low), end, |message| {
+                newest = self.event(message)?.is_some();
+                Ok(ControlFlow::Continue(()))
+            })
+            .await?;
+        debug_assert!(nothing.is_none(), "nothing breaks");
+        Ok(Some(oldest && newest))
+    }
+
     /// As [`headwater_bus::Bus::reached`], with the end that was looked up to.
     pub(crate) async fn reached(&self, checkpoint: &Checkpoint) -> Result<(Reached, i64)> {
         let bounds = self.reader.bounds().await?;

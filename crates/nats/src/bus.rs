@@ -4,13 +4,13 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, Context};
 use async_trait::async_trait;
-use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Last, Place, Reached};
+use headwater_bus::{BrokerReference, Bus, Checkpoint, CloudEvents, Consumer, Last, Place, Reached, Removal};
 use headwater_core::{Error, Partition, PartitionCount, Position, RecordedEvent, Result};
 
 use crate::connect::{PATIENCE, address, connect};
 use crate::consumer::{AHEAD, NatsConsumer};
 use crate::headers::attribute;
-use crate::provision::{find, provide, remove, shared, source};
+use crate::provision::{find, is_made_for, provide, remove, shared, source};
 use crate::publish::{Failure, Progress, Publisher, wrong_place};
 use crate::reference::Reference;
 use crate::scan::{Scan, config, place};
@@ -101,17 +101,26 @@ impl NatsBus {
         Ok(connected)
     }
 
-    /// Deletes the stream, if it was made for these events: whoever has not read them by then gets them from the log alone. Whether there was
-    /// one that was made here.
+    /// Deletes the stream, if it was made for the events of this log: whoever has not read them by then gets them from nobody.
     ///
     /// # Errors
-    /// `FailedPrecondition`, and nothing is changed, when the stream is another's; `Unavailable` when JetStream does not answer.
-    pub async fn remove(&self) -> Result<bool> {
+    /// `Unavailable` when JetStream does not answer.
+    pub async fn remove(&self) -> Result<Removal> {
         if !matches!(self.options.provision, Provision::Create(_)) {
-            return Ok(false);
+            return Ok(Removal::Nothing);
         }
         let context = self.context().await?;
-        remove(&context, &self.options, self.events.source()).await.map_err(|error| error.within("bus.nats"))
+        let Some(stream) = find(&context, &self.options).await? else { return Ok(Removal::Nothing) };
+        if !is_made_for(&stream.cached_info().config, self.events.source()) {
+            return Ok(Removal::Left(format!("it was not made for {}", self.events.source())));
+        }
+        // Another cluster's event stream may be called the same.
+        let first = stream.cached_info().state.first_sequence.max(1);
+        if let Some(None) = self.at(&stream, first).await? {
+            return Ok(Removal::Left("its oldest message is of another log".to_owned()));
+        }
+        let is_removed = remove(&context, &self.options).await?;
+        Ok(if is_removed { Removal::Removed } else { Removal::Nothing })
     }
 
     fn check(&self, partition: Partition) -> Result<&Mutex<Option<Seen>>> {

@@ -100,15 +100,16 @@ pub(crate) async fn find(context: &Context, options: &NatsOptions) -> Result<Opt
     }
 }
 
-/// Deletes the stream, if it was made for the events of `whose`. Whether it was there.
+/// Whether a stream is marked as made for the events of `whose`.
+pub(crate) fn is_made_for(is: &Config, whose: &str) -> bool {
+    is.metadata.get(OWNER).is_some_and(|owner| owner == whose)
+}
+
+/// Deletes the stream. Whether it was there.
 ///
 /// # Errors
-/// `FailedPrecondition` when it is another's; `Unavailable`.
-pub(crate) async fn remove(context: &Context, options: &NatsOptions, whose: &str) -> Result<bool> {
-    let Some(stream) = find(context, options).await? else { return Ok(false) };
-    let is = &stream.cached_info().config;
-    // Of what captures something else, nothing may be said to be ours.
-    check_owner(options, is, &[], whose)?;
+/// `Unavailable`.
+pub(crate) async fn remove(context: &Context, options: &NatsOptions) -> Result<bool> {
     match context.delete_stream(&options.stream_name).await {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), DeleteStreamErrorKind::JetStream(reason) if reason.code() == 404) => {

@@ -116,6 +116,9 @@ pub async fn apply(
         let api = api(client, owner, resource);
         let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
         // What is somebody else's is left alone.
+        if there.is_none() {
+            watched.written.forget(&resource.kind, &owner.namespace, name);
+        }
         if let Some(there) = there.filter(|there| is_ours(owner, there))
             && delete(&api, name, there.uid()).await.map_err(ApplyError::of("deleting", resource, name))?
         {
@@ -215,7 +218,8 @@ fn api(client: &Client, owner: &Owner, resource: &ApiResource) -> Api<DynamicObj
 fn is_ours(owner: &Owner, there: &DynamicObject) -> bool {
     let controller = |it: &OwnerReference| it.controller == Some(true) && it.uid == owner.uid;
     there.owner_references().iter().any(controller)
-        || there.labels().get(deletion::OF).is_some_and(|of| *of == owner.uid)
+        // Left by one that had the name before: it is of nobody else's.
+        || (there.owner_references().is_empty() && there.labels().contains_key(deletion::OF))
 }
 
 fn check_owner(owner: &Owner, child: &Child, there: &DynamicObject) -> Result<(), ApplyError> {

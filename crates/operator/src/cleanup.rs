@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::{Client, ResourceExt};
@@ -77,13 +78,19 @@ pub fn has_finalizer(meta: &ObjectMeta) -> bool {
 /// # Errors
 /// What the API server says. It is tried again.
 pub async fn step(client: &Client, owner: &Owner, meta: &ObjectMeta) -> kube::Result<Cleanup> {
+    let is_over =
+        |since: Option<&Time>| since.is_some_and(|at| Timestamp::now().duration_since(at.0) > PATIENCE);
     let deletion = Deletion::of(client, owner);
-    let since = meta.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |at| at.0);
-    match deletion.step().await? {
-        Cleanup::Waiting if Timestamp::now().duration_since(since) > PATIENCE => {
+    match deletion.step().await {
+        // From when it was begun: nobody may have been there for long.
+        Ok((Cleanup::Waiting, begun)) if is_over(begun.as_ref()) => {
             Ok(Cleanup::Left(deletion.why_not().await?))
         }
-        next => Ok(next),
+        Ok((next, _)) => Ok(next),
+        Err(kube::Error::Api(status)) if is_over(meta.deletion_timestamp.as_ref()) => {
+            Ok(Cleanup::Left(status.message.clone()))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -124,14 +131,21 @@ impl<'o> Deletion<'o> {
         }
     }
 
-    async fn step(&self) -> kube::Result<Cleanup> {
-        let job = match self.jobs.get_opt(&self.name).await?.filter(|job| self.is_ours(&job.metadata)) {
+    /// How it stands, and when it was begun.
+    async fn step(&self) -> kube::Result<(Cleanup, Option<Time>)> {
+        let there = self.jobs.get_opt(&self.name).await?;
+        let job = match there.filter(|job| self.is_ours(&job.metadata)) {
             Some(job) => job,
             None => match self.begin().await? {
                 Ok(job) => job,
-                Err(why) => return Ok(Cleanup::Left(why)),
+                Err(why) => return Ok((Cleanup::Left(why), None)),
             },
         };
+        let begun = job.metadata.creation_timestamp.clone();
+        Ok((self.after(&job).await?, begun))
+    }
+
+    async fn after(&self, job: &Job) -> kube::Result<Cleanup> {
         let status = job.status.clone().unwrap_or_default();
         let ended =
             |how: &str| status.conditions.iter().flatten().any(|it| it.type_ == how && it.status == "True");
@@ -144,16 +158,17 @@ impl<'o> Deletion<'o> {
         if job.spec.as_ref().and_then(|spec| spec.suspend) != Some(true) {
             return Ok(Cleanup::Waiting);
         }
-        // Its controller would make pods anew.
+        // It would make pods anew; it is there until all that it has made are gone.
         let name = self.owner.kind.child(&self.owner.name);
         if let Some(deployment) = self.deployments.get_metadata_opt(&name).await?
             && is_controlled(self.owner, &deployment.metadata)
-            && deployment.metadata.deletion_timestamp.is_none()
         {
-            gone(self.deployments.delete(&name, &DeleteParams::background()).await)?;
+            if deployment.metadata.deletion_timestamp.is_none() {
+                gone(self.deployments.delete(&name, &DeleteParams::foreground()).await)?;
+            }
+            return Ok(Cleanup::Waiting);
         }
-        let labels = selector(self.owner);
-        if !self.pods.list_metadata(&labelled(&labels)).await?.items.is_empty() {
+        if !self.pods.list_metadata(&labelled(&selector(self.owner))).await?.items.is_empty() {
             return Ok(Cleanup::Waiting);
         }
         let begin = json!({"spec": {"suspend": false}});
@@ -178,13 +193,27 @@ impl<'o> Deletion<'o> {
             }
         }
         match self.jobs.create(&PostParams::default(), &job).await {
-            // The namespace is being deleted, or a quota is used up.
-            Err(kube::Error::Api(status)) if status.code == 403 => Ok(Err(status.message.clone())),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
+            // The namespace is being deleted, a quota is used up, or a policy refuses it.
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                Ok(Err(status.message.clone()))
+            }
+            // Made room for, there is one at the next try.
+            Err(error) if is_conflict(&error) && self.make_room().await? => Err(error),
+            Err(error) if is_conflict(&error) => {
                 Ok(Err(format!("a Job \"{}\" of somebody else is there", self.name)))
             }
             other => other.map(Ok),
         }
+    }
+
+    /// Deletes the Job of a resource that had the name before. Whether it was one.
+    async fn make_room(&self) -> kube::Result<bool> {
+        let there = self.jobs.get_metadata_opt(&self.name).await?;
+        let is_old = there.is_some_and(|job| job.labels().contains_key(OF));
+        if is_old {
+            gone(self.jobs.delete(&self.name, &DeleteParams::background()).await)?;
+        }
+        Ok(is_old)
     }
 
     /// What stands in the way.
@@ -213,6 +242,10 @@ impl<'o> Deletion<'o> {
     fn is_ours(&self, meta: &ObjectMeta) -> bool {
         meta.labels.iter().flatten().any(|(key, value)| key == OF && *value == self.owner.uid)
     }
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
 /// That it is not there, or not any more.

@@ -18,7 +18,7 @@ use crate::children::scaled_object;
 use crate::digest::digest;
 use crate::found::{Found, SecretFound};
 use crate::kinds::Kept;
-use crate::naming::{Place, What};
+use crate::naming::{Names, Place, What};
 use crate::part::{Kind, Owner, Resource};
 use crate::references::References;
 use crate::seen::Rollout;
@@ -70,7 +70,8 @@ impl Finder<'_> {
         let naming = &self.watched.naming;
         let place =
             |kind, name: &str| Place { kind, namespace: owner.namespace.clone(), name: name.to_owned() };
-        let mut names = naming.of(&place(owner.kind, &owner.name));
+        // What others name is as it was seen last; what it names itself, as it is.
+        let mut names = Names::from(&resource.references());
         let mut found = Found {
             secrets: BTreeMap::new(),
             config_maps: BTreeMap::new(),
@@ -80,6 +81,7 @@ impl Finder<'_> {
             issuer,
             running: None,
             count: rollout.map(|it| it.count),
+            log_id: None,
             has_keda: resource.scales_by_lag() && self.has_keda().await?,
         };
         if let Some(running) = rollout.and_then(|it| it.running.as_ref()) {
@@ -116,6 +118,12 @@ impl Finder<'_> {
                 found.config_maps.insert(name.clone(), values);
             }
         }
+        let stream = match resource {
+            Resource::EventStream(it) => Some(&**it),
+            Resource::Projection(it) => found.streams.get(&it.spec.stream_ref.name),
+            Resource::Saga(_) => None,
+        };
+        found.log_id = stream.and_then(|it| it.status.as_ref()?.log_id.clone());
         if let Resource::EventStream(stream) = resource
             && !stream.spec.access.is_empty()
         {

@@ -32,6 +32,8 @@ pub struct Found {
     pub running: Option<Running>,
     /// How many pods its Deployment asks for, where there is one.
     pub count: Option<Count>,
+    /// The log of the event stream that it is, or follows, as its status says.
+    pub log_id: Option<String>,
     /// Whether the cluster has KEDA; looked at only for who needs it.
     pub has_keda: bool,
 }
@@ -85,10 +87,21 @@ pub struct Missing {
 impl Found {
     /// Changes with all that decides what is made of the resource with this metadata, where this was found.
     pub fn fingerprint(&self, resource: &ObjectMeta) -> u64 {
-        let Self { secrets, config_maps, streams, unreadable, followers, issuer, running, count, has_keda } =
-            self;
+        let Self {
+            secrets,
+            config_maps,
+            streams,
+            unreadable,
+            followers,
+            issuer,
+            running,
+            count,
+            log_id,
+            has_keda,
+        } = self;
         let mut hasher = DefaultHasher::new();
-        (secrets, config_maps, unreadable, followers, issuer, running, count, has_keda).hash(&mut hasher);
+        (secrets, config_maps, unreadable, followers, issuer, running, count, log_id, has_keda)
+            .hash(&mut hasher);
         for meta in streams.values().map(|stream| &stream.metadata).chain([resource]) {
             // A spec changes with its generation.
             (&meta.name, &meta.uid, meta.generation, &meta.annotations).hash(&mut hasher);

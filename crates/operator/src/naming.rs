@@ -39,6 +39,16 @@ pub struct Place {
     pub name: String,
 }
 
+impl From<&References> for Names {
+    fn from(references: &References) -> Self {
+        Self {
+            secrets: references.secrets.iter().map(|it| it.name.clone()).collect(),
+            config_maps: references.config_maps.iter().map(|it| it.name.clone()).collect(),
+            streams: references.streams.clone(),
+        }
+    }
+}
+
 /// Who names what.
 #[derive(Debug, Default)]
 pub struct Naming(RwLock<HashMap<Place, Names>>);
@@ -51,12 +61,7 @@ impl Naming {
             all.remove(place);
             return;
         };
-        let names = Names {
-            secrets: references.secrets.iter().map(|it| it.name.clone()).collect(),
-            config_maps: references.config_maps.iter().map(|it| it.name.clone()).collect(),
-            streams: references.streams.clone(),
-        };
-        all.insert(place.clone(), names);
+        all.insert(place.clone(), Names::from(references));
     }
 
     /// What the resource at `place` names.

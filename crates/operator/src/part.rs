@@ -205,6 +205,8 @@ pub struct Part {
     pub scale: Scale,
     /// Whether what it keeps is deleted with it.
     pub deletes_data: bool,
+    /// The log of its event stream, where it is known: nothing of another is deleted.
+    pub log_id: Option<String>,
     /// Who reaches them. `None`: everybody.
     pub callers: Option<Callers>,
 }

@@ -267,7 +267,15 @@ async fn let_go<K: Kept>(
         }
         context.teller.deleted(reference, left.as_deref()).await;
     }
-    cleanup::end::<K>(client, owner, meta).await.map_err(api("letting go of it"))?;
+    // What is left of it here is the past from now on.
+    if let Some(version) = meta.resource_version.clone() {
+        context.watched.written.overwrote(&owner.uid, version);
+    }
+    let ended = cleanup::end::<K>(client, owner, meta).await.map_err(api("letting go of it"));
+    if ended.is_err() {
+        context.watched.written.unsettle(&owner.uid);
+    }
+    ended?;
     Ok(Action::await_change())
 }
 

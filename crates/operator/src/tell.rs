@@ -36,7 +36,8 @@ impl Teller {
             None => (EventType::Normal, "DataDeleted", "what it kept is deleted".to_owned()),
             Some(why) => {
                 let note = format!(
-                    "what it kept is left: {why}; `headwater schemas list` shows it, and `drop` deletes it"
+                    "what it kept is left: {why}; `headwater schemas list` shows what is in a database, and `drop` deletes it; what is in Redis, \
+                     `headwater-query-worker … --delete-data` does"
                 );
                 (EventType::Warning, "DataLeft", note)
             }

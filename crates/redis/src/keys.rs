@@ -47,6 +47,14 @@ impl Keys {
         ["hw:*", "g[0-9]*:*", "active"].map(|what| format!("{}:{what}", self.prefix))
     }
 
+    /// Whether a key that matches them is one of ours.
+    pub(crate) fn is_own(&self, key: &[u8]) -> bool {
+        let Some(rest) = key.strip_prefix(format!("{}:", self.prefix).as_bytes()) else { return false };
+        let Some(rest) = rest.strip_prefix(b"g") else { return true };
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && rest.get(digits) == Some(&b':')
+    }
+
     pub(crate) fn active(&self) -> String {
         format!("{}:active", self.prefix)
     }

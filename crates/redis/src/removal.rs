@@ -18,7 +18,7 @@ use crate::view::check_prefix;
 /// Keys that are looked at, and so removed at most, at a time.
 const STEP: usize = 1_000;
 
-/// Removes the read model of the projection `name`, of the log `log_id` where that is known, under `prefix` in the Redis at `url`. Whether
+/// Removes the read model of the projection `name`, of the log `log_id`, which may be unknown where none was built, under `prefix` in the Redis at `url`. Whether
 /// there was one.
 ///
 /// # Errors
@@ -57,7 +57,9 @@ pub async fn remove(url: &str, prefix: &str, name: &str, log_id: Option<LogId>) 
                 match (projection.as_str(), log_id.as_str()) {
                     ("", _) => "something that is not Headwater's".to_owned(),
                     (_, "") => format!("the read model of projection \"{projection}\""),
-                    _ => format!("the read model of projection \"{projection}\", built from log {log_id}"),
+                    _ => format!(
+                        "the read model of projection \"{projection}\", built from log {log_id} (where that is yours: --delete-data={log_id})"
+                    ),
                 }
             )));
         }
@@ -72,7 +74,7 @@ pub async fn remove(url: &str, prefix: &str, name: &str, log_id: Option<LogId>) 
             let mut call = Call::default().key(keys.state()).arg(&token);
             for key in found.list()?.all_bytes() {
                 // The state goes last: it says whose all the rest is.
-                if let Some(key) = key?.filter(|key| *key != keys.state().into_bytes()) {
+                if let Some(key) = key?.filter(|key| keys.is_own(key) && *key != keys.state().into_bytes()) {
                     call.keys.push(key);
                 }
             }

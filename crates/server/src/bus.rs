@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use headwater_bus::{Bus, CloudEvents, FeedStats, LiveReader};
+use headwater_bus::{Bus, CloudEvents, FeedStats, LiveReader, Removal};
 use headwater_core::{Error, LogId, PartitionCount, Result};
 use headwater_kafka::{KafkaBus, KafkaOptions, Password};
 use headwater_log::LogDescriptor;
@@ -146,11 +146,11 @@ impl BusPlace {
         }
     }
 
-    /// Deletes what was made there for the event stream `name` of `namespace`, and holds nothing of another. Whether there was such.
+    /// Deletes what was made there for the event stream `name` of `namespace`, and holds nothing but this log's.
     ///
     /// # Errors
     /// As the bus.
-    pub(crate) async fn remove(&self, namespace: &str, name: &str, log: LogDescriptor) -> Result<bool> {
+    pub(crate) async fn remove(&self, namespace: &str, name: &str, log: LogDescriptor) -> Result<Removal> {
         let events = CloudEvents::new(namespace, name, log.log_id);
         match self {
             Self::Nats(options) => NatsBus::new(options.clone(), events, log.partitions)?.remove().await,

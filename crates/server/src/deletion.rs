@@ -1,10 +1,11 @@
 //! The end of what the programs keep, in place of running them: `--delete-data`.
 
+use headwater_bus::Removal;
 use headwater_core::{Error, LogId, PartitionCount, Result};
 use headwater_log::LogDescriptor;
 use headwater_resources::manifest::specs;
 use headwater_resources::{EventStreamSpec, SagaSpec};
-use headwater_sql::{Database, KeptSchema, Owner, RemoveAs};
+use headwater_sql::{Database, KeptSchema, RemoveAs};
 
 use crate::bus::{BusFlag, BusPlace};
 use crate::chosen::{choose, stream};
@@ -23,6 +24,8 @@ pub(crate) struct Deletion<'l> {
     pub(crate) keep: Keep,
     /// The resource's namespace.
     pub(crate) namespace: String,
+    /// The log, or that which the read model is of, where it was said.
+    pub(crate) log_id: Option<LogId>,
     /// The manifests.
     pub(crate) loaded: &'l Loaded,
 }
@@ -39,16 +42,26 @@ impl Deletion<'_> {
         let all = self.loaded.manifests.event_streams.iter().map(|it| &it.metadata);
         let owner = claim("EventStream", all, &name, &self.namespace, None)?.owner;
         let bus = BusPlace::choose(&name, &spec, self.loaded, bus)?;
-        let removed = remove_log(&database, owner).await?;
+        let by = RemoveAs::Log { owner, log_id: self.log_id };
+        let kept = headwater_sql::may_remove(&database, &by).await?;
         let of = format!("event stream {name}");
-        say(&of, removed.as_ref().map(events));
-        if let Some(bus) = bus {
-            let log_id = removed.and_then(|kept| kept.log_id).unwrap_or_else(LogId::generate);
+        if let (None, Some(log_id)) = (&kept, self.log_id) {
+            return Err(Error::not_found(format!(
+                "schema {} holds no log {log_id}, which {of} had there; nothing was changed: see whether its Secret leads to another database by now",
+                database.schema
+            )));
+        }
+        // While the log is there, it says what on the bus is its own.
+        if let (Some(bus), Some(log_id)) = (bus, kept.as_ref().and_then(|kept| kept.log_id)) {
             let log = LogDescriptor { log_id, partitions: PartitionCount::new(spec.partitions)? };
-            if bus.remove(&self.namespace, &name, log).await? {
-                say(&of, Some(bus.describe()));
+            match bus.remove(&self.namespace, &name, log).await? {
+                Removal::Nothing => {}
+                Removal::Removed => say(&of, Some(bus.describe())),
+                Removal::Left(why) => println!("{of}: {} is left: {why}", bus.describe()),
             }
         }
+        let removed = headwater_sql::remove(&database, &by).await?;
+        say(&of, removed.as_ref().map(events));
         Ok(())
     }
 
@@ -64,7 +77,8 @@ impl Deletion<'_> {
         let database = self.address(stream_name, &stream)?.at(|url| Database::of_saga(url, &name));
         let all = self.loaded.manifests.sagas.iter().map(|it| &it.metadata);
         let owner = claim("Saga", all, &name, &self.namespace, None)?.owner;
-        let removed = remove_log(&database, owner).await?;
+        let by = RemoveAs::Log { owner, log_id: None };
+        let removed = headwater_sql::remove(&database, &by).await?;
         say(&format!("saga {name}"), removed.as_ref().map(events));
         Ok(())
     }
@@ -79,14 +93,9 @@ impl Deletion<'_> {
         let stream_name = &spec.stream_ref.name;
         let stream = stream(self.loaded, stream_name, &format!("projection \"{name}\""))?;
         let place = place_of(&self.keep, &name, &spec, &stream, self.loaded)?.ok_or_else(in_a_file)?;
-        // A read model of that name may be another namespace's, of another log.
-        let log_id = match self.keep {
-            Keep::Manifest if stream.database.is_some() => {
-                let address = DatabaseAddress::of_stream(stream_name, &stream, self.loaded)?;
-                let log = headwater_sql::find(&log_database(&address, stream_name, &stream)).await?;
-                log.and_then(|kept| kept.log_id)
-            }
-            _ => None,
+        let log_id = match self.log_id {
+            Some(log_id) => Some(log_id),
+            None => self.log_of(stream_name, &stream).await?,
         };
         let removed = match &place {
             ViewPlace::File(_) => return Err(in_a_file()),
@@ -102,6 +111,20 @@ impl Deletion<'_> {
         Ok(())
     }
 
+    /// The log of the event stream, by which its read models are told from those of another namespace's: that which is its own in its database.
+    async fn log_of(&self, name: &str, spec: &EventStreamSpec) -> Result<Option<LogId>> {
+        if !matches!(self.keep, Keep::Manifest) || spec.database.is_none() {
+            return Ok(None);
+        }
+        let database = log_database(&DatabaseAddress::of_stream(name, spec, self.loaded)?, name, spec);
+        let all = self.loaded.manifests.event_streams.iter().map(|it| &it.metadata);
+        let owner = claim("EventStream", all, name, &self.namespace, None)?.owner;
+        let kept = headwater_sql::find(&database).await?;
+        Ok(kept
+            .filter(|kept| kept.owner.as_ref().is_some_and(|it| it.is(&owner)))
+            .and_then(|kept| kept.log_id))
+    }
+
     fn address(&self, name: &str, spec: &EventStreamSpec) -> Result<DatabaseAddress> {
         match &self.keep {
             Keep::Manifest => DatabaseAddress::of_stream(name, spec, self.loaded),
@@ -113,10 +136,6 @@ impl Deletion<'_> {
 
 fn in_a_file() -> Error {
     Error::invalid("delete-data", "what is kept in --data-dir is deleted with that directory: rm -r PATH")
-}
-
-async fn remove_log(database: &Database, owner: Owner) -> Result<Option<KeptSchema>> {
-    headwater_sql::remove(database, &RemoveAs::Log(owner)).await
 }
 
 fn events(kept: &KeptSchema) -> String {

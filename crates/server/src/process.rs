@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use headwater_core::LogId;
 use headwater_runtime::{shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +34,11 @@ pub struct ProcessArguments {
     namespace: String,
 
     /// Delete what it keeps, and end: the log or the read model that is its own, when no process uses it, and what it has made on the bus.
-    #[arg(long, conflicts_with = "data_dir")]
-    delete_data: bool,
+    ///
+    /// With LOG_ID, only if it is that log, or a read model of it.
+    #[arg(long, value_name = "LOG_ID", num_args = 0..=1, require_equals = true, conflicts_with = "data_dir")]
+    #[allow(clippy::option_option, reason = "told, and told of which log")]
+    delete_data: Option<Option<LogId>>,
 
     /// Log one JSON object a line.
     #[arg(long, env = "HEADWATER_LOG_JSON")]
@@ -77,8 +81,9 @@ impl ProcessArguments {
         self.bus.clone().unwrap_or_default()
     }
 
-    /// Whether it is to delete what it keeps, and do nothing else.
-    pub const fn deletes_data(&self) -> bool {
+    /// Whether it is to delete what it keeps, and do nothing else; and of which log, where that was said.
+    #[allow(clippy::option_option, reason = "told, and told of which log")]
+    pub const fn deletes_data(&self) -> Option<Option<LogId>> {
         self.delete_data
     }
 

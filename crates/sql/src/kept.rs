@@ -17,6 +17,9 @@ use crate::postgres_view::drop_statements;
 /// How long others who read or write may keep tables from being dropped.
 const OTHERS: &str = "20s";
 
+/// What the table of processes is called while it is removed.
+const REMOVED: &str = "hw_removed";
+
 /// The schema that every database has.
 const DEFAULT: &str = "public";
 
@@ -67,8 +70,13 @@ pub enum RemoveAs {
     /// Whoever's: a person has looked.
     Person,
     /// That of this resource, whose log it is.
-    Log(Owner),
-    /// That of a projection, by its name and, where it is known, the log that it folds.
+    Log {
+        /// The resource.
+        owner: Owner,
+        /// The log, where it is known.
+        log_id: Option<LogId>,
+    },
+    /// That of a projection, by its name and the log that it folds. A read model that was built from a log is of nobody for whom that is not known.
     ReadModel {
         /// The projection's.
         name: String,
@@ -115,6 +123,19 @@ pub async fn find(database: &Database) -> Result<Option<KeptSchema>> {
     found
 }
 
+/// What the schema holds, if it is anything of ours that may be removed now.
+///
+/// # Errors
+/// As [`remove`].
+pub async fn may_remove(database: &Database, by: &RemoveAs) -> Result<Option<KeptSchema>> {
+    let pool = database.connect().await?;
+    let found = look(&pool, &database.schema).await;
+    pool.close().await;
+    let found = found?;
+    found.as_ref().map_or(Ok(()), |kept| check(&pool, kept, by))?;
+    Ok(found)
+}
+
 /// Removes what the schema holds, and the schema when nothing else is in it. What it was; `None`: it holds nothing of ours, or never was.
 ///
 /// # Errors
@@ -141,19 +162,17 @@ async fn remove_from(pool: &Pool, schema: &str, by: &RemoveAs) -> Result<Option<
         .read("drop the tables", |mut connection| async move {
             let mut transaction = connection.begin().await?;
             run(&mut transaction, &format!("SET LOCAL lock_timeout = '{OTHERS}'")).await?;
-            // Who would write comes after this, and finds nothing.
-            let held = match keeps {
-                Keeps::Log => "SELECT partition FROM partition_head FOR UPDATE",
-                Keeps::ReadModel => "SELECT id FROM hw_rollout FOR UPDATE",
-            };
-            run(&mut transaction, held).await?;
-            let used_by = used_by(&mut transaction, keeps).await?;
+            // Who would come or write does so before this, or finds nothing: to rename a table is to have it alone.
+            let members = members(keeps);
+            run(&mut transaction, &format!("ALTER TABLE IF EXISTS {members} RENAME TO {REMOVED}")).await?;
+            let used_by = used_by(&mut transaction, REMOVED, keeps).await?;
             if !used_by.is_empty() {
                 return Ok(used_by);
             }
             for statement in statements {
                 run(&mut transaction, statement).await?;
             }
+            run(&mut transaction, &format!("DROP TABLE IF EXISTS {REMOVED}")).await?;
             transaction.commit().await?;
             Ok(used_by)
         })
@@ -183,8 +202,9 @@ fn check(pool: &Pool, kept: &KeptSchema, by: &RemoveAs) -> Result<()> {
     let place = &pool.place;
     let is_its_own = match by {
         RemoveAs::Person => true,
-        RemoveAs::Log(owner) => {
+        RemoveAs::Log { owner, log_id } => {
             kept.keeps == Keeps::Log
+                && log_id.is_none_or(|log_id| kept.log_id == Some(log_id))
                 && match &kept.owner {
                     Some(known) => known.is(owner),
                     // Of an older Headwater.
@@ -192,7 +212,7 @@ fn check(pool: &Pool, kept: &KeptSchema, by: &RemoveAs) -> Result<()> {
                 }
         }
         RemoveAs::ReadModel { name, log_id } => {
-            let is_of_log = kept.log_id.zip(*log_id).is_none_or(|(one, other)| one == other);
+            let is_of_log = kept.log_id.is_none() || kept.log_id == *log_id;
             kept.keeps == Keeps::ReadModel && kept.name.as_ref().is_none_or(|kept| kept == name) && is_of_log
         }
     };
@@ -206,9 +226,12 @@ fn check(pool: &Pool, kept: &KeptSchema, by: &RemoveAs) -> Result<()> {
             }
             (None, Keeps::ReadModel, None) => format!("the read model of projection \"{name}\""),
         };
-        return Err(Error::failed_precondition(format!(
-            "{place} holds {of}, which is another's; nothing was changed"
-        )));
+        return Err(Error::failed_precondition(match (by, log_id) {
+            (RemoveAs::ReadModel { name: asked, log_id: None }, Some(log_id)) if name == asked => format!(
+                "{place} holds {of}, and that is not known to be yours; nothing was changed: say so with --delete-data={log_id}"
+            ),
+            _ => format!("{place} holds {of}, which is another's; nothing was changed"),
+        }));
     }
     match &kept.used_by[..] {
         [] => Ok(()),
@@ -261,7 +284,7 @@ async fn look(pool: &Pool, schema: &str) -> Result<Option<KeptSchema>> {
             };
             // A log whose making was interrupted has no row.
             let row = sqlx::query(AssertSqlSafe(what)).fetch_optional(&mut *connection).await?;
-            let used_by = used_by(&mut connection, keeps).await?;
+            let used_by = used_by(&mut connection, members(keeps), keeps).await?;
             let bytes = bytes(&mut connection).await?;
             Ok(Some((keeps, row, used_by, bytes)))
         })
@@ -287,13 +310,17 @@ async fn look(pool: &Pool, schema: &str) -> Result<Option<KeptSchema>> {
     }))
 }
 
+/// The table of the processes that have what a schema holds.
+const fn members(keeps: Keeps) -> &'static str {
+    match keeps {
+        Keeps::Log => "member",
+        Keeps::ReadModel => "hw_members",
+    }
+}
+
 /// The addresses or names of the processes that have it.
-async fn used_by(connection: &mut PgConnection, keeps: Keeps) -> sqlx::Result<Vec<String>> {
-    let members = match keeps {
-        Keeps::Log => "SELECT DISTINCT address FROM member WHERE alive_until > now_micros ORDER BY 1",
-        Keeps::ReadModel => "SELECT DISTINCT name FROM hw_members WHERE alive_until > now_micros ORDER BY 1",
-    };
-    let table = if keeps == Keeps::Log { "member" } else { "hw_members" };
+async fn used_by(connection: &mut PgConnection, table: &str, keeps: Keeps) -> sqlx::Result<Vec<String>> {
+    let called = if keeps == Keeps::Log { "address" } else { "name" };
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(table)
         .fetch_one(&mut *connection)
@@ -301,8 +328,10 @@ async fn used_by(connection: &mut PgConnection, keeps: Keeps) -> sqlx::Result<Ve
     if !is_there {
         return Ok(Vec::new());
     }
-    let now = "(extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
-    sqlx::query_scalar(AssertSqlSafe(members.replace("now_micros", now))).fetch_all(connection).await
+    let members = format!(
+        "SELECT DISTINCT {called} FROM {table} WHERE alive_until > (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT ORDER BY 1"
+    );
+    sqlx::query_scalar(AssertSqlSafe(members)).fetch_all(connection).await
 }
 
 /// What the schema takes, where the database says it: CockroachDB does not.

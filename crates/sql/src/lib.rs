@@ -9,7 +9,7 @@ mod sqlite_view;
 mod stamps;
 mod view_sql;
 
-pub use kept::{Keeps, KeptSchema, RemoveAs, find, list, remove};
+pub use kept::{Keeps, KeptSchema, RemoveAs, find, list, may_remove, remove};
 pub use postgres::{Claim, Database, DatabaseTls, Owner, PostgresLog, SCHEMA_OWNED};
 pub use postgres_view::PostgresView;
 pub use sqlite::{DataLock, OpenLog, SqliteLog, SqliteRelayState};

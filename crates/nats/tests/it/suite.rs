@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_bus::{Bus, Checkpoint, MemoryRelayState, Reached, Relay, RelayOptions, RelayState};
+use headwater_bus::{Bus, Checkpoint, MemoryRelayState, Reached, Relay, RelayOptions, RelayState, Removal};
 use headwater_core::{
-    Append, Error, EventType, Expected, Metadata, NewEvent, Partition, PartitionCount, Position,
+    Append, Error, EventType, Expected, LogId, Metadata, NewEvent, Partition, PartitionCount, Position,
     RecordedEvent, StreamId,
 };
 use headwater_log::{
-    Epoch, Filter, LogReader, LogStore, LogWriter, MemoryStore, ReadPartition, Sequencer, SequencerOptions,
+    Epoch, Filter, LogDescriptor, LogReader, LogStore, LogWriter, MemoryStore, ReadPartition, Sequencer,
+    SequencerOptions,
 };
-use headwater_nats::{Credentials, Made, NatsOptions, Provision};
+use headwater_nats::{Credentials, Made, NatsBus, NatsOptions, Provision};
 use headwater_testkit::nats::Nats;
 use tokio_util::sync::CancellationToken;
 
@@ -524,19 +525,23 @@ async fn a_stream_of_nats_is_removed_by_its_event_stream_alone() {
     let log = log(3, &["A"], |_| b"1".to_vec()).await;
     let ours = options(&server);
     let first = bus(ours.clone(), log.descriptor());
-    assert!(!first.remove().await.unwrap(), "it is not there yet");
+    assert_eq!(first.remove().await.unwrap(), Removal::Nothing, "it is not there yet");
     first.reached(ZERO, &Checkpoint::default()).await.unwrap();
     first.publish(&events(&log).await).await.unwrap();
     let other = NatsOptions { event_stream: "bills".to_owned(), ..ours.clone() };
-    let refused = bus(other, log.descriptor()).remove().await.unwrap_err();
-    assert!(
-        matches!(&refused, Error::FailedPrecondition { message } if message.contains(&format!("/headwater/shop/{}", ours.event_stream))),
-        "{refused}"
-    );
+    let left = async |bus: &NatsBus, part: &str| {
+        let left = bus.remove().await.unwrap();
+        assert!(matches!(&left, Removal::Left(why) if why.contains(part)), "{left:?}");
+    };
+    left(&bus(other, log.descriptor()), "/headwater/shop/bills").await;
+    // Of another cluster's.
+    let descriptor = LogDescriptor { log_id: LogId::generate(), ..log.descriptor() };
+    left(&bus(ours.clone(), descriptor), "another log").await;
     let observed = NatsOptions { provision: Provision::Observe, ..ours.clone() };
-    assert!(!bus(observed, log.descriptor()).remove().await.unwrap(), "what is only observed is somebody's");
+    let observed = bus(observed, log.descriptor()).remove().await.unwrap();
+    assert_eq!(observed, Removal::Nothing, "what is only observed is somebody's");
     assert_eq!(positions(&server, &ours).await, [1, 2, 3]);
-    assert!(first.remove().await.unwrap());
+    assert_eq!(first.remove().await.unwrap(), Removal::Removed);
     context.get_stream(&ours.stream_name).await.unwrap_err();
 
     // One that was made by hand.
@@ -546,7 +551,6 @@ async fn a_stream_of_nats_is_removed_by_its_event_stream_alone() {
         ..Default::default()
     };
     context.create_stream(config).await.unwrap();
-    let refused = first.remove().await.unwrap_err();
-    assert!(matches!(refused, Error::FailedPrecondition { .. }), "{refused}");
+    left(&first, "was not made for").await;
     context.get_stream(&ours.stream_name).await.unwrap();
 }

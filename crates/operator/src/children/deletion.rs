@@ -17,6 +17,9 @@ pub(crate) const JOB: &str = "job.json";
 /// The label of what belongs to a resource by no owner reference.
 pub(crate) const OF: &str = "headwater.dev/deletion-of";
 
+/// Seconds after which a Job ends by itself, though nobody waits for it any more.
+const AT_MOST_SECONDS: u32 = 180;
+
 /// Seconds for which a Job that has ended may be looked at.
 const KEPT_SECONDS: u32 = 3_600;
 
@@ -43,15 +46,22 @@ fn unowned(mut child: Child, owner: &Owner) -> Child {
 
 /// Suspended: it begins when nobody uses any more what it deletes.
 fn job(part: &Part, name: &str, settings: &Settings) -> Value {
-    let labels = json!({
-        "app.kubernetes.io/name": "headwater-deletion",
-        "app.kubernetes.io/instance": part.owner.name,
-        "app.kubernetes.io/part-of": "headwater",
-    });
+    // By what users have their pods be told, and never as one that works.
+    let mut labels = part.workload.pod_labels.clone();
+    labels.extend(
+        [
+            ("app.kubernetes.io/name", "headwater-deletion"),
+            ("app.kubernetes.io/instance", &part.owner.name),
+            ("app.kubernetes.io/part-of", "headwater"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let metadata = json!({"labels": labels, "annotations": part.workload.pod_annotations});
     json!({"spec": {
         "suspend": true,
         "backoffLimit": 10,
+        "activeDeadlineSeconds": AT_MOST_SECONDS,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
-        "template": {"metadata": {"labels": labels}, "spec": pod::deletion(part, name, settings)},
+        "template": {"metadata": metadata, "spec": pod::deletion(part, name, settings)},
     }})
 }

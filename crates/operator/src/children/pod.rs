@@ -72,7 +72,10 @@ pub(super) fn deletion(part: &Part, manifests: &str, settings: &Settings) -> Val
         }
     }
     if let Some(arguments) = container["args"].as_array_mut() {
-        arguments.push(json!("--delete-data"));
+        arguments.push(json!(match &part.log_id {
+            Some(log_id) => format!("--delete-data={log_id}"),
+            None => "--delete-data".to_owned(),
+        }));
     }
     let is_needed = |it: &Value| ["manifests", "secrets"].iter().any(|name| it["name"] == *name);
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {

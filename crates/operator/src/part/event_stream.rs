@@ -61,6 +61,7 @@ pub(super) fn part(
     let bearer_tokens = bearer_tokens(&server);
     let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
     let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
+    let log_id = found.log_id.clone();
     Ok(Part {
         owner,
         manifests,
@@ -72,5 +73,6 @@ pub(super) fn part(
         scale,
         callers,
         deletes_data,
+        log_id,
     })
 }

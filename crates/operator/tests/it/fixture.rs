@@ -103,6 +103,7 @@ impl Fixture {
             },
             running: None,
             count: None,
+            log_id: None,
             has_keda: true,
             unreadable: BTreeMap::new(),
         };

@@ -1,6 +1,6 @@
 #!lua
 -- Lets go of a prefix, if it is the projection's and nobody folds there: its revisions are forgotten at once, their keys are removed afterwards.
--- KEYS: state, leases, the pointer for readers. ARGV: the projection's name, the log's id or '', a token of who removes them.
+-- KEYS: state, leases, the pointer for readers. ARGV: the projection's name, its log's id or '', a token of who removes them.
 -- Gives {'ok'}, {'nothing'}, {'other', projection, log's id}, or {'used', name of a member, …}.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then
@@ -15,7 +15,8 @@ if rollout then
   local known = cjson.decode(rollout).log_id
   log_id = type(known) == 'string' and known or ''
 end
-if projection ~= ARGV[1] or (log_id ~= '' and ARGV[2] ~= '' and log_id ~= ARGV[2]) then
+-- What was built from a log is of nobody for whom that is not known.
+if projection ~= ARGV[1] or (log_id ~= '' and log_id ~= ARGV[2]) then
   return {'other', projection or '', log_id}
 end
 local time = redis.call('TIME')

@@ -235,8 +235,9 @@ async fn a_read_model_in_redis_is_removed_for_its_projection_alone_and_leaves_no
     promote(&store, revision).await;
     create(&store, "b", vec![accounts()]).await;
     let log_id = store.rollout().await.unwrap().log.unwrap().0;
-    let theirs = format!("{{{prefix}}}:theirs");
-    server.cli(&["SET", &theirs, "1"]).unwrap();
+    for theirs in ["theirs", "g20x:y"] {
+        server.cli(&["SET", &format!("{{{prefix}}}:{theirs}"), "1"]).unwrap();
+    }
     let count = || {
         let all = format!("{{{prefix}}}:*");
         server.cli(&["EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &all]).unwrap().trim().to_owned()
@@ -252,6 +253,7 @@ async fn a_read_model_in_redis_is_removed_for_its_projection_alone_and_leaves_no
     };
     refused("bills", None, "of projection \"accounts\"").await;
     refused("accounts", Some(LogId::generate()), "which is another's").await;
+    refused("accounts", None, &format!("--delete-data={log_id}")).await;
     let member =
         Member { id: Uuid::new_v4(), name: "w-1".into(), standing: Standing::Folds, report: String::new() };
     let look = Look { member, hold: vec![], partitions: PartitionCount::ONE, term: Duration::from_mins(1) };
@@ -261,7 +263,7 @@ async fn a_read_model_in_redis_is_removed_for_its_projection_alone_and_leaves_no
     store.leave(look.member.id).await.unwrap();
 
     assert!(remove(&url, &prefix, "accounts", Some(log_id)).await.unwrap());
-    assert_eq!(count(), "1", "what is theirs");
+    assert_eq!(count(), "2", "what is theirs");
     assert!(!remove(&url, &prefix, "accounts", Some(log_id)).await.unwrap(), "it is gone");
     RedisView::open(&url, &prefix, "bills").await.unwrap();
 }
@@ -275,9 +277,10 @@ async fn nobody_takes_a_prefix_in_redis_before_all_of_it_is_gone() {
         store.apply(batch(revision, position as u64, position as u64 + 1, rows.to_vec())).await.unwrap();
     }
     let url = server.url();
+    let log_id = store.rollout().await.unwrap().log.map(|(log_id, _)| log_id);
     let removing = tokio::spawn({
         let (url, prefix) = (url.clone(), prefix.clone());
-        async move { remove(&url, &prefix, "accounts", None).await }
+        async move { remove(&url, &prefix, "accounts", log_id).await }
     });
     let state = format!("{{{prefix}}}:hw:state");
     while server.cli(&["HEXISTS", &state, "removing"]).unwrap().trim() == "0" {
@@ -291,7 +294,7 @@ async fn nobody_takes_a_prefix_in_redis_before_all_of_it_is_gone() {
         matches!(&said, Error::FailedPrecondition { message } if message.contains("is being removed")),
         "{said}"
     );
-    assert!(remove(&url, &prefix, "accounts", None).await.unwrap());
+    assert!(remove(&url, &prefix, "accounts", log_id).await.unwrap());
     let all = format!("{{{prefix}}}:*");
     let left = server.cli(&["EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &all]).unwrap();
     assert_eq!(left.trim(), "0");

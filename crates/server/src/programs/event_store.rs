@@ -85,9 +85,9 @@ pub async fn event_store(words: Vec<OsString>) -> ExitCode {
     let (security, client) = (arguments.process.security(), arguments.process.client());
     let deletes_data = arguments.process.deletes_data();
     let run = arguments.process.run(NAME, async |loaded, shutdown| {
-        if deletes_data {
+        if let Some(log_id) = deletes_data {
             let keep = Keep::of(arguments.database, arguments.data_dir);
-            let deletion = Deletion { name: arguments.stream, keep, namespace, loaded };
+            let deletion = Deletion { name: arguments.stream, keep, namespace, log_id, loaded };
             return Ok(deletion.of_event_stream(&bus).await?);
         }
         let options = EventStoreOptions {

@@ -89,9 +89,9 @@ pub async fn saga(words: Vec<OsString>) -> ExitCode {
     let (security, client) = (arguments.process.security(), arguments.process.client());
     let deletes_data = arguments.process.deletes_data();
     let run = arguments.process.run(NAME, async |loaded, shutdown| {
-        if deletes_data {
+        if let Some(log_id) = deletes_data {
             let keep = Keep::of(arguments.database, arguments.data_dir);
-            let deletion = Deletion { name: arguments.saga, keep, namespace, loaded };
+            let deletion = Deletion { name: arguments.saga, keep, namespace, log_id, loaded };
             return Ok(deletion.of_saga().await?);
         }
         let options = SagaWorkerOptions {

@@ -42,7 +42,7 @@ pub struct Claim {
 
 impl Owner {
     /// Whether it is the same resource, as far as is known.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         let is_called_so =
             (&self.namespace, &self.kind, &self.name) == (&other.namespace, &other.kind, &other.name);
         let uids = self.uid.as_ref().zip(other.uid.as_ref());

@@ -60,6 +60,10 @@ async fn read_model(database: &Database, log_id: LogId) -> PostgresView {
     view
 }
 
+fn as_log(owner: Owner) -> RemoveAs {
+    RemoveAs::Log { owner, log_id: None }
+}
+
 fn relations(server: &Postgres, database: &Database) -> String {
     let line =
         format!("SELECT count(*) FROM pg_class WHERE relnamespace = '{}'::regnamespace", database.schema);
@@ -125,15 +129,16 @@ async fn a_log_is_removed_for_its_owner_alone_and_when_nobody_uses_it() {
     let log_id = log.descriptor().log_id;
     let before = relations(&server, &database);
     let others = [
-        RemoveAs::Log(owner("orders", "b")),
-        RemoveAs::Log(owner("bills", "a")),
-        RemoveAs::Log(Owner { kind: "Saga".into(), ..owner("orders", "a") }),
+        as_log(owner("orders", "b")),
+        as_log(owner("bills", "a")),
+        as_log(Owner { kind: "Saga".into(), ..owner("orders", "a") }),
         RemoveAs::ReadModel { name: "orders".into(), log_id: Some(log_id) },
+        RemoveAs::Log { owner: owner("orders", "a"), log_id: Some(LogId::generate()) },
     ];
     for other in &others {
         refused(remove(&database, other).await, "which is another's");
     }
-    let own = RemoveAs::Log(owner("orders", "a"));
+    let own = as_log(owner("orders", "a"));
     let member = headwater_log::Member { id: Uuid::new_v4(), address: "http://10.0.0.1:50051".into() };
     log.renew(&member, Duration::from_mins(1)).await.unwrap();
     for by in [&own, &RemoveAs::Person] {
@@ -160,7 +165,7 @@ async fn a_read_model_is_removed_with_all_its_revisions_for_its_projection_alone
     let of = |name: &str, log_id: Option<LogId>| RemoveAs::ReadModel { name: name.into(), log_id };
     refused(remove(&database, &of("bills", Some(log_id))).await, "of projection \"orders\"");
     refused(remove(&database, &of("orders", Some(LogId::generate()))).await, "which is another's");
-    refused(remove(&database, &RemoveAs::Log(owner("orders", "a"))).await, "which is another's");
+    refused(remove(&database, &as_log(owner("orders", "a"))).await, "which is another's");
     let member =
         Member { id: Uuid::new_v4(), name: "w-1".into(), standing: Standing::Folds, report: String::new() };
     let look = Look { member, hold: vec![], partitions: PartitionCount::ONE, term: Duration::from_mins(1) };
@@ -172,11 +177,13 @@ async fn a_read_model_is_removed_with_all_its_revisions_for_its_projection_alone
     // What people have made of it is theirs.
     let theirs = format!("CREATE VIEW public.v_{0} AS SELECT id FROM {0}.r1_order", database.schema);
     server.query(&theirs).unwrap();
-    refused(remove(&database, &of("orders", None)).await, "v_test_");
+    refused(remove(&database, &of("orders", Some(log_id))).await, "v_test_");
     assert_eq!(relations(&server, &database), before);
     server.query(&format!("DROP VIEW public.v_{}", database.schema)).unwrap();
     server.query(&format!("CREATE TABLE {}.theirs (id BIGINT)", database.schema)).unwrap();
-    assert!(remove(&database, &of("orders", None)).await.unwrap().is_some());
+    // One of another namespace has its name, and no log of its own.
+    refused(remove(&database, &of("orders", None)).await, &format!("--delete-data={log_id}"));
+    assert!(remove(&database, &of("orders", Some(log_id))).await.unwrap().is_some());
     assert_eq!(relations(&server, &database), "1", "theirs");
     assert_eq!(remove(&database, &of("orders", None)).await.unwrap(), None);
 }

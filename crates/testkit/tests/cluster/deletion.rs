@@ -26,8 +26,17 @@ async fn to_be_deleted() -> Result<Orders> {
         };
         namespace.until(&format!("the finalizer of {what}"), is_held).await?;
     }
-    for name in ["orders-eventstore", "orders-projection", "place-order-saga"] {
-        let is_told = || Ok(namespace.get(&format!("configmap/{name}-deletion")).ok().map(drop));
+    for (name, word) in [
+        // Of which log is known when that is in the event stream's status.
+        ("orders-eventstore", "--delete-data="),
+        ("orders-projection", "--delete-data="),
+        ("place-order-saga", "--delete-data"),
+    ] {
+        let is_told = || {
+            let map = namespace.get(&format!("configmap/{name}-deletion")).ok();
+            let job = map.and_then(|map| map["data"]["job.json"].as_str().map(str::to_owned));
+            Ok(job.filter(|job| job.contains(word)).map(drop))
+        };
         namespace.until("how data are deleted", is_told).await?;
     }
     Ok(orders)

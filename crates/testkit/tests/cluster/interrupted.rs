@@ -4,8 +4,8 @@
 //! operator ──▶ Counter: lets writes through, and answers the last one to nobody ──▶ kubectl proxy ──▶ API server
 //! ```
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use axum::Router;
@@ -31,7 +31,7 @@ struct Counter {
     writes: AtomicUsize,
     /// The write after which nobody is answered any more.
     last: AtomicUsize,
-    reached: Notify,
+    reached: Mutex<Arc<Notify>>,
 }
 
 impl Counter {
@@ -41,7 +41,7 @@ impl Counter {
             http: reqwest::Client::new(),
             writes: AtomicUsize::new(0),
             last: AtomicUsize::new(usize::MAX),
-            reached: Notify::new(),
+            reached: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -51,6 +51,8 @@ impl Counter {
     }
 
     fn stop_after(&self, writes: usize) {
+        // What came too late for the one before is nothing to the next.
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         self.writes.store(0, Ordering::SeqCst);
         self.last.store(writes, Ordering::SeqCst);
     }
@@ -89,7 +91,7 @@ impl Counter {
         let answered = asked.send().await?;
         if number == last {
             // It is done, and whoever asked will not know.
-            self.reached.notify_one();
+            self.reached.lock().unwrap_or_else(PoisonError::into_inner).notify_one();
             std::future::pending::<()>().await;
         }
         let mut response = Response::builder().status(answered.status());
@@ -128,9 +130,10 @@ impl Operators {
         is_done: impl Fn() -> Result<Option<()>>,
     ) -> Result<bool> {
         self.counter.stop_after(writes);
+        let reached = self.counter.reached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let operator = self.start()?;
         let was_reached = tokio::select! {
-            () = self.counter.reached.notified() => true,
+            () = reached.notified() => true,
             done = namespace.until("what one operator does", is_done) => done.map(|()| false)?,
         };
         operator.kill().await?;

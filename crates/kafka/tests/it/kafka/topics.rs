@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_bus::{Bus, Checkpoint, CloudEvents, Last, MemoryRelayState, Reached};
+use headwater_bus::{Bus, Checkpoint, CloudEvents, Last, MemoryRelayState, Reached, Removal};
 use headwater_core::{Error, Partition, PartitionCount, Position};
 use headwater_kafka::{KafkaBus, KafkaOptions, Password, Provision, Retention, Sasl, SaslMechanism};
 use headwater_testkit::kafka::{Kafka, USER};
@@ -296,22 +296,23 @@ async fn a_topic_of_kafka_is_removed_by_its_event_stream_alone() {
     log.grow(3).await;
     let options = options(&kafka, PartitionCount::ONE);
     let ours = bus(options.clone(), log.id());
-    assert!(!ours.remove().await.unwrap(), "it is not there yet");
+    assert_eq!(ours.remove().await.unwrap(), Removal::Nothing, "it is not there yet");
     ours.reached(ZERO, &Checkpoint::default()).await.unwrap();
+    let left = async |bus: &KafkaBus, part: &str| {
+        let left = bus.remove().await.unwrap();
+        assert!(matches!(&left, Removal::Left(why) if why.contains(part)), "{left:?}");
+    };
+    left(&ours, "it holds nothing").await;
     ours.publish(&log.events().await).await.unwrap();
-    let others = KafkaBus::new(options.clone(), CloudEvents::new("shop", "bills", log.id())).unwrap();
-    let refused = others.remove().await.unwrap_err();
-    assert!(
-        matches!(&refused, Error::FailedPrecondition { message } if message.contains("carries the events of")),
-        "{refused}"
-    );
+    left(&bus(options.clone(), Log::new().id()), "not this log's").await;
     let observed = KafkaOptions { provision: Provision::Observe, ..options.clone() };
-    assert!(!bus(observed, log.id()).remove().await.unwrap(), "what is only observed is somebody's");
+    let observed = bus(observed, log.id()).remove().await.unwrap();
+    assert_eq!(observed, Removal::Nothing, "what is only observed is somebody's");
     let topics = Operator::of(&kafka);
     assert!(topics.exists(&options.topic));
-    assert!(ours.remove().await.unwrap());
+    assert_eq!(ours.remove().await.unwrap(), Removal::Removed);
     while topics.exists(&options.topic) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert!(!ours.remove().await.unwrap(), "it is gone");
+    assert_eq!(ours.remove().await.unwrap(), Removal::Nothing, "it is gone");
 }
