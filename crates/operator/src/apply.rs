@@ -114,7 +114,7 @@ pub async fn apply(
             continue;
         }
         let api = api(client, owner, resource);
-        let there = api.get_opt(name).await.map_err(ApplyError::of("reading", resource, name))?;
+        let there = get(&api, name).await.map_err(ApplyError::of("reading", resource, name))?;
         // What is somebody else's is left alone.
         if there.is_none() {
             watched.written.forget(&resource.kind, &owner.namespace, name);
@@ -166,7 +166,7 @@ async fn look(client: &Client, watched: &Watched, owner: &Owner, child: &Child) 
         return Ok(There::AsWanted);
     }
     let api = api(client, owner, &child.resource);
-    let there = api.get_opt(&child.name).await;
+    let there = get(&api, &child.name).await;
     let there = there.map_err(ApplyError::of("reading", &child.resource, &child.name))?;
     Ok(there.map_or(There::Not, |there| There::Read(Box::new(there))))
 }
@@ -196,6 +196,15 @@ pub async fn tidy(client: &Client, watched: &Watched, owner: &Owner, rollout: &R
         }
     }
     Ok(())
+}
+
+/// The object, if it is there. Where there is no such kind, the API server says so in plain words.
+async fn get(api: &Api<DynamicObject>, name: &str) -> kube::Result<Option<DynamicObject>> {
+    match api.get(name).await {
+        Ok(there) => Ok(Some(there)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether it was there to be deleted.
