@@ -56,9 +56,8 @@ async fn keep<K: Kept>(
     let seen = readiness.wait_for(format!("the {}s of the cluster", K::KIND.as_str()));
     let seeing = async {
         // Where the API server has no such definition, it is never.
-        if resources.wait_until_ready().await.is_ok() {
-            seen.open();
-        }
+        context.watched.has_seen(K::KIND.as_str()).await;
+        seen.open();
         std::future::pending::<()>().await;
     };
     let [stopped, stopping] = [stop.clone(), stop.clone()];

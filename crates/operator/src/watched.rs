@@ -26,6 +26,7 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::children::{self, MANAGER};
 use crate::kinds::Kept;
@@ -81,6 +82,8 @@ pub struct Watched {
     workers: Store<Seen<Worker>>,
     /// Of other kinds, by their names: our children, and all Secrets and ConfigMaps.
     others: BTreeMap<String, Store<Seen<Plain>>>,
+    /// By kind: cancelled when all that there was at the beginning has been seen.
+    seen: BTreeMap<String, CancellationToken>,
 }
 
 /// The watches, before they run.
@@ -93,14 +96,15 @@ pub struct Watches {
 impl Watched {
     /// Waits until all that there was at the beginning has been seen.
     pub async fn ready(&self) {
-        // A store whose watch has been dropped is never ready, and nobody asks then.
-        let _ = self.streams.wait_until_ready().await;
-        let _ = self.projections.wait_until_ready().await;
-        let _ = self.sagas.wait_until_ready().await;
-        let _ = self.rollouts.wait_until_ready().await;
-        let _ = self.workers.wait_until_ready().await;
-        for other in self.others.values() {
-            let _ = other.wait_until_ready().await;
+        for seen in self.seen.values() {
+            seen.cancelled().await;
+        }
+    }
+
+    /// Waits until all of `kind` that there was at the beginning has been seen. (A store wakes no more than one of those who wait for it.)
+    pub async fn has_seen(&self, kind: &str) {
+        if let Some(seen) = self.seen.get(kind) {
+            seen.cancelled().await;
         }
     }
 
@@ -187,8 +191,20 @@ impl Watches {
             writers.push((kind, writer));
         }
         let (naming, written) = (Naming::default(), Written::default());
-        let watched =
-            Arc::new(Watched { streams, projections, sagas, naming, written, rollouts, workers, others });
+        let kinds = Kind::ALL.map(Kind::as_str).into_iter().chain(["Deployment", "Pod"]);
+        let seen = kinds.chain(others.keys().map(String::as_str));
+        let seen = seen.map(|kind| (kind.to_owned(), CancellationToken::new())).collect();
+        let watched = Arc::new(Watched {
+            streams,
+            projections,
+            sagas,
+            naming,
+            written,
+            rollouts,
+            workers,
+            others,
+            seen,
+        });
 
         let (senders, changes): (BTreeMap<_, _>, BTreeMap<_, _>) = Kind::ALL
             .map(|kind| {
@@ -271,7 +287,7 @@ impl Told {
         let concerned = |before: Option<&DeserializeGuard<K>>,
                          after: &DeserializeGuard<K>,
                          is_there: bool| { self.resource(before, after, is_there) };
-        self.follow(watcher(api, Config::default()), writer, keep, concerned).await;
+        self.follow(K::KIND.as_str(), watcher(api, Config::default()), writer, keep, concerned).await;
     }
 
     async fn rollouts(
@@ -286,7 +302,7 @@ impl Told {
             }
             if is_there && before == Some(after) { Vec::new() } else { owner(after) }
         };
-        self.follow(deployments, writer, keep, concerned).await;
+        self.follow("Deployment", deployments, writer, keep, concerned).await;
     }
 
     async fn workers(
@@ -303,7 +319,7 @@ impl Told {
             };
             if is_news { owner(after) } else { Vec::new() }
         };
-        self.follow(pods, writer, keep, concerned).await;
+        self.follow("Pod", pods, writer, keep, concerned).await;
     }
 
     async fn others(
@@ -332,12 +348,13 @@ impl Told {
             }
             concerned
         };
-        self.follow(objects, writer, keep, concerned).await;
+        self.follow(&kind, objects, writer, keep, concerned).await;
     }
 
     /// Keeps what `keep` makes of the objects that come, and tells those that a change of one concerns.
     async fn follow<O, S>(
         &self,
+        kind: &str,
         objects: impl Stream<Item = watcher::Result<Event<O>>> + Send,
         mut writer: Writer<S>,
         keep: impl Fn(O) -> S + Send,
@@ -370,6 +387,9 @@ impl Told {
                 Event::InitDone => std::mem::take(&mut first),
             };
             writer.apply_watcher_event(&event);
+            if let (Event::InitDone, Some(seen)) = (&event, self.watched.seen.get(kind)) {
+                seen.cancel();
+            }
             self.tell(places).await;
         }
     }
