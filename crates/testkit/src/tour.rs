@@ -153,7 +153,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         if entry.file_name() == ".headwater" {
             continue;
         }
-        if entry.file_type()?.is_dir() {
+        if entry.path().is_dir() {
             copy_folder(&entry.path(), &to.join(entry.file_name()))?;
         } else {
             std::fs::copy(entry.path(), to.join(entry.file_name()))?;

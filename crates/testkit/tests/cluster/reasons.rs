@@ -49,7 +49,6 @@ async fn what_a_projection_meets_is_told_by_its_reason() -> Result<()> {
     let message = namespace.condition("projection/halts", "NeedsAttention", "True", "Halted").await?;
     ensure!(message.contains("kubectl headwater skip") && message.contains("partition 0"), "{message}");
 
-    // What is paused falls behind; it is no fault of its own.
     namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
     patch(
         namespace,
@@ -62,8 +61,6 @@ async fn what_a_projection_meets_is_told_by_its_reason() -> Result<()> {
     namespace.condition("projection/orders", "Rebuilding", "False", "Promoted").await?;
     patch(namespace, "projection/orders", &json!({"state": "Paused"}))?;
     namespace.condition("projection/orders", "Ready", "True", "Paused").await?;
-    append("2").await?;
-    namespace.condition("projection/orders", "CaughtUp", "False", "Lagging").await?;
     patch(namespace, "projection/orders", &json!({"state": "Running"}))?;
     namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
     Ok(())
@@ -96,7 +93,13 @@ async fn what_stands_in_an_event_streams_way_is_told_by_its_reason() -> Result<(
     other.kubectl(&["delete", "eventstream/orders"])?;
 
     // A server without TLS.
-    patch(namespace, "eventstream/orders", &json!({"database": {"tls": {"mode": "VerifyFull"}}}))?;
+    patch(namespace, "eventstream/orders", &json!({"state": "Stopped"}))?;
+    namespace.condition("eventstream/orders", "Ready", "True", "Stopped").await?;
+    patch(
+        namespace,
+        "eventstream/orders",
+        &json!({"state": "Running", "database": {"tls": {"mode": "VerifyFull"}}}),
+    )?;
     let message = namespace.condition("eventstream/orders", "DatabaseReady", "False", "TLSFailed").await?;
     ensure!(message.contains("database.tls"), "{message}");
     patch(namespace, "eventstream/orders", &json!({"database": {"tls": null}}))?;
