@@ -124,7 +124,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let account = ServiceAccount { namespace: arguments.namespace.clone(), name: arguments.service_account };
     let proof = match arguments.token_file {
         Some(path) => Proof::File(path),
-        None => Proof::Account(Tokens::of(client.clone(), &account)),
+        None => Proof::Account(Box::new(Tokens::of(client.clone(), &account))),
     };
     let settings = Settings {
         image: arguments.image,

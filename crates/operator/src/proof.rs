@@ -28,7 +28,7 @@ pub enum Proof {
     /// That of a file, everywhere; it is read each time.
     File(PathBuf),
     /// Tokens of its service account, which the API server gives it.
-    Account(Tokens),
+    Account(Box<Tokens>),
 }
 
 /// Tokens by namespace, each with when it was given. Clones are of one.

@@ -71,8 +71,8 @@ pub(super) fn part(
         server,
         workload,
         scale,
-        callers,
         deletes_data,
         log_id,
+        callers,
     })
 }

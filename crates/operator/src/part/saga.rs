@@ -63,8 +63,8 @@ pub(super) fn part(
         server,
         workload,
         scale,
-        callers,
         deletes_data,
         log_id,
+        callers,
     })
 }
