@@ -95,7 +95,7 @@ impl Deletion<'_> {
         let place = place_of(&self.keep, &name, &spec, &stream, self.loaded)?.ok_or_else(in_a_file)?;
         let log_id = match self.log_id {
             Some(log_id) => Some(log_id),
-            None => self.log_of(stream_name, &stream).await?,
+            None => Box::pin(self.log_of(stream_name, &stream)).await?,
         };
         let removed = match &place {
             ViewPlace::File(_) => return Err(in_a_file()),

@@ -88,7 +88,7 @@ pub async fn event_store(words: Vec<OsString>) -> ExitCode {
         if let Some(log_id) = deletes_data {
             let keep = Keep::of(arguments.database, arguments.data_dir);
             let deletion = Deletion { name: arguments.stream, keep, namespace, log_id, loaded };
-            return Ok(deletion.of_event_stream(&bus).await?);
+            return Ok(Box::pin(deletion.of_event_stream(&bus)).await?);
         }
         let options = EventStoreOptions {
             stream: arguments.stream,

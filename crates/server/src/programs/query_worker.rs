@@ -84,7 +84,7 @@ pub async fn query_worker(words: Vec<OsString>) -> ExitCode {
         if let Some(log_id) = deletes_data {
             let keep = Keep::of(arguments.database, arguments.data_dir);
             let deletion = Deletion { name: arguments.projection, keep, namespace, log_id, loaded };
-            return Ok(deletion.of_projection().await?);
+            return Ok(Box::pin(deletion.of_projection()).await?);
         }
         let options = QueryWorkerOptions {
             projection: arguments.projection,
@@ -101,7 +101,7 @@ pub async fn query_worker(words: Vec<OsString>) -> ExitCode {
         let worker = QueryWorker::start(options, loaded).await?;
         println!("projection {}: listening on {}", worker.name(), worker.url());
         println!("administered at {}", worker.admin_url());
-        Ok(worker.run(shutdown).await?)
+        Ok(Box::pin(worker.run(shutdown)).await?)
     });
     run.await
 }

@@ -92,7 +92,7 @@ pub async fn saga(words: Vec<OsString>) -> ExitCode {
         if let Some(log_id) = deletes_data {
             let keep = Keep::of(arguments.database, arguments.data_dir);
             let deletion = Deletion { name: arguments.saga, keep, namespace, log_id, loaded };
-            return Ok(deletion.of_saga().await?);
+            return Ok(Box::pin(deletion.of_saga()).await?);
         }
         let options = SagaWorkerOptions {
             saga: arguments.saga,
