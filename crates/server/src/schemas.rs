@@ -9,7 +9,7 @@ pub use headwater_sql::{Keeps, KeptSchema};
 /// # Errors
 /// `Invalid` for what is no URL of a database; else as the database.
 pub async fn list(url: &str) -> Result<Vec<KeptSchema>> {
-    headwater_sql::list(&at(url, "public")?).await
+    Box::pin(headwater_sql::list(&at(url, "public")?)).await
 }
 
 /// What `schema` of the database at `url` holds.
