@@ -99,13 +99,13 @@ impl From<KeptSchema> for Shown {
 
 pub(crate) async fn run(arguments: Arguments, console: &Console) -> Result<()> {
     match arguments.command {
-        Command::List { database } => list(&database.url, console).await,
-        Command::Drop { schema, database, yes } => drop(&database.url, &schema, yes, console).await,
+        Command::List { database } => Box::pin(list(&database.url, console)).await,
+        Command::Drop { schema, database, yes } => Box::pin(drop(&database.url, &schema, yes, console)).await,
     }
 }
 
 async fn list(url: &str, console: &Console) -> Result<()> {
-    let all: Vec<Shown> = schemas::list(url).await?.into_iter().map(Shown::from).collect();
+    let all: Vec<Shown> = Box::pin(schemas::list(url)).await?.into_iter().map(Shown::from).collect();
     if console.is_json() {
         return all.iter().try_for_each(|shown| Ok(console.json(shown)?));
     }
@@ -127,7 +127,7 @@ async fn list(url: &str, console: &Console) -> Result<()> {
 
 async fn drop(url: &str, schema: &str, yes: bool, console: &Console) -> Result<()> {
     if !yes {
-        let kept = schemas::find(url, schema).await?;
+        let kept = Box::pin(schemas::find(url, schema)).await?;
         if !std::io::stdin().is_terminal() {
             let message = format!("{} would be gone for good: say --yes to drop it", described(&kept));
             return Err(Error::invalid("yes", message).into());
@@ -138,7 +138,7 @@ async fn drop(url: &str, schema: &str, yes: bool, console: &Console) -> Result<(
         std::io::stdin().read_line(&mut answer).context("read the answer")?;
         ensure!(answer.trim() == schema, "nothing was changed");
     }
-    let kept = schemas::drop(url, schema).await?;
+    let kept = Box::pin(schemas::drop(url, schema)).await?;
     if console.is_json() {
         return Ok(console.json(&Shown::from(kept))?);
     }
