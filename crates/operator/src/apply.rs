@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::ApiResource;
 use kube::core::dynamic::DynamicObject;
+use kube::core::{ApiResource, ObjectMeta};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
@@ -116,17 +115,12 @@ pub async fn apply(
         let api = api(client, owner, resource);
         let there = get(&api, name).await.map_err(ApplyError::of("reading", resource, name))?;
         // What is somebody else's is left alone.
-        if there.is_none() {
-            watched.written.forget(&resource.kind, &owner.namespace, name);
-        }
         if let Some(there) = there.filter(|there| is_ours(owner, there))
             && delete(&api, name, there.uid()).await.map_err(ApplyError::of("deleting", resource, name))?
         {
             done.deleted += 1;
         }
-        if !watched.has_kind(&resource.kind) {
-            watched.written.forget(&resource.kind, &owner.namespace, name);
-        }
+        watched.written.forget(&resource.kind, &owner.namespace, name);
     }
     for (child, there) in children.wanted.iter().zip(there) {
         let is_deployment = child.resource.kind == "Deployment";
@@ -224,9 +218,13 @@ fn api(client: &Client, owner: &Owner, resource: &ApiResource) -> Api<DynamicObj
     Api::namespaced_with(client.clone(), &owner.namespace, resource)
 }
 
+/// Whether an object with this metadata belongs to `owner`, and goes with it.
+pub(crate) fn is_controlled(owner: &Owner, meta: &ObjectMeta) -> bool {
+    meta.owner_references.iter().flatten().any(|it| it.controller == Some(true) && it.uid == owner.uid)
+}
+
 fn is_ours(owner: &Owner, there: &DynamicObject) -> bool {
-    let controller = |it: &OwnerReference| it.controller == Some(true) && it.uid == owner.uid;
-    there.owner_references().iter().any(controller)
+    is_controlled(owner, &there.metadata)
         // Left by one that had the name before: it is of nobody else's.
         || (there.owner_references().is_empty() && there.labels().contains_key(deletion::OF))
 }

@@ -159,7 +159,7 @@ pub fn children(part: &Part, found: &Found, settings: &Settings) -> Children {
         scale(&mut children, part, &name);
     }
     if part.deletes_data {
-        children.wanted.push(deletion::config_map(part, settings));
+        children.wanted.push(deletion::config_map(part, found, settings));
     } else {
         children.unwanted.push((kind::<ConfigMap>(), deletion::name(&part.owner)));
     }

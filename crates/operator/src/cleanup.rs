@@ -21,6 +21,7 @@ use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::apply::is_controlled;
 use crate::children::deletion::{self, JOB, OF};
 use crate::children::{MANAGER, selector};
 use crate::kinds::Kept;
@@ -254,10 +255,6 @@ fn gone<T>(deleted: kube::Result<T>) -> kube::Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
     }
-}
-
-fn is_controlled(owner: &Owner, meta: &ObjectMeta) -> bool {
-    meta.owner_references.iter().flatten().any(|it| it.controller == Some(true) && it.uid == owner.uid)
 }
 
 fn labelled(labels: &BTreeMap<String, String>) -> ListParams {

@@ -77,7 +77,7 @@ impl Deletion<'_> {
         let database = self.address(stream_name, &stream)?.at(|url| Database::of_saga(url, &name));
         let all = self.loaded.manifests.sagas.iter().map(|it| &it.metadata);
         let owner = claim("Saga", all, &name, &self.namespace, None)?.owner;
-        let by = RemoveAs::Log { owner, log_id: None };
+        let by = RemoveAs::Log { owner, log_id: self.log_id };
         let removed = headwater_sql::remove(&database, &by).await?;
         say(&format!("saga {name}"), removed.as_ref().map(events));
         Ok(())

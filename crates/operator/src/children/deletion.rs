@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::{Child, child, pod};
+use crate::found::Found;
 use crate::part::{Owner, Part};
 use crate::settings::Settings;
 
@@ -28,9 +29,9 @@ pub(crate) fn name(owner: &Owner) -> String {
     format!("{}-deletion", owner.kind.child(&owner.name))
 }
 
-pub(super) fn config_map(part: &Part, settings: &Settings) -> Child {
+pub(super) fn config_map(part: &Part, found: &Found, settings: &Settings) -> Child {
     let name = name(&part.owner);
-    let job = unowned(child::<Job>(part, &name, job(part, &name, settings)), &part.owner);
+    let job = unowned(child::<Job>(part, &name, job(part, found, &name, settings)), &part.owner);
     let data = json!({"data": {"manifests.yaml": part.manifests.text, JOB: job.object.to_string()}});
     unowned(child::<ConfigMap>(part, &name, data), &part.owner)
 }
@@ -45,7 +46,7 @@ fn unowned(mut child: Child, owner: &Owner) -> Child {
 }
 
 /// Suspended: it begins when nobody uses any more what it deletes.
-fn job(part: &Part, name: &str, settings: &Settings) -> Value {
+fn job(part: &Part, found: &Found, name: &str, settings: &Settings) -> Value {
     // By what users have their pods be told, and never as one that works.
     let mut labels = part.workload.pod_labels.clone();
     labels.extend(
@@ -62,6 +63,6 @@ fn job(part: &Part, name: &str, settings: &Settings) -> Value {
         "backoffLimit": 10,
         "activeDeadlineSeconds": AT_MOST_SECONDS,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
-        "template": {"metadata": metadata, "spec": pod::deletion(part, name, settings)},
+        "template": {"metadata": metadata, "spec": pod::deletion(part, found, name, settings)},
     }})
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{CONFIGURATION, selector};
 use crate::digest::digest;
-use crate::found::{Count, Running};
+use crate::found::{Count, Found, Running};
 use crate::part::{Autoscaler, Part, at};
 use crate::settings::{AUDIENCE, Settings};
 
@@ -64,7 +64,7 @@ pub(super) fn deployment(part: &Part, running: &Running, count: Option<Count>, s
 }
 
 /// A pod that runs the program once, to delete what it keeps. It needs nothing of what belongs to the resource, and proves nothing to anybody.
-pub(super) fn deletion(part: &Part, manifests: &str, settings: &Settings) -> Value {
+pub(super) fn deletion(part: &Part, found: &Found, manifests: &str, settings: &Settings) -> Value {
     let mut container = container(part, settings);
     if let Some(fields) = container.as_object_mut() {
         for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
@@ -72,7 +72,7 @@ pub(super) fn deletion(part: &Part, manifests: &str, settings: &Settings) -> Val
         }
     }
     if let Some(arguments) = container["args"].as_array_mut() {
-        arguments.push(json!(match &part.log_id {
+        arguments.push(json!(match &found.log_id {
             Some(log_id) => format!("--delete-data={log_id}"),
             None => "--delete-data".to_owned(),
         }));

@@ -1,21 +1,20 @@
 //! An EventStream as event stores.
 
 use headwater_resources::EventStream;
-use headwater_resources::shared::{DeletionPolicy, RunState, Verb};
+use headwater_resources::shared::{RunState, Verb};
 
-use super::{
-    Autoscaler, Callers, Documents, Kind, Owner, Part, Refused, Scale, access, bearer_tokens, scheme,
-    serving, trusting,
-};
+use super::calls::{access, scheme, serving, trusting};
+use super::documents::Documents;
+use super::{Autoscaler, Kind, Made, Owner, Refused, Scale};
 use crate::found::Found;
 use crate::settings::{ServiceAccount, Settings};
 
-pub(super) fn part(
+pub(super) fn made(
     resource: &EventStream,
-    owner: Owner,
+    owner: &Owner,
     found: &Found,
     settings: &Settings,
-) -> Result<Part, Refused> {
+) -> Result<Made, Refused> {
     let spec = &resource.spec;
     if spec.database.is_none() {
         return Err(Refused::Invalid(
@@ -42,7 +41,7 @@ pub(super) fn part(
     let server = spec.server.clone().unwrap_or_default();
     let mut flags =
         vec![format!("--stream={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::EventStream.port())];
-    flags.extend(serving(&owner, &server, found, &mut secrets)?);
+    flags.extend(serving(owner, &server, found, &mut secrets)?);
     let scheme = scheme(server.tls.is_some());
     flags.push(format!("--advertise={scheme}://$(POD_IP):{}", Kind::EventStream.port()));
     if server.tls.is_some() {
@@ -57,22 +56,5 @@ pub(super) fn part(
             .filter(|_| spec.state == RunState::Running)
             .map(Autoscaler::by_use),
     };
-    let workload = spec.workload.clone().unwrap_or_default();
-    let bearer_tokens = bearer_tokens(&server);
-    let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
-    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
-    let log_id = found.log_id.clone();
-    Ok(Part {
-        owner,
-        manifests,
-        flags,
-        secrets,
-        bearer_tokens,
-        server,
-        workload,
-        scale,
-        deletes_data,
-        log_id,
-        callers,
-    })
+    Ok(Made { manifests, flags, secrets, scale })
 }

@@ -1,21 +1,20 @@
 //! A Saga as its coordinators.
 
 use headwater_resources::Saga;
-use headwater_resources::shared::{DeletionPolicy, Verb, WorkState};
+use headwater_resources::shared::{Verb, WorkState};
 
-use super::{
-    Callers, Documents, Kind, Owner, Part, Refused, access, bearer_tokens, event_store, plain_calls, scale,
-    serving, trusting,
-};
+use super::calls::{access, event_store, plain_calls, serving, trusting};
+use super::documents::Documents;
+use super::{Kind, Made, Owner, Refused, scale};
 use crate::found::Found;
 use crate::settings::Settings;
 
-pub(super) fn part(
+pub(super) fn made(
     resource: &Saga,
-    owner: Owner,
+    owner: &Owner,
     found: &Found,
     settings: &Settings,
-) -> Result<Part, Refused> {
+) -> Result<Made, Refused> {
     let spec = &resource.spec;
     let mut read = spec.clone();
     read.access = access(&spec.access, [(settings.operator.clone(), vec![Verb::Query])]);
@@ -32,7 +31,7 @@ pub(super) fn part(
         flags.push(format!("--event-store={name}={}", event_store(stream, &owner.namespace)));
     }
     flags.push("--worker=$(POD_NAME)".to_owned());
-    flags.extend(serving(&owner, &server, found, &mut secrets)?);
+    flags.extend(serving(owner, &server, found, &mut secrets)?);
     flags.extend(streams.iter().find_map(|(_, stream)| plain_calls(&server, stream)));
     let trusted: Vec<String> = streams
         .iter()
@@ -49,22 +48,5 @@ pub(super) fn part(
     let stream = streams.iter().find(|(name, _)| *name == spec.stream_ref.name).map(|(_, stream)| *stream);
     let is_stopped = spec.state == WorkState::Stopped;
     let scale = scale(is_stopped, spec.replicas, spec.autoscaling.as_ref(), stream.unwrap_or(streams[0].1));
-    let workload = spec.workload.clone().unwrap_or_default();
-    let bearer_tokens = bearer_tokens(&server);
-    let deletes_data = spec.deletion_policy == DeletionPolicy::Delete;
-    let callers = Callers::of(spec.network_policy.as_ref(), &spec.access);
-    let log_id = found.log_id.clone();
-    Ok(Part {
-        owner,
-        manifests,
-        flags,
-        secrets,
-        bearer_tokens,
-        server,
-        workload,
-        scale,
-        deletes_data,
-        log_id,
-        callers,
-    })
+    Ok(Made { manifests, flags, secrets, scale })
 }

@@ -93,7 +93,7 @@ async fn what_a_database_keeps_is_listed_with_whose_it_is_and_who_uses_it() {
     let member = headwater_log::Member { id: Uuid::new_v4(), address: "http://10.0.0.1:50051".into() };
     log.renew(&member, Duration::from_mins(1)).await.unwrap();
     let view = read_model(&of_view, log_id).await;
-    let all = list(&Database { schema: "public".into(), ..of_log.clone() }).await.unwrap();
+    let all = Box::pin(list(&Database { schema: "public".into(), ..of_log.clone() })).await.unwrap();
     let of = |database: &Database| all.iter().find(|it| it.schema == database.schema).unwrap().clone();
     let kept = of(&of_log);
     assert_eq!(
