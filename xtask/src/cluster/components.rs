@@ -291,7 +291,8 @@ clusterDNS: [10.96.0.10]
 resolvConf: ''
 containerRuntimeEndpoint: unix://{socket}
 podLogsDir: '{logs}'
-evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
+# A share of a disk that others fill, too, would leave no pod a place where many gigabytes are free.
+evictionHard: {{memory.available: 100Mi, nodefs.available: 200Mi, imagefs.available: 200Mi}}
 # Nobody could pull again what it deletes when the disk is full: the image of all pods' pauses, too.
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99

@@ -105,7 +105,11 @@ pub(crate) fn helm(what: &str, flags: &[&str]) -> Result<String> {
 
 pub(crate) fn install() -> Result<()> {
     // Not with what a test before has set, which ended half-way.
-    helm("upgrade", &["--install", "--create-namespace", "--reset-values"]).map(drop)
+    let installed = helm("upgrade", &["--install", "--create-namespace", "--reset-values"]);
+    installed.map(drop).map_err(|error| {
+        let said = kubectl(&["get", "events", "--namespace", "headwater", "--sort-by=.lastTimestamp"], "");
+        error.context(said.unwrap_or_else(|error| format!("{error:#}")))
+    })
 }
 
 /// A namespace of one test, in which pods have to meet the restricted Pod Security Standard.

@@ -200,6 +200,9 @@ async fn orders_are_placed_paid_and_approved_or_rejected_as_on_a_laptop() -> Res
         namespace.until_rolled_out(deployment).await?;
     }
     let (service, caller) = (namespace.url("orders")?, namespace.caller()?);
+    // Its pods are ready before each node knows of them.
+    let answers = async || Ok(reqwest::get(format!("{service}/healthz")).await.ok());
+    namespace.eventually("an answer of the Service", answers).await?;
     for (restaurant, status, payment) in [("luigi", "Approved", "Debited"), ("chen", "Rejected", "Voided")] {
         let items =
             json!([{"code": "PIZZA-01", "name": "Pizza Margherita", "unit_price": 19.9, "quantity": 2}]);
