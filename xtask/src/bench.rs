@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 
 use crate::cluster::Cluster;
-use crate::steps::{Step, cargo, root};
+use crate::steps::{Step, build, built, root};
 use crate::{go, tools};
 
 #[derive(clap::Args)]
@@ -14,13 +14,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let packages = ["headwater-cli", "headwater-server", "headwater-multicall", "headwater-bench"];
-    let mut build = vec!["build", "--release", "--bins"];
-    build.extend(packages.iter().flat_map(|name| ["--package", name]));
-    cargo(&build).run()?;
-    let mut words = vec!["run", "--release", "--quiet", "--package", "headwater-bench", "--"];
-    words.extend(arguments.arguments.iter().map(String::as_str));
-    let bench = cargo(&words);
+    build()?;
+    let words: Vec<&str> = arguments.arguments.iter().map(String::as_str).collect();
+    let bench = built("headwater-bench", &words)?;
     if arguments.arguments.first().is_some_and(|it| it == "operator") {
         on_cluster(bench)
     } else {

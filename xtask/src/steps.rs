@@ -13,10 +13,20 @@ pub(crate) struct Step {
     line: String,
 }
 
+/// How the variables begin by which cargo tells a program of its package.
+const OF_XTASK: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
 /// `cargo` with `arguments`: the cargo that runs this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Step {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    // What cargo has told this program of itself: there are build scripts that run again where it differs, and what a person has built would be
+    // built anew, and then anew for that person.
+    for (name, _) in std::env::vars_os() {
+        if OF_XTASK.iter().any(|of| name.to_string_lossy().starts_with(of)) {
+            command.env_remove(name);
+        }
+    }
     Step { command, line: format!("cargo {}", arguments.join(" ")) }
 }
 
@@ -25,6 +35,23 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Step {
     let mut command = Command::new(name);
     command.args(arguments);
     Step { command, line: format!("{name} {}", arguments.join(" ")) }
+}
+
+/// Builds all programs of the workspace: with others beside them, they would be built of parts that are not those of any other command.
+pub(crate) fn build() -> anyhow::Result<()> {
+    cargo(&["build", "--release", "--workspace", "--bins"]).run()
+}
+
+/// A program of the workspace that has been built.
+pub(crate) fn built(name: &str, arguments: &[&str]) -> anyhow::Result<Step> {
+    let path = built_folder()?.join(name);
+    Ok(program(path.to_str().context("a path of UTF-8")?, arguments).within(&root()))
+}
+
+/// Where programs are built, and this one was.
+pub(crate) fn built_folder() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("the path of this program")?;
+    Ok(this.parent().context("it lies in a folder")?.to_owned())
 }
 
 /// The folder of the workspace.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::steps::{Clock, cargo, root};
+use crate::steps::{Clock, built_folder, cargo};
 use crate::{e2e, go, kafka, postgres, redis};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let green = if arguments.filter.is_some() || needed.into_iter().any(left_out) {
         green
     } else {
-        let built = root().join("target/release");
+        let built = built_folder()?;
         clock.lap("a cluster", || e2e::run_all(&built, |tests| tests.watch(|line| counts.add(line))))?
             && green
     };

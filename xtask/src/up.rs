@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::steps::cargo;
+use crate::steps::{build, built};
 use crate::{go, kafka, postgres, redis};
 
 #[derive(clap::Args)]
@@ -46,20 +46,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             bail!("{why}");
         }
     }
-    let packages = ["headwater-server", "headwater-cli", "headwater-testkit", name];
-    let mut build = vec!["build", "--release", "--bins"];
-    build.extend(packages.iter().flat_map(|package| ["--package", package]));
-    cargo(&build).run()?;
+    build()?;
     if let Example::Banku = arguments.example {
         println!("once it is ready, in another terminal: cargo run --release --package banku");
     }
     let directory = format!("examples/{name}");
-    let mut words =
-        vec!["run", "--release", "--quiet", "--package", "headwater-testkit", "--bin", "up", "--"];
-    words.push(&directory);
+    let mut words = vec![directory.as_str()];
     if arguments.free_ports {
         words.push("--free-ports");
     }
     words.extend(with);
-    Err(cargo(&words).exec())
+    Err(built("up", &words)?.exec())
 }
