@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::body::Bytes;
 use headwater_api::tls;
+use headwater_resources::saga::Generation;
 use headwater_resources::shared::Count;
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::{Request, StatusCode};
@@ -182,6 +183,18 @@ pub struct SagaState {
     pub compensating: u64,
     /// Instances that a person has to look at.
     pub needs_attention: u64,
+    /// Instances that were completed.
+    #[serde(default)]
+    pub completed: Option<u64>,
+    /// Instances that were undone.
+    #[serde(default)]
+    pub compensated: Option<u64>,
+    /// The definitions that instances at work were started with.
+    #[serde(default)]
+    pub generations: Vec<Generation>,
+    /// Age of the oldest instance at work.
+    #[serde(default)]
+    pub oldest_running_seconds: Option<u64>,
     /// What is wrong, if something is.
     pub message: Option<String>,
 }

@@ -7,7 +7,7 @@ use headwater_resources::event_stream::{EventStreamStatus, PartitionStatus};
 use headwater_resources::projection::{
     ActiveRevision, CandidateRevision, Lag, PreviousRevision, ProjectionStatus, Promotion,
 };
-use headwater_resources::saga::SagaStatus;
+use headwater_resources::saga::{GENERATIONS, SagaStatus};
 use headwater_resources::shared::{
     Address, ConditionType, Count, Duration, LocalRef, Reason, RunState, WorkState,
 };
@@ -453,6 +453,11 @@ impl Kept for Saga {
             status.running = Some(state.running as i64);
             status.compensating = Some(state.compensating as i64);
             status.needs_attention = Some(state.needs_attention as i64);
+            status.completed = state.completed.map(Count);
+            status.compensated = state.compensated.map(Count);
+            // There is no limit to them, and one to a status.
+            status.generations = state.generations.iter().take(GENERATIONS).cloned().collect();
+            status.oldest_running_seconds = state.oldest_running_seconds.map(|it| rounded(it) as i64);
         }
         as_json(&status)
     }

@@ -14,7 +14,7 @@ pub use action::{
     Action, ActionType, AppendAction, Compensation, CompensationType, FRAMING_HEADERS, GrpcAction, Header,
     HeaderSource, HttpAction, HttpMethod,
 };
-pub use status::{Generation, SagaStatus};
+pub use status::{GENERATIONS, Generation, SagaStatus};
 pub use step::{AwaitReply, Branch, Correlate, Parallel, Retry, Role, Step, Work};
 
 use crate::shared::{

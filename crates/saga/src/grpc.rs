@@ -14,7 +14,7 @@ use crate::history::{Cause, Command, Commanded, Direction};
 use crate::instance::State;
 use crate::journal::NotStarted;
 use crate::paging::{self, Parameters};
-use crate::service::SagaStatus;
+use crate::service::{Generation, SagaStatus};
 use crate::show::{Instance, Line, Summary};
 
 /// The name of the service.
@@ -186,7 +186,17 @@ impl From<SagaStatus> for v1::Saga {
             message: status.message,
             coordinates: status.coordinates,
             coordinated_by: status.coordinated_by,
+            completed: status.completed,
+            compensated: status.compensated,
+            generations: status.generations.into_iter().map(v1::Generation::from).collect(),
+            oldest_running_seconds: status.oldest_running_seconds,
         }
+    }
+}
+
+impl From<Generation> for v1::Generation {
+    fn from(generation: Generation) -> Self {
+        Self { digest: generation.digest, running: generation.running as u64 }
     }
 }
 

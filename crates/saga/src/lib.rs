@@ -50,5 +50,5 @@ pub use intake::Counts;
 pub use journal::NotStarted;
 pub use json::Json;
 pub use metrics::SagaMetrics;
-pub use service::{Coordinator, Leads, Parts, SagaService, SagaStatus};
+pub use service::{Coordinator, Generation, Leads, Parts, SagaService, SagaStatus};
 pub use show::{Instance, Line, Summary};

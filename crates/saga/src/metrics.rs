@@ -160,6 +160,14 @@ impl Collector for Standing {
             let gauge = ConstGauge::new((status.running + status.compensating) as i64);
             gauge.encode(family.encode_family(&labels)?)?;
         }
+        let help = "Seconds since the oldest instance that has not ended was started";
+        let mut family =
+            encoder.encode_descriptor("saga_oldest_instance_seconds", help, None, MetricType::Gauge)?;
+        for status in &statuses {
+            let labels = [("saga", status.name.as_str())];
+            let gauge = ConstGauge::new(status.oldest_running_seconds.unwrap_or_default() as i64);
+            gauge.encode(family.encode_family(&labels)?)?;
+        }
         let help = "1 where this process coordinates the saga, 0 where it stands by";
         let mut family = encoder.encode_descriptor("saga_coordinates", help, None, MetricType::Gauge)?;
         for status in &statuses {

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use headwater_core::{Error, EventType, Positions, Result, Version};
+use headwater_core::{Error, EventType, Positions, Result, Token, Version};
 use headwater_log::{Clock, Filter, LogReader, LogWriter, ReadAll, StartFrom, Subscription, read_all};
 use headwater_resources::EventStreamSpec;
 use headwater_resources::saga::SagaSpec;
 use headwater_resources::shared::WorkState;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -111,6 +112,14 @@ pub struct SagaStatus {
     pub compensating: usize,
     /// Instances that a person has to look at.
     pub needs_attention: usize,
+    /// Instances that were completed, ever.
+    pub completed: u64,
+    /// Instances that were undone, ever.
+    pub compensated: u64,
+    /// The definitions that instances at work were started with, by digest, and how many have each.
+    pub generations: Vec<Generation>,
+    /// Seconds since the oldest instance at work was started.
+    pub oldest_running_seconds: Option<u64>,
     /// Since this process began: instances started.
     pub started: u64,
     /// Since this process began: events that would have started an instance of a name that there was.
@@ -127,6 +136,15 @@ pub struct SagaStatus {
     pub coordinates: bool,
     /// Which other process coordinates it, where this is known.
     pub coordinated_by: Option<String>,
+}
+
+/// A definition that instances at work were started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    /// The definition's digest.
+    pub digest: String,
+    /// Instances that follow it and have not ended.
+    pub running: usize,
 }
 
 impl SagaService {
@@ -252,8 +270,9 @@ impl SagaService {
     /// What is written from here on is followed; what is there is taken up.
     async fn take_up(&self) -> Result<(Subscription, HashSet<String>)> {
         let log = &self.0.workshop.journal.reader;
-        let subscription = Subscription::open(Arc::clone(log), &StartFrom::End, Filter::default()).await?;
-        let open = take_up(&self.0.workshop, &**log).await?;
+        let (open, end) = take_up(&self.0.workshop, &**log).await?;
+        let from = StartFrom::After(Token::new(log.descriptor().log_id, end));
+        let subscription = Subscription::open(Arc::clone(log), &from, Filter::default()).await?;
         Ok((subscription, open))
     }
 
@@ -309,8 +328,13 @@ impl SagaService {
 
     /// How it stands.
     pub fn status(&self) -> SagaStatus {
-        let counts = self.0.workshop.table.counts();
-        let of = |state: State| counts.get(&state).copied().unwrap_or_default();
+        let census = self.0.workshop.table.census();
+        let of = |state: State| census.states.get(&state).copied().unwrap_or_default();
+        let age = |since: Timestamp| self.0.workshop.clock.now().duration_since(since).as_secs();
+        let generation = |(digest, running): (&Arc<str>, &usize)| Generation {
+            digest: digest.to_string(),
+            running: *running,
+        };
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let taken_in = &*self.0.counts.0;
         SagaStatus {
@@ -319,6 +343,10 @@ impl SagaService {
             running: of(State::Running),
             compensating: of(State::Compensating),
             needs_attention: of(State::NeedsAttention),
+            completed: census.ended.completed,
+            compensated: census.ended.compensated,
+            generations: census.definitions.iter().map(generation).collect(),
+            oldest_running_seconds: census.oldest.map(|since| age(since).try_into().unwrap_or_default()),
             started: read(&taken_in.started),
             ignored: read(&taken_in.ignored),
             not_started: read(&taken_in.not_started),

@@ -3,7 +3,7 @@
 //! An instance that waits costs its name and a time: its state is read from the log when it wakes.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -28,12 +28,38 @@ struct Inner {
     /// May hold times that are no longer meant.
     times: BinaryHeap<Reverse<(Timestamp, Arc<str>)>>,
     counts: HashMap<State, usize>,
+    /// How many follow each definition, of those that are known.
+    definitions: HashMap<Arc<str>, usize>,
+    /// How many were started when, of those that are known.
+    ages: BTreeMap<Timestamp, usize>,
+    ended: Ended,
+}
+
+/// Instances that have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) completed: u64,
+    pub(crate) compensated: u64,
+}
+
+/// What there is, at one time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Census {
+    /// How many are in each state.
+    pub(crate) states: HashMap<State, usize>,
+    /// How many follow each definition.
+    pub(crate) definitions: BTreeMap<Arc<str>, usize>,
+    /// When the oldest was started.
+    pub(crate) oldest: Option<Timestamp>,
+    pub(crate) ended: Ended,
 }
 
 #[derive(Debug)]
 struct Slot {
     state: State,
     at: At,
+    /// Its definition, and when it was started, once its history has been read.
+    origin: Option<(Arc<str>, Timestamp)>,
     /// Why it cannot be worked on, if that is so.
     stuck: Option<Box<str>>,
 }
@@ -67,9 +93,10 @@ impl Table {
         match inner.slots.get_mut(name) {
             None => {
                 let name: Arc<str> = name.into();
-                inner
-                    .slots
-                    .insert(Arc::clone(&name), Slot { state: State::Running, at: At::Queued, stuck: None });
+                inner.slots.insert(
+                    Arc::clone(&name),
+                    Slot { state: State::Running, at: At::Queued, origin: None, stuck: None },
+                );
                 *inner.counts.entry(State::Running).or_default() += 1;
                 inner.queue.push_back(name);
             }
@@ -158,7 +185,33 @@ impl Table {
         let inner = &mut *inner;
         if let Some(slot) = inner.slots.remove(name) {
             *inner.counts.entry(slot.state).or_default() -= 1;
+            if let Some((definition, started_at)) = slot.origin {
+                less(inner.definitions.get_mut(&definition));
+                inner.definitions.retain(|_, count| *count > 0);
+                if less(inner.ages.get_mut(&started_at)) == Some(0) {
+                    inner.ages.remove(&started_at);
+                }
+            }
         }
+    }
+
+    /// Its history says which definition it follows, and when it was started.
+    pub(crate) fn is_of(&self, name: &str, definition: &str, started_at: Timestamp) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(slot @ Slot { origin: None, .. }) = inner.slots.get_mut(name) else { return };
+        let known = inner.definitions.get_key_value(definition).map(|(known, _)| Arc::clone(known));
+        let definition = known.unwrap_or_else(|| definition.into());
+        *inner.definitions.entry(Arc::clone(&definition)).or_default() += 1;
+        *inner.ages.entry(started_at).or_default() += 1;
+        slot.origin = Some((definition, started_at));
+    }
+
+    /// So many more have ended, as the saga's log says.
+    pub(crate) fn have_ended(&self, more: Ended) {
+        let ended = &mut self.lock().ended;
+        ended.completed += more.completed;
+        ended.compensated += more.compensated;
     }
 
     /// Whether it has started, and not ended.
@@ -194,9 +247,19 @@ impl Table {
         None
     }
 
-    /// How many there are in each state.
-    pub(crate) fn counts(&self) -> HashMap<State, usize> {
-        self.lock().counts.clone()
+    /// What there is now.
+    pub(crate) fn census(&self) -> Census {
+        let inner = self.lock();
+        Census {
+            states: inner.counts.clone(),
+            definitions: inner
+                .definitions
+                .iter()
+                .map(|(digest, count)| (Arc::clone(digest), *count))
+                .collect(),
+            oldest: inner.ages.keys().next().copied(),
+            ended: inner.ended,
+        }
     }
 
     /// The names of those in one of the `states`, in order, after `after`.
@@ -211,4 +274,11 @@ impl Table {
         names.truncate(limit);
         names
     }
+}
+
+/// One less than there were.
+fn less(count: Option<&mut usize>) -> Option<usize> {
+    let count = count?;
+    *count -= 1;
+    Some(*count)
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use headwater_core::Error;
 use headwater_saga::{Definition, mermaid};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -215,6 +216,9 @@ struct Status {
     running: u64,
     compensating: u64,
     needs_attention: u64,
+    completed: u64,
+    compensated: u64,
+    oldest_running_seconds: Option<u64>,
     message: Option<String>,
     coordinates: bool,
     coordinated_by: Option<String>,
@@ -303,6 +307,10 @@ impl Named {
     }
 }
 
+fn age(seconds: u64) -> String {
+    format!("{:#}", SignedDuration::from_secs(seconds.cast_signed()))
+}
+
 async fn sagas(queries: &Queries, console: &Console) -> Result<()> {
     #[derive(Deserialize)]
     struct Answer {
@@ -320,6 +328,9 @@ async fn sagas(queries: &Queries, console: &Console) -> Result<()> {
             status.running.to_string(),
             status.compensating.to_string(),
             status.needs_attention.to_string(),
+            status.completed.to_string(),
+            status.compensated.to_string(),
+            status.oldest_running_seconds.map(age).unwrap_or_default(),
             match (status.coordinates, status.coordinated_by) {
                 (true, _) => "this process".to_owned(),
                 (false, Some(other)) => other,
@@ -328,8 +339,18 @@ async fn sagas(queries: &Queries, console: &Console) -> Result<()> {
             status.message.unwrap_or_default(),
         ]);
     }
-    Ok(console
-        .table(&["name", "running", "compensating", "needs attention", "coordinated by", "message"], rows)?)
+    let columns = [
+        "name",
+        "running",
+        "compensating",
+        "needs attention",
+        "completed",
+        "compensated",
+        "oldest",
+        "coordinated by",
+        "message",
+    ];
+    Ok(console.table(&columns, rows)?)
 }
 
 async fn instances(queries: &Queries, saga: &str, list: &List, console: &Console) -> Result<()> {

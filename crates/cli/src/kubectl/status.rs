@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use headwater_core::Error;
+use headwater_resources::shared::Count;
 use headwater_resources::{EventStream, Projection, Saga};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -123,7 +124,9 @@ impl Row {
             (status.compensating, "compensating"),
             (status.needs_attention, "stuck"),
         ];
-        let shown = counts.into_iter().filter_map(|(number, what)| {
+        let ended = [(status.completed, "completed"), (status.compensated, "compensated")];
+        let ended = ended.map(|(number, what)| (number.map(|Count(it)| it.cast_signed()), what));
+        let shown = counts.into_iter().chain(ended).filter_map(|(number, what)| {
             let number = number.filter(|number| *number > 0 || what == "running")?;
             Some(format!("{number} {what}"))
         });
@@ -244,7 +247,7 @@ mod tests {
                     "apiVersion": "headwater.dev/v1alpha1", "kind": "Saga",
                     "metadata": {"name": name, "namespace": "shop"},
                     "spec": {"streamRef": {"name": stream}, "startOn": {"events": ["A"]}, "steps": []},
-                    "status": {"running": 0, "compensating": 1, "needsAttention": 0},
+                    "status": {"running": 0, "compensating": 1, "needsAttention": 0, "completed": "0", "compensated": "12"},
                 }))
                 .unwrap(),
             )
@@ -284,7 +287,7 @@ mod tests {
         assert_eq!(rows[2].state, "revision 3, some 2,000 events behind, Replaying 42%, 2 parked");
         assert_eq!(rows[2].messages, ["2 events are set aside"]);
         assert_eq!((rows[3].ready.as_str(), rows[3].reason.as_str()), ("Unknown", "NotLookedAt"));
-        assert_eq!(rows[3].state, "0 running, 1 compensating");
+        assert_eq!(rows[3].state, "0 running, 1 compensating, 12 compensated");
         let json = serde_json::to_value(&rows[0]).unwrap();
         assert_eq!(json["kind"], "EventStream");
         assert!(json.get("messages").is_none() && json.get("stream").is_none());

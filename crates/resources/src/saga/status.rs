@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::{Count, conditions_schema};
 
+/// Most definitions that a status has.
+pub const GENERATIONS: usize = 64;
+
 /// What a Saga is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,9 +37,9 @@ pub struct SagaStatus {
     pub needs_attention: Option<i64>,
     /// The definitions that instances at work were started with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["digest"]))]
+    #[schemars(length(max = GENERATIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["digest"]))]
     pub generations: Vec<Generation>,
-    /// Age of the oldest instance at work, in seconds.
+    /// Age of the oldest instance at work, in seconds, by its first digit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_running_seconds: Option<i64>,
     /// Pods that there are.

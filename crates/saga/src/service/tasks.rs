@@ -12,6 +12,7 @@ use crate::drive::{Rest, Workshop, until};
 use crate::history::{COMMANDED, COMPENSATED, COMPLETED, REPLY_SEEN, STARTED};
 use crate::intake::Intake;
 use crate::journal;
+use crate::table::Ended;
 
 /// A log that has lost events, to an older backup say, would have those that come in their place skipped.
 pub(super) fn check_not_beyond(taken_in: &Positions, end: &Positions) -> Result<()> {
@@ -27,12 +28,16 @@ pub(super) fn check_not_beyond(taken_in: &Positions, end: &Positions) -> Result<
     Ok(())
 }
 
-/// Wakes every instance that has not ended, and gives their names.
-pub(super) async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<HashSet<String>> {
+/// Wakes every instance that has not ended, and counts the others; gives the names of the former, and up to where the log says so.
+pub(super) async fn take_up(
+    workshop: &Workshop,
+    log: &dyn LogReader,
+) -> Result<(HashSet<String>, Positions)> {
     let event_types =
         [STARTED, COMPLETED, COMPENSATED].map(EventType::new).into_iter().collect::<Result<_>>()?;
     let filter = Filter { event_types, stream_id_prefix: Some(journal::instances().to_owned()) };
     let mut open: HashSet<String> = HashSet::new();
+    let mut ended = Ended::default();
     let mut after = Positions::default();
     loop {
         let request = ReadAll { after, filter: filter.clone(), limit: FOLLOWED, max_bytes: FOLLOWED_BYTES };
@@ -43,17 +48,30 @@ pub(super) async fn take_up(workshop: &Workshop, log: &dyn LogReader) -> Result<
                 open.insert(name.to_owned());
             } else {
                 open.remove(name);
+                ended.count(event.event_type.as_str());
             }
         }
+        after = page.next;
         if page.caught_up {
             break;
         }
-        after = page.next;
     }
+    workshop.table.have_ended(ended);
     for name in &open {
         workshop.table.wake(name);
     }
-    Ok(open)
+    Ok((open, after))
+}
+
+impl Ended {
+    /// An event of an instance, of this type.
+    fn count(&mut self, event_type: &str) {
+        match event_type {
+            COMPLETED => self.completed += 1,
+            COMPENSATED => self.compensated += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Tells the table of what others have written to the saga's log: another coordinator, or a command.
@@ -66,6 +84,7 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
                 if backoff.reset() {
                     tracing::info!(saga = service.name(), "the saga's log is followed again");
                 }
+                let mut ended = Ended::default();
                 for event in &batch.events {
                     let stream_id = event.stream_id.as_str();
                     if journal::is_definitions(stream_id) {
@@ -75,6 +94,7 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
                         // Who replies to its steps is to be looked for as well.
                         service.0.starting.send_modify(|_| {});
                     } else if let Some(name) = journal::instance_of(stream_id) {
+                        ended.count(event.event_type.as_str());
                         match event.event_type.as_str() {
                             COMPLETED | COMPENSATED => workshop.table.ended_elsewhere(name),
                             STARTED | REPLY_SEEN | COMMANDED => workshop.table.wake(name),
@@ -84,6 +104,7 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
                         }
                     }
                 }
+                workshop.table.have_ended(ended);
             }
             Err(Error::Cancelled) => return,
             Err(error) => {

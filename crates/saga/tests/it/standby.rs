@@ -5,7 +5,7 @@ use headwater_log::end;
 use headwater_saga::{Command, Commanded, SagaService, SagaStatus, State};
 
 use crate::outcomes::TWO;
-use crate::shop::{Does, Killer, World, ended, told, until};
+use crate::shop::{Does, Killer, World, ended, specs, told, until};
 
 /// Waits until the saga stands as `wanted` says.
 async fn stands(service: &SagaService, wanted: impl Fn(&SagaStatus) -> bool) -> SagaStatus {
@@ -83,8 +83,46 @@ async fn one_that_stands_by_shows_what_the_coordinator_does_and_does_nothing() {
         }
         world.check_ledger(order, state);
     }
-    for service in [&early, &late, &first] {
-        stands(service, |status| open(status) == [0, 0, 0]).await;
+    // A successor counts what has ended before it came, too.
+    let next = world.coordinator(&Killer::never()).await;
+    for service in [&early, &late, &first, &next] {
+        let ended = |status: &SagaStatus| (status.completed, status.compensated) == (2, 1);
+        let status = stands(service, |status| open(status) == [0, 0, 0] && ended(status)).await;
+        assert_eq!((status.generations, status.oldest_running_seconds), (Vec::new(), None));
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_told_which_definitions_instances_follow_and_how_old_the_oldest_is() {
+    let script = |step: &str, _: &str, _| if step == "pay/do" { Does::Hold } else { Does::Answer };
+    let world = World::new(TWO, script);
+    let first = world.coordinator(&Killer::never()).await;
+    let digest = |status: &SagaStatus| status.definition.clone();
+    world.place("1").await;
+    until(&first, "1", |shown| told(shown).contains(&"StepBegun pay do".to_owned())).await;
+    let before = digest(&first.status());
+    let (mut saga, stream) = specs(TWO);
+    saga.timeout = Some("1h".parse().unwrap());
+    first.reconcile(&saga, &stream).await.unwrap();
+    for order in ["2", "3"] {
+        world.place(order).await;
+        until(&first, order, |shown| told(shown).contains(&"StepBegun pay do".to_owned())).await;
+    }
+    let standby = world.standby(None).await;
+    for service in [&first, &standby] {
+        let status = stands(service, |status| status.generations.len() == 2).await;
+        let of = |digest: &str| status.generations.iter().find(|it| it.digest == digest).map(|it| it.running);
+        assert_eq!((of(&before), of(&digest(&first.status()))), (Some(1), Some(2)), "{status:?}");
+        assert_eq!(status.oldest_running_seconds, Some(0));
+    }
+    for service in [&first, &standby] {
+        stands(service, |status| {
+            // One at a time.
+            world.shop.let_go();
+            status.generations.is_empty() && status.completed == 3
+        })
+        .await;
         service.stop().await;
     }
 }
