@@ -22,7 +22,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::calls::{bearer_tokens, scheme};
+use self::calls::scheme;
 use crate::found::{Found, Missing};
 use crate::references::References;
 use crate::settings::Settings;
@@ -31,6 +31,7 @@ use crate::settings::Settings;
 pub(crate) mod at {
     pub(crate) const MANIFESTS: &str = "/etc/headwater/manifests";
     pub(crate) const SECRETS: &str = "/etc/headwater/secrets";
+    pub(crate) const CONFIG_MAPS: &str = "/etc/headwater/config-maps";
     pub(crate) const BEARER_TOKENS: &str = "/etc/headwater/bearer-tokens";
     pub(crate) const ISSUER: &str = "/etc/headwater/issuer";
     pub(crate) const TOKEN: &str = "/var/run/secrets/headwater";
@@ -189,10 +190,8 @@ pub struct Part {
     pub manifests: Manifests,
     /// What the program is told, beside what all are told.
     pub flags: Vec<String>,
-    /// Secrets that it gets as files, with their keys and versions.
-    pub secrets: BTreeMap<String, Mounted>,
-    /// The Secret of callers' bearer tokens, all of which it gets.
-    pub bearer_tokens: Option<String>,
+    /// What it gets as files.
+    pub files: Files,
     /// How it is served.
     pub server: Server,
     /// What its pods are like.
@@ -209,7 +208,7 @@ pub struct Part {
 struct Made {
     manifests: Manifests,
     flags: Vec<String>,
-    secrets: BTreeMap<String, Mounted>,
+    files: Files,
     scale: Scale,
 }
 
@@ -251,15 +250,38 @@ pub struct Manifests {
     pub digest: String,
 }
 
-/// A Secret that a pod gets as files.
+/// What a program gets as files, beside its manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Secrets that its manifests name: they are read at the start alone.
+    pub named: BTreeMap<String, Named>,
+    /// Keys of Secrets that are read again when they change, so that no pod needs to be started anew.
+    pub followed: BTreeMap<String, BTreeSet<String>>,
+    /// Keys of ConfigMaps that are, too.
+    pub config_maps: BTreeMap<String, BTreeSet<String>>,
+    /// The Secret of callers' bearer tokens, all of which it gets; they are, too.
+    pub bearer_tokens: Option<String>,
+}
+
+/// A Secret that manifests name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
-    /// The keys that it gets.
+pub struct Named {
+    /// The keys.
     pub keys: BTreeSet<String>,
-    /// Changes with what the keys hold that are read at the start alone.
+    /// Changes with what they hold.
     pub version: String,
-    /// Whether the program reads its files again when they change, so that no pod needs to be started anew.
-    pub is_followed: bool,
+}
+
+impl Files {
+    /// The keys of Secrets, those that its manifests name alone or all.
+    pub fn secrets(&self, are_all: bool) -> BTreeMap<&str, BTreeSet<&str>> {
+        let named = self.named.iter().map(|(name, named)| (name, &named.keys));
+        let mut secrets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (name, keys) in named.chain(self.followed.iter().filter(|_| are_all)) {
+            secrets.entry(name).or_default().extend(keys.iter().map(String::as_str));
+        }
+        secrets
+    }
 }
 
 /// Why a resource cannot run.
@@ -351,7 +373,7 @@ impl Resource {
     /// # Errors
     /// Why it cannot.
     pub fn part(&self, owner: Owner, found: &Found, settings: &Settings) -> Result<Part, Refused> {
-        let Made { manifests, flags, secrets, scale } = match self {
+        let Made { manifests, flags, files, scale } = match self {
             Self::EventStream(it) => event_stream::made(it, &owner, found, settings)?,
             Self::Projection(it) => projection::made(it, &owner, found, settings)?,
             Self::Saga(it) => saga::made(it, &owner, found, settings)?,
@@ -361,8 +383,7 @@ impl Resource {
             owner,
             manifests,
             flags,
-            secrets,
-            bearer_tokens: server.and_then(bearer_tokens),
+            files,
             server: server.cloned().unwrap_or_default(),
             workload: workload.cloned().unwrap_or_default(),
             scale,

@@ -143,7 +143,7 @@ pub struct ServerAuth {
     /// A Secret whose keys are names of callers and whose values are their bearer tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_tokens_secret_ref: Option<LocalRef>,
-    /// Issuers of JSON Web Tokens that are accepted.
+    /// Issuers of JSON Web Tokens that are accepted, beside the cluster's. None of them gives anybody the name of a service account.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["issuer"]))]
     pub jwt: Vec<JwtIssuer>,
@@ -156,8 +156,8 @@ pub struct JwtIssuer {
     /// The claim `iss`.
     #[schemars(length(min = 1, max = 1024))]
     pub issuer: String,
-    /// Accepted values of the claim `aud`; one must be there.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 1024)), extend("x-kubernetes-list-type" = "set"))]
+    /// Accepted values of the claim `aud`, without commas; one must be there.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 1024), regex(pattern = "^[^,]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Vec<String>,
     /// The issuer's keys, a JSON Web Key Set.
     pub jwks_ref: DataRef,

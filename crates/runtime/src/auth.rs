@@ -39,8 +39,8 @@ pub struct Proofs {
     /// Names of callers and their bearer tokens: a file of lines `name: token`, or a folder with a file for each name, as a Secret is
     /// mounted.
     pub bearer_tokens: Option<PathBuf>,
-    /// Who issues JSON Web Tokens that are accepted.
-    pub jwt: Option<JwtIssuer>,
+    /// Who issues JSON Web Tokens that are accepted. Only of the first are subjects service accounts.
+    pub jwt: Vec<JwtIssuer>,
 }
 
 /// One thing that a caller has proven to be.
@@ -93,7 +93,7 @@ impl fmt::Display for Caller {
 #[derive(Debug, Clone, Default)]
 pub struct Authentication {
     tokens: Option<Arc<Reloaded<Tokens>>>,
-    keys: Option<Arc<Reloaded<Keys>>>,
+    issuers: Vec<Arc<Reloaded<Keys>>>,
 }
 
 impl Authentication {
@@ -103,8 +103,8 @@ impl Authentication {
     /// `Invalid`, naming the option, for a file that cannot be used.
     pub(crate) fn follow(proofs: Proofs, reloads: &Reloads) -> Result<Self> {
         let tokens = proofs.bearer_tokens.map(|path| Reloaded::follow(tokens::Folder(path), reloads));
-        let keys = proofs.jwt.map(|issuer| Reloaded::follow(issuer, reloads));
-        Ok(Self { tokens: tokens.transpose()?, keys: keys.transpose()? })
+        let issuers = proofs.jwt.into_iter().map(|issuer| Reloaded::follow(issuer, reloads));
+        Ok(Self { tokens: tokens.transpose()?, issuers: issuers.collect::<Result<_>>()? })
     }
 
     /// Who sent these headers over the connection of `peer`.
@@ -135,12 +135,26 @@ impl Authentication {
         if let Some(identity) = self.tokens.as_ref().and_then(|tokens| tokens.current().find(token)) {
             return Ok(identity);
         }
-        match &self.keys {
-            Some(keys) if token.split('.').count() == 3 => keys.current().verify(token).map_err(|fault| {
-                Error::unauthenticated(format!("the JSON Web Token is not accepted: {fault}"))
-            }),
-            _ => Err(Error::unauthenticated("the bearer token is not known here: send one that is")),
+        if self.issuers.is_empty() || token.split('.').count() != 3 {
+            return Err(Error::unauthenticated("the bearer token is not known here: send one that is"));
         }
+        let mut faults = Vec::new();
+        for (number, keys) in self.issuers.iter().enumerate() {
+            let keys = keys.current();
+            match keys.verify(token) {
+                Ok(subject) if number == 0 => return Ok(jwt::identity(&subject)),
+                // Whoever issues tokens beside the cluster gives nobody the name of a service account.
+                Ok(subject) => return Ok(Identity::Jwt(subject)),
+                Err(fault) => faults.push((keys, fault)),
+            }
+        }
+        let faults: Vec<String> = match &faults[..] {
+            [(_, fault)] => vec![fault.clone()],
+            several => {
+                several.iter().map(|(keys, fault)| format!("as one of {}, {fault}", keys.issuer())).collect()
+            }
+        };
+        Err(Error::unauthenticated(format!("the JSON Web Token is not accepted: {}", faults.join("; "))))
     }
 }
 

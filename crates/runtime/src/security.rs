@@ -27,7 +27,7 @@ impl SecurityOptions {
     /// Whether callers can prove who they are.
     pub fn authenticates(&self) -> bool {
         let by_certificate = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        by_certificate || self.proofs.bearer_tokens.is_some() || self.proofs.jwt.is_some()
+        by_certificate || self.proofs.bearer_tokens.is_some() || !self.proofs.jwt.is_empty()
     }
 }
 

@@ -11,6 +11,9 @@ use headwater_runtime::{Security, SecurityOptions};
 
 use crate::listen::Listen;
 
+/// For whom tokens must be, unless something else is said.
+const AUDIENCE: &str = "headwater";
+
 /// How what is served is protected.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Who is served")]
@@ -31,23 +34,18 @@ pub struct SecurityArguments {
     #[arg(long, value_name = "PATH", env = "HEADWATER_BEARER_TOKENS")]
     bearer_tokens: Option<PathBuf>,
 
-    /// Accept JSON Web Tokens of this issuer, such as those of a cluster's service accounts.
+    /// Accept JSON Web Tokens of this issuer, such as those of a cluster's service accounts. May be given again for other issuers, with its
+    /// own --jwt-jwks and --jwt-audience in the same order: only the subjects of the first are service accounts.
     #[arg(long, value_name = "ISSUER", requires = "jwt_jwks", env = "HEADWATER_JWT_ISSUER")]
-    jwt_issuer: Option<String>,
+    jwt_issuer: Vec<String>,
 
-    /// For whom they must be; one of several.
-    #[arg(
-        long,
-        value_name = "AUDIENCE",
-        default_value = "headwater",
-        value_delimiter = ',',
-        env = "HEADWATER_JWT_AUDIENCE"
-    )]
+    /// For whom they must be; one of several, with commas between [default: headwater].
+    #[arg(long, value_name = "AUDIENCES", requires = "jwt_issuer", env = "HEADWATER_JWT_AUDIENCE")]
     jwt_audience: Vec<String>,
 
     /// The issuer's keys, a JSON Web Key Set. Read again when it changes.
     #[arg(long, value_name = "FILE", requires = "jwt_issuer", env = "HEADWATER_JWT_JWKS")]
-    jwt_jwks: Option<PathBuf>,
+    jwt_jwks: Vec<PathBuf>,
 
     /// Serve other machines, and send them the token, without TLS: something else encrypts it all.
     #[arg(long, env = "HEADWATER_PLAIN_TEXT")]
@@ -80,16 +78,8 @@ impl SecurityArguments {
             }),
             _ => None,
         };
-        let jwt = match (&self.jwt_issuer, &self.jwt_jwks) {
-            (Some(issuer), Some(jwks)) => Some(JwtIssuer {
-                issuer: issuer.clone(),
-                audiences: self.jwt_audience.clone(),
-                jwks: jwks.clone(),
-            }),
-            _ => None,
-        };
-        let options =
-            SecurityOptions { tls, proofs: Proofs { bearer_tokens: self.bearer_tokens.clone(), jwt } };
+        let proofs = Proofs { bearer_tokens: self.bearer_tokens.clone(), jwt: self.issuers()? };
+        let options = SecurityOptions { tls, proofs };
         if !listen.address.ip().is_loopback() {
             let refused = |why: &str| {
                 Err(Error::invalid(
@@ -113,6 +103,33 @@ impl SecurityArguments {
             }
         }
         Security::follow(options)
+    }
+
+    fn issuers(&self) -> Result<Vec<JwtIssuer>> {
+        let issuers = self.jwt_issuer.len();
+        for (option, count) in [("jwt-jwks", self.jwt_jwks.len()), ("jwt-audience", self.jwt_audience.len())]
+        {
+            let is_left_out = option == "jwt-audience" && count == 0;
+            if count != issuers && !is_left_out {
+                return Err(Error::invalid(
+                    option,
+                    format!(
+                        "it is given {count} times and --jwt-issuer {issuers} times: give it once for each issuer, in the same order"
+                    ),
+                ));
+            }
+        }
+        let audiences = |number: usize| {
+            let given = self.jwt_audience.get(number).map_or(AUDIENCE, String::as_str);
+            given.split(',').map(str::to_owned).collect()
+        };
+        let both = self.jwt_issuer.iter().zip(&self.jwt_jwks).enumerate();
+        let issuer = |(number, (issuer, jwks)): (usize, (&String, &PathBuf))| JwtIssuer {
+            issuer: issuer.clone(),
+            audiences: audiences(number),
+            jwks: jwks.clone(),
+        };
+        Ok(both.map(issuer).collect())
     }
 }
 
@@ -245,6 +262,31 @@ mod tests {
         }
         let allowed = [tokened, plain, calls].map(|it| it.allows_plain_text_calls());
         assert_eq!(allowed, [false, true, true]);
+    }
+
+    #[test]
+    fn each_issuer_has_its_keys_and_its_audiences() {
+        let words = |issuers: &[&str], jwks: &[&str], audiences: &[&str]| SecurityArguments {
+            jwt_issuer: issuers.iter().map(ToString::to_string).collect(),
+            jwt_jwks: jwks.iter().map(PathBuf::from).collect(),
+            jwt_audience: audiences.iter().map(ToString::to_string).collect(),
+            ..SecurityArguments::default()
+        };
+        let told = |arguments: &SecurityArguments| -> Vec<String> {
+            let issuers = arguments.issuers().unwrap().into_iter();
+            issuers
+                .map(|it| format!("{} {} {}", it.issuer, it.jwks.display(), it.audiences.join("+")))
+                .collect()
+        };
+        assert_eq!(told(&words(&["a"], &["k"], &[])), ["a k headwater"]);
+        assert_eq!(told(&words(&["a", "b"], &["k", "l"], &["x,y", "z"])), ["a k x+y", "b l z"]);
+        for (arguments, part) in [
+            (words(&["a", "b"], &["k"], &[]), "jwt-jwks: it is given 1 times and --jwt-issuer 2 times"),
+            (words(&["a", "b"], &["k", "l"], &["x"]), "jwt-audience: it is given 1 times"),
+        ] {
+            let error = arguments.issuers().unwrap_err().to_string();
+            assert!(error.starts_with(part), "{error}");
+        }
     }
 
     #[test]

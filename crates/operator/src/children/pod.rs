@@ -1,5 +1,7 @@
 //! The Deployment: pods that meet the restricted Pod Security Standard.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use super::{CONFIGURATION, selector};
@@ -77,13 +79,15 @@ pub(super) fn deletion(part: &Part, found: &Found, manifests: &str, settings: &S
             None => "--delete-data".to_owned(),
         }));
     }
-    let is_needed = |it: &Value| ["manifests", "secrets"].iter().any(|name| it["name"] == *name);
+    // What its manifests name, and no certificate to serve with.
+    let secrets = projected("secrets", "secret", &part.files.secrets(false));
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {
-        mounts.retain(is_needed);
+        mounts.retain(|it| it["name"] == "manifests" || (it["name"] == "secrets" && secrets.is_some()));
     }
     let mut volumes = volumes(part, manifests);
     if let Some(volumes) = volumes.as_array_mut() {
-        volumes.retain(is_needed);
+        volumes.retain(|it| it["name"] == "manifests");
+        volumes.extend(secrets);
     }
     let mut spec = json!({
         "restartPolicy": "OnFailure",
@@ -143,9 +147,8 @@ fn replicas(part: &Part, count: Option<Count>) -> Option<u32> {
 
 /// The digest of what a program reads at its start alone.
 pub(super) fn configuration(part: &Part) -> String {
-    let secrets = part.secrets.iter().filter(|(_, mounted)| !mounted.is_followed);
-    let versions: Vec<String> =
-        secrets.map(|(name, mounted)| format!("\n{name} {}", mounted.version)).collect();
+    let named = part.files.named.iter();
+    let versions: Vec<String> = named.map(|(name, named)| format!("\n{name} {}", named.version)).collect();
     digest(&format!("{}{}", part.manifests.digest, versions.concat()))
 }
 
@@ -164,11 +167,14 @@ fn container(part: &Part, settings: &Settings) -> Value {
         json!({"name": "issuer", "mountPath": at::ISSUER, "readOnly": true}),
         json!({"name": "token", "mountPath": at::TOKEN, "readOnly": true}),
     ];
-    if !part.secrets.is_empty() {
+    if !part.files.secrets(true).is_empty() {
         arguments.push(format!("--secrets={}", at::SECRETS));
         mounts.push(json!({"name": "secrets", "mountPath": at::SECRETS, "readOnly": true}));
     }
-    if part.bearer_tokens.is_some() {
+    if !part.files.config_maps.is_empty() {
+        mounts.push(json!({"name": "config-maps", "mountPath": at::CONFIG_MAPS, "readOnly": true}));
+    }
+    if part.files.bearer_tokens.is_some() {
         arguments.push(format!("--bearer-tokens={}", at::BEARER_TOKENS));
         mounts.push(json!({"name": "bearer-tokens", "mountPath": at::BEARER_TOKENS, "readOnly": true}));
     }
@@ -209,16 +215,25 @@ fn volumes(part: &Part, manifests: &str) -> Value {
         json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {
             "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}}]}}),
     ];
-    if !part.secrets.is_empty() {
-        // One volume, so that all change at once: SECRETS/NAME/KEY.
-        let sources = part.secrets.iter().map(|(name, mounted)| {
-            let item = |key: &String| json!({"key": key, "path": format!("{name}/{key}")});
-            json!({"secret": {"name": name, "items": mounted.keys.iter().map(item).collect::<Vec<_>>()}})
-        });
-        volumes.push(json!({"name": "secrets", "projected": {"sources": sources.collect::<Vec<_>>()}}));
-    }
-    if let Some(name) = &part.bearer_tokens {
+    volumes.extend(projected("secrets", "secret", &part.files.secrets(true)));
+    volumes.extend(projected("config-maps", "configMap", &part.files.config_maps));
+    if let Some(name) = &part.files.bearer_tokens {
         volumes.push(json!({"name": "bearer-tokens", "secret": {"secretName": name}}));
     }
     json!(volumes)
+}
+
+/// One volume of all these keys, so that all change at once: NAME/KEY. `None`: there are none.
+fn projected<K: AsRef<str>, S: AsRef<str>>(
+    volume: &str,
+    kind: &str,
+    of: &BTreeMap<K, BTreeSet<S>>,
+) -> Option<Value> {
+    let sources = of.iter().map(|(name, keys)| {
+        let name = name.as_ref();
+        let item = |key: &S| json!({"key": key.as_ref(), "path": format!("{name}/{}", key.as_ref())});
+        json!({ (kind): {"name": name, "items": keys.iter().map(item).collect::<Vec<_>>()} })
+    });
+    let sources: Vec<Value> = sources.collect();
+    (!sources.is_empty()).then(|| json!({"name": volume, "projected": {"sources": sources}}))
 }

@@ -1,12 +1,10 @@
 //! Who calls whom, and by what each proves who it is: flags, and the Secrets behind them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use headwater_resources::EventStream;
-use headwater_resources::shared::{AccessRule, Server, Subject, SubjectType, Verb};
+use headwater_resources::shared::{AccessRule, DataKind, DataRef, Server, Subject, SubjectType, Verb};
 use serde_json::json;
 
-use super::{Kind, Mounted, Owner, Refused, at};
+use super::{Files, Kind, Owner, Refused, at};
 use crate::found::Found;
 use crate::references::References;
 use crate::settings::{AUDIENCE, ServiceAccount, audience_in};
@@ -35,56 +33,39 @@ pub(super) fn serving(
     owner: &Owner,
     server: &Server,
     found: &Found,
-    secrets: &mut BTreeMap<String, Mounted>,
+    files: &mut Files,
 ) -> Result<Vec<String>, Refused> {
     let references = References::of(&json!({ "server": server }));
     if let Some(missing) = found.missing(&references) {
         return Err(Refused::Missing(missing));
     }
-    if let Some(auth) = &server.auth
-        && let Some(jwt) = auth.jwt.first()
-    {
-        return Err(Refused::Invalid(format!(
-            "spec.server.auth.jwt: the issuer \"{}\" cannot be accepted beside the cluster's own, whose tokens pods prove who they are by; \
-             leave it out, and give those callers client certificates or bearer tokens",
-            jwt.issuer
-        )));
-    }
     let mut flags = vec![
+        // The cluster's own is the first: of it alone, subjects are service accounts.
         format!("--jwt-issuer={}", found.issuer.issuer),
         format!("--jwt-jwks={}/jwks.json", at::ISSUER),
         format!("--jwt-audience={AUDIENCE},{}", audience_in(&owner.namespace)),
         format!("--token-file={}/token", at::TOKEN),
     ];
-    let mut mount = |name: &str, keys: &[&str]| mount(secrets, name, keys);
+    if let Some(auth) = &server.auth {
+        for jwt in &auth.jwt {
+            flags.push(format!("--jwt-issuer={}", jwt.issuer));
+            flags.push(format!("--jwt-jwks={}", followed(files, &jwt.jwks_ref)));
+            flags.push(format!("--jwt-audience={}", jwt.audiences.join(",")));
+        }
+        files.bearer_tokens = auth.bearer_tokens_secret_ref.as_ref().map(|it| it.name.clone());
+    }
     match &server.tls {
         None => flags.push("--plain-text".to_owned()),
         Some(tls) => {
-            let folder = mount(&tls.secret_ref.name, &["tls.crt", "tls.key"]);
+            let folder = mount(files, &tls.secret_ref.name, &["tls.crt", "tls.key"]);
             flags.push(format!("--tls-cert={folder}/tls.crt"));
             flags.push(format!("--tls-key={folder}/tls.key"));
-            if let Some(ca) = &tls.client_ca_ref {
-                use headwater_resources::shared::DataKind::{ConfigMap, Secret};
-                match ca.kind {
-                    Secret => {
-                        flags.push(format!("--tls-client-ca={}/{}", mount(&ca.name, &[&ca.key]), ca.key));
-                    }
-                    ConfigMap => {
-                        return Err(Refused::Invalid(format!(
-                            "spec.server.tls.clientCARef: keep the authorities in a Secret, as cert-manager does: ConfigMap \"{}\" is not followed",
-                            ca.name
-                        )));
-                    }
-                }
-            }
+            flags.extend(
+                tls.client_ca_ref.as_ref().map(|ca| format!("--tls-client-ca={}", followed(files, ca))),
+            );
         }
     }
     Ok(flags)
-}
-
-/// The Secret of bearer tokens.
-pub(super) fn bearer_tokens(server: &Server) -> Option<String> {
-    Some(server.auth.as_ref()?.bearer_tokens_secret_ref.as_ref()?.name.clone())
 }
 
 /// Where the event store of `stream` answers.
@@ -106,23 +87,26 @@ pub(super) fn plain_calls(server: &Server, stream: &EventStream) -> Option<Strin
 }
 
 /// The flag that names the authorities of a server's certificate, where its Secret has them.
-pub(super) fn trusting(
-    server: Option<&Server>,
-    found: &Found,
-    secrets: &mut BTreeMap<String, Mounted>,
-) -> Option<String> {
+pub(super) fn trusting(server: Option<&Server>, found: &Found, files: &mut Files) -> Option<String> {
     let name = &server?.tls.as_ref()?.secret_ref.name;
     found.secrets.get(name).filter(|secret| secret.authorities.is_some())?;
-    Some(format!("--ca={}/ca.crt", mount(secrets, name, &["ca.crt"])))
+    Some(format!("--ca={}/ca.crt", mount(files, name, &["ca.crt"])))
 }
 
 /// Has `keys` of the Secret be among what a program gets, to be read again when they change; in which folder they are.
-fn mount(secrets: &mut BTreeMap<String, Mounted>, name: &str, keys: &[&str]) -> String {
-    let mounted = secrets.entry(name.to_owned()).or_insert_with(|| Mounted {
-        keys: BTreeSet::new(),
-        version: String::new(),
-        is_followed: true,
-    });
-    mounted.keys.extend(keys.iter().map(|key| (*key).to_owned()));
+fn mount(files: &mut Files, name: &str, keys: &[&str]) -> String {
+    files.followed.entry(name.to_owned()).or_default().extend(keys.iter().map(|key| (*key).to_owned()));
     format!("{}/{name}", at::SECRETS)
+}
+
+/// The same for what a Secret or a ConfigMap has; in which file it is.
+fn followed(files: &mut Files, data: &DataRef) -> String {
+    let DataRef { kind, name, key } = data;
+    match kind {
+        DataKind::Secret => format!("{}/{key}", mount(files, name, &[key])),
+        DataKind::ConfigMap => {
+            files.config_maps.entry(name.clone()).or_default().insert(key.clone());
+            format!("{}/{name}/{key}", at::CONFIG_MAPS)
+        }
+    }
 }

@@ -9,7 +9,7 @@ use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Kind, Manifests, Mounted, Refused, as_json};
+use super::{Files, Kind, Manifests, Named, Refused, as_json};
 use crate::digest::digest;
 use crate::found::{Found, Missing};
 use crate::references::References;
@@ -85,11 +85,11 @@ impl Documents {
         Ok(stream)
     }
 
-    /// All as a text, and the Secrets that a pod needs with it.
+    /// All as a text, and the files that a program needs with it.
     ///
     /// # Errors
     /// What is missing, and what the program would refuse.
-    pub(super) fn finish(mut self, found: &Found) -> Result<(Manifests, BTreeMap<String, Mounted>), Refused> {
+    pub(super) fn finish(mut self, found: &Found) -> Result<(Manifests, Files), Refused> {
         if let Some(missing) = found.missing(&self.references) {
             return Err(Refused::Missing(missing));
         }
@@ -107,13 +107,13 @@ impl Documents {
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
             self.all.push((format!("ConfigMap \"{name}\": "), map));
         }
-        let mut secrets = BTreeMap::new();
+        let mut named = BTreeMap::new();
         for (name, keys) in self.references.secret_keys() {
             let keys: BTreeSet<String> = keys.into_iter().map(str::to_owned).collect();
             let version = found.secrets[name].version(&keys);
-            secrets.insert(name.to_owned(), Mounted { keys, version, is_followed: false });
+            named.insert(name.to_owned(), Named { keys, version });
         }
-        check(&self.all, &secrets)?;
+        check(&self.all, &named)?;
         let text = as_yaml(self.all.iter().map(|(_, document)| document));
         for (_, document) in &mut self.all {
             if let Some(metadata) = document["metadata"].as_object_mut() {
@@ -121,7 +121,7 @@ impl Documents {
             }
         }
         let digest = digest(&as_yaml(self.all.iter().map(|(_, document)| document)));
-        Ok((Manifests { text, digest }, secrets))
+        Ok((Manifests { text, digest }, Files { named, ..Files::default() }))
     }
 }
 
@@ -134,11 +134,11 @@ fn as_yaml<'d>(documents: impl IntoIterator<Item = &'d Value>) -> String {
 }
 
 /// What the program would say of its manifests. Of Secrets it is told the names and keys alone.
-fn check(documents: &[(String, Value)], secrets: &BTreeMap<String, Mounted>) -> Result<(), Refused> {
-    let stand_ins: Vec<Value> = secrets
+fn check(documents: &[(String, Value)], named: &BTreeMap<String, Named>) -> Result<(), Refused> {
+    let stand_ins: Vec<Value> = named
         .iter()
-        .map(|(name, mounted)| {
-            let data: BTreeMap<&String, &str> = mounted.keys.iter().map(|key| (key, "")).collect();
+        .map(|(name, named)| {
+            let data: BTreeMap<&String, &str> = named.keys.iter().map(|key| (key, "")).collect();
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
         })
         .collect();

@@ -37,17 +37,17 @@ pub(super) fn made(
     read.access = access(&spec.access, ours);
     let mut documents = Documents::default();
     documents.add(Kind::EventStream, &resource.metadata, &read, &["state"], "");
-    let (manifests, mut secrets) = documents.finish(found)?;
+    let (manifests, mut files) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();
     let mut flags =
         vec![format!("--stream={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::EventStream.port())];
-    flags.extend(serving(owner, &server, found, &mut secrets)?);
+    flags.extend(serving(owner, &server, found, &mut files)?);
     let scheme = scheme(server.tls.is_some());
     flags.push(format!("--advertise={scheme}://$(POD_IP):{}", Kind::EventStream.port()));
     if server.tls.is_some() {
         flags.push(format!("--peer-name={}", Kind::EventStream.host(&owner.name, &owner.namespace)));
     }
-    flags.extend(trusting(Some(&server), found, &mut secrets));
+    flags.extend(trusting(Some(&server), found, &mut files));
     let scale = Scale {
         replicas: if spec.state == RunState::Stopped { 0 } else { spec.replicas },
         autoscaling: spec
@@ -56,5 +56,5 @@ pub(super) fn made(
             .filter(|_| spec.state == RunState::Running)
             .map(Autoscaler::by_use),
     };
-    Ok(Made { manifests, flags, secrets, scale })
+    Ok(Made { manifests, flags, files, scale })
 }

@@ -21,7 +21,7 @@ pub(super) fn made(
     let mut documents = Documents::default();
     documents.add(Kind::Projection, &resource.metadata, &read, &[], "");
     let stream = documents.follow(&spec.stream_ref.name, found)?;
-    let (manifests, mut secrets) = documents.finish(found)?;
+    let (manifests, mut files) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();
     let mut flags = vec![
         format!("--projection={}", owner.name),
@@ -29,9 +29,9 @@ pub(super) fn made(
         format!("--event-store={}", event_store(stream, &owner.namespace)),
         "--worker=$(POD_NAME)".to_owned(),
     ];
-    flags.extend(serving(owner, &server, found, &mut secrets)?);
+    flags.extend(serving(owner, &server, found, &mut files)?);
     flags.extend(plain_calls(&server, stream));
-    flags.extend(trusting(stream.spec.server.as_ref(), found, &mut secrets));
+    flags.extend(trusting(stream.spec.server.as_ref(), found, &mut files));
     let scale = scale(spec.state == WorkState::Stopped, spec.replicas, spec.autoscaling.as_ref(), stream);
-    Ok(Made { manifests, flags, secrets, scale })
+    Ok(Made { manifests, flags, files, scale })
 }

@@ -24,18 +24,18 @@ pub(super) fn made(
     for name in spec.streams() {
         streams.push((name, documents.follow(name, found)?));
     }
-    let (manifests, mut secrets) = documents.finish(found)?;
+    let (manifests, mut files) = documents.finish(found)?;
     let server = spec.server.clone().unwrap_or_default();
     let mut flags = vec![format!("--saga={}", owner.name), format!("--listen=0.0.0.0:{}", Kind::Saga.port())];
     for (name, stream) in &streams {
         flags.push(format!("--event-store={name}={}", event_store(stream, &owner.namespace)));
     }
     flags.push("--worker=$(POD_NAME)".to_owned());
-    flags.extend(serving(owner, &server, found, &mut secrets)?);
+    flags.extend(serving(owner, &server, found, &mut files)?);
     flags.extend(streams.iter().find_map(|(_, stream)| plain_calls(&server, stream)));
     let trusted: Vec<String> = streams
         .iter()
-        .filter_map(|(_, stream)| trusting(stream.spec.server.as_ref(), found, &mut secrets))
+        .filter_map(|(_, stream)| trusting(stream.spec.server.as_ref(), found, &mut files))
         .collect();
     if trusted.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(Refused::Invalid(
@@ -48,5 +48,5 @@ pub(super) fn made(
     let stream = streams.iter().find(|(name, _)| *name == spec.stream_ref.name).map(|(_, stream)| *stream);
     let is_stopped = spec.state == WorkState::Stopped;
     let scale = scale(is_stopped, spec.replicas, spec.autoscaling.as_ref(), stream.unwrap_or(streams[0].1));
-    Ok(Made { manifests, flags, secrets, scale })
+    Ok(Made { manifests, flags, files, scale })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use headwater_operator::children::{Child, Children, children, running, selector};
-use headwater_operator::found::Count;
+use headwater_operator::found::{Count, Found};
 use headwater_operator::part::{Autoscaler, Kind};
 use headwater_resources::shared::Reason;
 use serde_json::Value;
@@ -277,6 +277,40 @@ fn what_pods_read_is_named_after_its_content_and_kept_while_it_says_the_same() {
     let other = made(&other);
     assert_ne!(read_by(&other), read_by(&before));
     assert!(other.wanted.iter().any(|it| it.name == read_by(&other)));
+}
+
+/// Whatever was found, a pass over what an earlier one has made asks for nothing else.
+#[test]
+fn a_second_pass_makes_nothing_else() {
+    let mut passes = 0;
+    for paths in [&["examples/orders", SECRETS][..], &["examples/banku", SECRETS], &[EVERYTHING]] {
+        let mut fixture = Fixture::read(paths);
+        for number in 0..(1 << 3) {
+            let bit = |bit: u32| number & (1 << bit) != 0;
+            fixture.found.has_keda = bit(0);
+            fixture.found.log_id = bit(1).then(|| "0197d2a4-0000-7000-8000-000000000001".to_owned());
+            if bit(2) {
+                fixture.found.followers.clear();
+            }
+            for part in fixture.parts() {
+                let first = children(&part, &fixture.found, &settings());
+                let deployment = first.wanted.iter().find(|it| it.resource.kind == "Deployment").unwrap();
+                let annotations: BTreeMap<String, String> =
+                    serde_json::from_value(deployment.object["metadata"]["annotations"].clone()).unwrap();
+                let replicas = deployment.object["spec"]["replicas"].as_u64().unwrap();
+                let count = Count { replicas: replicas.try_into().unwrap(), is_scaled: false };
+                let found =
+                    Found { running: running(&annotations), count: Some(count), ..fixture.found.clone() };
+                let second = children(&part, &found, &settings());
+                // But for what pods read, which never changes.
+                let kept = first.wanted.iter().filter(|it| it.object.get("immutable").is_none());
+                assert!(second.wanted.iter().eq(kept), "{:?}", part.owner);
+                assert_eq!(second.unwanted, first.unwanted);
+                passes += 1;
+            }
+        }
+    }
+    assert!(passes > 50, "{passes}");
 }
 
 /// Who scales it owns the number of pods, and until then none is taken away.

@@ -121,8 +121,4 @@ fn what_cannot_be_is_said_with_the_remedy() {
     let upcast = "  eventTypes: [{name: Made, schemaVersion: 2, upcast: [{from: 1, set: {x: \"'\"}}]}]\n";
     let why = invalid(&format!("{STREAM}{upcast}{SECRET}{PROJECTION}"), Kind::Projection);
     assert!(why.starts_with("EventStream \"orders\": spec.eventTypes[0].upcast[0].set.x"), "{why}");
-
-    let jwt = "  server: {auth: {jwt: [{issuer: https://id.example, audiences: [a], jwksRef: {kind: Secret, name: db, key: uri}}]}}\n";
-    let why = invalid(&format!("{STREAM}{jwt}{SECRET}"), Kind::EventStream);
-    assert!(why.contains("spec.server.auth.jwt") && why.contains("bearer tokens"), "{why}");
 }

@@ -15,6 +15,7 @@ pub(super) fn words(pattern: &str) -> Option<&'static str> {
         "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$" => {
             "letters, digits, '_', '.' and '-', beginning with a letter or a digit"
         }
+        "^[^,]+$" => "a text without commas",
         "^[a-zA-Z0-9._-]+$" => "letters, digits, '.', '_' and '-'",
         "^[a-z]([-a-z0-9]*[a-z0-9])?$" => {
             "lower-case letters, digits and '-', beginning with a letter and not ending with '-'"

@@ -44,6 +44,7 @@ struct Claims {
 
 /// The keys of an issuer.
 pub(crate) struct Keys {
+    issuer: String,
     keys: Vec<Key>,
     verified: Mutex<HashMap<[u8; 32], Claims>>,
 }
@@ -86,7 +87,7 @@ impl Source for JwtIssuer {
         if keys.is_empty() {
             return Err(invalid("it has no key for RS256 or ES256".to_owned()));
         }
-        Ok(Keys { keys, verified: Mutex::default() })
+        Ok(Keys { issuer: self.issuer.clone(), keys, verified: Mutex::default() })
     }
 }
 
@@ -116,24 +117,29 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
 }
 
 impl Keys {
-    /// Whom `token` names.
+    /// Whose keys they are.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The subject of `token`.
     ///
     /// # Errors
     /// Why it is not accepted.
-    pub(super) fn verify(&self, token: &str) -> Result<Identity, String> {
+    pub(super) fn verify(&self, token: &str) -> Result<String, String> {
         let digest = Sha256::digest(token.as_bytes()).into();
         let known = self.verified().get(&digest).cloned();
         let claims = match known {
             Some(claims) if claims.exp > get_current_timestamp().saturating_sub(LEEWAY) as f64 => claims,
             _ => self.check(token)?,
         };
-        let identity = identity(&claims.sub);
+        let subject = claims.sub.clone();
         let mut verified = self.verified();
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
         verified.insert(digest, claims);
-        Ok(identity)
+        Ok(subject)
     }
 
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Claims>> {
@@ -182,7 +188,7 @@ fn describe(kind: &ErrorKind) -> String {
 }
 
 /// The service account, where the subject is one.
-fn identity(subject: &str) -> Identity {
+pub(super) fn identity(subject: &str) -> Identity {
     let account = subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
     match account {
         Some((namespace, name)) => {

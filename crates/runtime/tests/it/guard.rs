@@ -48,7 +48,7 @@ impl Port {
         let tokens = folder.path().join("tokens");
         std::fs::write(&tokens, format!("ada: {ADA}\n")).unwrap();
         let bearer_tokens = authenticates.then_some(tokens);
-        let proofs = Proofs { bearer_tokens, jwt: None };
+        let proofs = Proofs { bearer_tokens, ..Proofs::default() };
         let security = Security::follow(SecurityOptions { tls: None, proofs }).unwrap();
         let metrics = Metrics::default();
         security.register(&metrics);

@@ -172,6 +172,60 @@ async fn without_access_the_namespaces_own_service_accounts_may_do_all_but_admin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_several_issuers_are_told_apart_and_only_the_first_names_service_accounts() -> Result<()> {
+    let world = World::new(&format!("{ACCESS}  - {{subject: {{type: JWT, name: bob}}, verbs: [Append]}}\n"))?;
+    let second = Issuer::new("https://id.example", "key-1")?;
+    let jwks = world.file("second.json", &second.jwks())?;
+    let mut words = world.served();
+    words.extend(
+        [
+            ("--jwt-audience", "headwater,other"),
+            ("--jwt-issuer", second.name.as_str()),
+            ("--jwt-jwks", jwks.to_str().context("a path of UTF-8")?),
+            ("--jwt-audience", "shop"),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]),
+    );
+    let store = EventStore::secured(&world.path("manifests"), &world.path("events"), &words).await?;
+    let by = |issuer: &Issuer, of: &str, subject: &str, audience: &str| {
+        let mut claims = issuer.claims(subject)?;
+        claims["iss"] = json!(of);
+        claims["aud"] = json!([audience]);
+        Ok::<_, anyhow::Error>(bearer(&issuer.sign(&claims)?))
+    };
+    let account = "system:serviceaccount:shop:orders";
+    for token in [
+        by(&world.issuer, ISSUER, account, "headwater")?,
+        by(&world.issuer, ISSUER, account, "other")?,
+        by(&second, &second.name, "bob", "shop")?,
+    ] {
+        world.append(&store, &["--header", &token]).await?.is(201);
+    }
+    for (token, status, part) in [
+        (by(&second, &second.name, account, "shop")?, 403, format!("JWT subject \"{account}\"")),
+        (
+            by(&second, &second.name, "bob", "headwater")?,
+            401,
+            "as one of https://id.example, it is for another audience".to_owned(),
+        ),
+        (
+            by(&second, ISSUER, account, "headwater")?,
+            401,
+            format!("as one of {ISSUER}, its signature is not by the issuer"),
+        ),
+        (
+            by(&world.issuer, &second.name, "bob", "shop")?,
+            401,
+            format!("as one of {ISSUER}, it is of another issuer"),
+        ),
+    ] {
+        world.append(&store, &["--header", &token]).await?.refused(status, &part);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_tokens_and_keys_are_renewed_under_a_running_server_which_refuses_nobody() -> Result<()>
 {
     let world = World::new(ACCESS)?;
