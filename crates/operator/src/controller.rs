@@ -7,7 +7,6 @@ use futures_util::{Stream, StreamExt};
 use headwater_resources::{EventStream, Projection, Saga};
 use headwater_runtime::Readiness;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kinds::Kept;
 use crate::naming::Place;
+use crate::packed::Packed;
 use crate::part::Kind;
 use crate::reconcile::{Context, reconcile};
 use crate::watched::Watches;
@@ -47,7 +47,7 @@ pub async fn run(context: Context, mut watches: Watches, readiness: &Readiness, 
 
 async fn keep<K: Kept>(
     context: &Context,
-    resources: Store<DeserializeGuard<K>>,
+    resources: Store<Packed<K>>,
     changes: impl Stream<Item = Place> + Send + 'static,
     readiness: &Readiness,
     stop: &CancellationToken,
@@ -93,7 +93,7 @@ async fn keep<K: Kept>(
 }
 
 fn try_again<K: Kept>(
-    resource: Arc<DeserializeGuard<K>>,
+    resource: Arc<Packed<K>>,
     error: &crate::reconcile::Error,
     context: Arc<Context>,
 ) -> Action {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
+use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource as _, ResourceExt};
 
@@ -19,6 +19,7 @@ use crate::digest::digest;
 use crate::found::{Found, SecretFound};
 use crate::kinds::Kept;
 use crate::naming::{Names, Place, What};
+use crate::packed::Packed;
 use crate::part::{Kind, Owner, Resource};
 use crate::references::References;
 use crate::seen::Rollout;
@@ -95,15 +96,15 @@ impl Finder<'_> {
         };
         for name in named {
             let stream = self.watched.streams.get(&ObjectRef::new(&name).within(&owner.namespace));
-            match stream.as_ref().map(|it| &it.0) {
+            match stream.map(|it| it.open()) {
                 Some(Ok(stream)) => {
                     let theirs = naming.of(&place(Kind::EventStream, &name));
                     names.secrets.extend(theirs.secrets);
                     names.config_maps.extend(theirs.config_maps);
-                    found.streams.insert(name, stream.clone());
+                    found.streams.insert(name, stream);
                 }
                 Some(Err(unreadable)) => {
-                    found.unreadable.insert(name, unreadable.error.clone());
+                    found.unreadable.insert(name, unreadable.error);
                 }
                 None => {}
             }
@@ -223,8 +224,8 @@ impl Finder<'_> {
     }
 }
 
-fn has_unreadable<K: Kept>(resources: &Store<DeserializeGuard<K>>, owner: &Owner) -> bool {
-    resources.find(|it| it.0.is_err() && it.meta().namespace.as_ref() == Some(&owner.namespace)).is_some()
+fn has_unreadable<K: Kept>(resources: &Store<Packed<K>>, owner: &Owner) -> bool {
+    resources.find(|it| !it.is_readable() && it.meta().namespace.as_ref() == Some(&owner.namespace)).is_some()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -23,6 +23,7 @@ pub mod leader;
 pub mod metrics;
 pub mod naming;
 pub mod observe;
+pub mod packed;
 pub mod part;
 mod program;
 pub mod proof;

@@ -7,7 +7,6 @@ use std::time::Instant;
 use headwater_runtime::Metrics;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -17,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::kinds::Kept;
+use crate::packed::Packed;
 use crate::part::Kind;
 
 /// What the operator counts.
@@ -85,11 +85,13 @@ impl OperatorMetrics {
     }
 
     /// Has the conditions of what is in `resources` told.
-    pub fn tell_conditions<K: Kept>(&self, resources: Store<DeserializeGuard<K>>) {
+    pub fn tell_conditions<K: Kept>(&self, resources: Store<Packed<K>>) {
         let read = move || {
             let resources = resources.state();
-            let readable = resources.iter().filter_map(|resource| resource.0.as_ref().ok());
-            readable.flat_map(|it| it.conditions().iter().map(|condition| labels(it, condition))).collect()
+            let of = |it: &Arc<Packed<K>>| {
+                it.conditions().iter().map(|condition| labels(&**it, condition)).collect::<Vec<_>>()
+            };
+            resources.iter().flat_map(of).collect()
         };
         self.conditions.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(read));
     }
@@ -121,7 +123,7 @@ impl Collector for Conditions {
     }
 }
 
-fn labels<K: Kept>(resource: &K, condition: &Condition) -> ConditionLabels {
+fn labels<K: Kept>(resource: &Packed<K>, condition: &Condition) -> ConditionLabels {
     ConditionLabels {
         kind: K::KIND.as_str(),
         namespace: resource.namespace().unwrap_or_default(),
@@ -144,7 +146,7 @@ mod tests {
     fn how_resources_stand_is_told_while_they_are_there() {
         let metrics = Metrics::default();
         let counted = OperatorMetrics::new(&metrics);
-        let (reader, mut writer) = store::<DeserializeGuard<Saga>>();
+        let (reader, mut writer) = store::<Packed<Saga>>();
         counted.tell_conditions(reader);
         drop(counted.pass(Kind::Saga));
         counted.failed(Kind::Saga);
@@ -160,8 +162,8 @@ mod tests {
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             }]},
         });
-        let saga: DeserializeGuard<Saga> = serde_json::from_value(saga).unwrap();
-        assert!(saga.0.is_ok(), "{:?}", saga.0);
+        let saga: Packed<Saga> = serde_json::from_value(saga).unwrap();
+        assert!(saga.is_readable(), "{:?}", saga.open());
         writer.apply_watcher_event(&Event::Apply(saga.clone()));
         let told = metrics.render().unwrap();
         let line =

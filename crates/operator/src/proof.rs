@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,7 +12,6 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1;
 use kube::Client;
 use kube::api::{Api, PostParams};
-use tokio::sync::Mutex;
 
 use crate::settings::{ServiceAccount, audience_in};
 
@@ -31,13 +30,16 @@ pub enum Proof {
     Account(Box<Tokens>),
 }
 
-/// Tokens by namespace, each with when it was given. Clones are of one.
+/// Tokens by namespace. Clones are of one.
 #[derive(Clone)]
 pub struct Tokens {
     accounts: Api<v1::ServiceAccount>,
     name: String,
-    known: Arc<Mutex<BTreeMap<String, (String, Instant)>>>,
+    known: Arc<Mutex<BTreeMap<String, Arc<Known>>>>,
 }
+
+/// A namespace's token, once there is one, and when it was given.
+type Known = tokio::sync::Mutex<Option<(String, Instant)>>;
 
 impl Tokens {
     /// Of `account`.
@@ -47,9 +49,10 @@ impl Tokens {
     }
 
     async fn token(&self, namespace: &str) -> anyhow::Result<String> {
-        let mut known = self.known.lock().await;
-        known.retain(|_, (_, since)| since.elapsed() < RENEWED_AFTER);
-        if let Some((token, _)) = known.get(namespace) {
+        // Those of other namespaces are not waited for.
+        let known = self.known(namespace);
+        let mut known = known.lock().await;
+        if let Some((token, _)) = known.as_ref().filter(|(_, since)| since.elapsed() < RENEWED_AFTER) {
             return Ok(token.clone());
         }
         let asked = TokenRequest {
@@ -65,8 +68,20 @@ impl Tokens {
             tracing::warn!(account = self.name, %error, "no token is given, without which workers say nothing");
         })?;
         let token = given.status.context("the API server gave no token")?.token;
-        known.insert(namespace.to_owned(), (token.clone(), Instant::now()));
+        *known = Some((token.clone(), Instant::now()));
         Ok(token)
+    }
+
+    fn known(&self, namespace: &str) -> Arc<Known> {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of_use = |known: &Arc<Known>| {
+            let holds = |known: &Option<(String, Instant)>| {
+                known.as_ref().is_some_and(|(_, since)| since.elapsed() < RENEWED_AFTER)
+            };
+            Arc::strong_count(known) > 1 || known.try_lock().is_ok_and(|known| holds(&known))
+        };
+        all.retain(|_, known| is_of_use(known));
+        all.entry(namespace.to_owned()).or_default().clone()
     }
 }
 

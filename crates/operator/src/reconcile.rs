@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::runtime::controller::Action;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use crate::found::Found;
 use crate::kinds::{Kept, Stand};
 use crate::metrics::OperatorMetrics;
 use crate::observe;
+use crate::packed::Packed;
 use crate::part::{Owner, Part, Refused};
 use crate::seen::{Rollout, Seen};
 use crate::settings::{Settings, TokenIssuer};
@@ -143,22 +144,21 @@ impl Context {
 ///
 /// # Errors
 /// What keeps it from being done now. It is tried again.
-pub async fn reconcile<K: Kept>(
-    resource: Arc<DeserializeGuard<K>>,
-    context: Arc<Context>,
-) -> Result<Action, Error> {
+pub async fn reconcile<K: Kept>(resource: Arc<Packed<K>>, context: Arc<Context>) -> Result<Action, Error> {
     let _timed = context.metrics.pass(K::KIND);
     let is_past = context.watched.written.is_past(
         resource.meta().uid.as_deref().unwrap_or_default(),
         resource.meta().resource_version.as_deref(),
     );
-    match &resource.0 {
-        _ if is_past => Ok(Action::requeue(LATER)),
-        Ok(resource) => match pass(resource, &context).await {
+    if is_past {
+        return Ok(Action::requeue(LATER));
+    }
+    match resource.open() {
+        Ok(resource) => match pass(&resource, &context).await {
             Err(Error::Apply(ApplyError::Stale)) => Ok(Action::requeue(LATER)),
             done => done,
         },
-        Err(unreadable) => refuse::<K>(unreadable, &context).await,
+        Err(unreadable) => refuse::<K>(&unreadable, &context).await,
     }
 }
 

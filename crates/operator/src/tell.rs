@@ -1,5 +1,7 @@
 //! Events: what a person would want to see who describes a resource.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use headwater_resources::shared::{ConditionType, Reason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,15 +14,33 @@ use crate::children::MANAGER;
 const TOLD: [(ConditionType, bool); 3] =
     [(ConditionType::Ready, true), (ConditionType::Stalled, false), (ConditionType::NeedsAttention, false)];
 
+/// Events of which repetitions are counted: a recorder keeps each for minutes, whole, and for ever where no other comes.
+const COUNTED: usize = 128;
+
 /// Publishes events. Cheap to clone: clones count repetitions together.
 #[derive(Clone)]
-pub struct Teller(Recorder);
+pub struct Teller {
+    client: Client,
+    reporter: Reporter,
+    /// How many it has been given.
+    recorder: Arc<Mutex<(Recorder, usize)>>,
+}
 
 impl Teller {
     /// In the name of the operator `instance`.
     pub fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(instance.to_owned()) };
-        Self(Recorder::new(client, reporter))
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder: Arc::new(Mutex::new((recorder, 0))) }
+    }
+
+    fn recorder(&self) -> Recorder {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorder.1 >= COUNTED {
+            *recorder = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        recorder.1 += 1;
+        recorder.0.clone()
     }
 
     /// Tells of what is otherwise with the resource `of` in `after` than in `before`.
@@ -49,7 +69,7 @@ impl Teller {
 
     async fn publish(&self, of: &ObjectReference, event: Event) {
         // What nobody can be told of is in the status or in the log all the same.
-        if let Err(error) = self.0.publish(&event, of).await {
+        if let Err(error) = self.recorder().publish(&event, of).await {
             tracing::debug!(%error, "an event was not published");
         }
     }

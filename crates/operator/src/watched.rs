@@ -19,7 +19,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject, ObjectMeta, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event};
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::children::{self, MANAGER};
 use crate::kinds::Kept;
 use crate::naming::{Naming, Place, What};
+use crate::packed::Packed;
 use crate::part::{Kind, Owner};
 use crate::seen::{OwnedBy, Plain, Rollout, Seen, Worker};
 use crate::written::Written;
@@ -69,11 +70,11 @@ impl Scope {
 /// What was last seen of the cluster.
 pub struct Watched {
     /// Event streams.
-    pub streams: Store<DeserializeGuard<EventStream>>,
+    pub streams: Store<Packed<EventStream>>,
     /// Projections.
-    pub projections: Store<DeserializeGuard<Projection>>,
+    pub projections: Store<Packed<Projection>>,
     /// Sagas.
-    pub sagas: Store<DeserializeGuard<Saga>>,
+    pub sagas: Store<Packed<Saga>>,
     /// Which of them names what.
     pub naming: Naming,
     /// What passes have written.
@@ -279,15 +280,12 @@ impl Told {
         }
     }
 
-    async fn resources<K: Kept>(self, api: Api<DeserializeGuard<K>>, writer: Writer<DeserializeGuard<K>>) {
-        let keep = |mut resource: DeserializeGuard<K>| {
-            resource.meta_mut().managed_fields = None;
-            resource
+    async fn resources<K: Kept>(self, api: Api<Packed<K>>, writer: Writer<Packed<K>>) {
+        let concerned = |before: Option<&Packed<K>>, after: &Packed<K>, is_there: bool| {
+            self.resource(before, after, is_there)
         };
-        let concerned = |before: Option<&DeserializeGuard<K>>,
-                         after: &DeserializeGuard<K>,
-                         is_there: bool| { self.resource(before, after, is_there) };
-        self.follow(K::KIND.as_str(), watcher(api, Config::default()), writer, keep, concerned).await;
+        let resources = watcher(api, Config::default());
+        self.follow(K::KIND.as_str(), resources, writer, |packed| packed, concerned).await;
     }
 
     async fn rollouts(
@@ -395,12 +393,7 @@ impl Told {
     }
 
     /// Whom a change of a resource concerns: itself, and those whose children say something of it.
-    fn resource<K: Kept>(
-        &self,
-        before: Option<&DeserializeGuard<K>>,
-        after: &DeserializeGuard<K>,
-        is_there: bool,
-    ) -> Vec<Place> {
+    fn resource<K: Kept>(&self, before: Option<&Packed<K>>, after: &Packed<K>, is_there: bool) -> Vec<Place> {
         let namespace = ResourceExt::namespace(after).unwrap_or_default();
         let (kind, name) = (K::KIND, after.name_any());
         let place = Place { kind, namespace: namespace.clone(), name: name.clone() };
@@ -410,7 +403,7 @@ impl Told {
         }
         let naming = &self.watched.naming;
         let mut streams = naming.of(&place).streams;
-        let readable = after.0.as_ref().ok().filter(|_| is_there);
+        let readable = is_there.then(|| after.open().ok()).flatten();
         if !is_there {
             self.watched.written.unsettle(after.meta().uid.as_deref().unwrap_or_default());
         }
@@ -423,7 +416,7 @@ impl Told {
         // Who may call is written into what an event store reads.
         let is_guarded = |name: &String| {
             let stream = self.watched.streams.get(&ObjectRef::new(name).within(&namespace));
-            stream.is_none_or(|it| it.0.as_ref().is_ok_and(|it| !it.spec.access.is_empty()))
+            stream.is_none_or(|it| it.open().is_ok_and(|it| !it.spec.access.is_empty()))
         };
         for name in streams.into_iter().filter(is_guarded) {
             concerned.push(Place { kind: Kind::EventStream, namespace: namespace.clone(), name });

@@ -146,7 +146,7 @@ impl Cluster {
             .arg0(NAME)
             .args(["--image=headwater.dev/headwater:bench", "--identity", identity, "--listen", &address])
             .env("KUBECONFIG", &self.kubeconfig)
-            .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "0")]);
+            .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "100")]);
         let process = Process::start(command)?;
         let operator = Operator { process, address };
         until("it answers", || async { Ok(operator.get("/healthz").await.is_ok()) }).await?;

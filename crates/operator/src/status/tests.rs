@@ -127,6 +127,10 @@ fn stalled_excludes_reconciling_and_ready() {
             // What is not in force is being worked at, or is stuck, or waits for whoever left it alone.
             assert!(ready || reconciling || stalled || facts.is_left_alone, "{facts:?}");
             assert!(conditions.iter().all(|it| it.observed_generation == Some(3) && !it.reason.is_empty()));
+            // Where nothing has changed, nothing is written.
+            let later = Timestamp::from_second(9).unwrap();
+            let again = super::conditions(Kind::Projection, &facts, 3, &conditions, later);
+            assert_eq!(again, conditions, "{facts:?}");
             count += 1;
         }
     }
