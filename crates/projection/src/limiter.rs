@@ -21,6 +21,14 @@ impl Limiter {
         self.lock().per_second = per_second;
     }
 
+    /// How many events may pass together: those of a second.
+    pub(crate) fn at_once(&self) -> usize {
+        match self.lock().per_second {
+            0 => usize::MAX,
+            limit => limit as usize,
+        }
+    }
+
     /// When `events` more may pass.
     pub(crate) fn pass_at(&self, events: usize, now: Instant) -> Instant {
         let mut state = self.lock();
@@ -47,7 +55,9 @@ mod tests {
         let limiter = Limiter::default();
         let now = Instant::now();
         assert_eq!(limiter.pass_at(1_000_000, now), now);
+        assert_eq!(limiter.at_once(), usize::MAX);
         limiter.set(100);
+        assert_eq!(limiter.at_once(), 100);
         assert_eq!(limiter.pass_at(50, now), now);
         assert_eq!(limiter.pass_at(10, now), now + Duration::from_millis(500));
         assert_eq!(limiter.pass_at(10, now + Duration::from_secs(9)), now + Duration::from_secs(9));

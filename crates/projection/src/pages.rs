@@ -17,24 +17,33 @@ const MAX_BYTES: usize = 4 << 20;
 
 /// How many events a page holds: more while folding them is quick, fewer when it is slow, so that stopping never takes long.
 #[derive(Debug, Clone)]
-pub(crate) struct PageSize(Arc<AtomicUsize>);
+pub(crate) struct PageSize {
+    fits: Arc<AtomicUsize>,
+    /// What there may be at once in any case.
+    most: Arc<AtomicUsize>,
+}
 
 impl PageSize {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicUsize::new(FIRST_LIMIT)))
+    pub(crate) fn of_at_most(most: usize) -> Self {
+        Self { fits: Arc::new(AtomicUsize::new(FIRST_LIMIT)), most: Arc::new(AtomicUsize::new(most)) }
+    }
+
+    /// From the next page on.
+    pub(crate) fn be_at_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.fits.load(Ordering::Relaxed).min(self.most.load(Ordering::Relaxed))
     }
 
     /// Takes into account that a page of `events` took `elapsed` to fold.
     pub(crate) fn took(&self, events: usize, elapsed: std::time::Duration) {
         let limit = self.get();
         if elapsed.as_millis() > 250 {
-            self.0.store((limit / 2).max(FIRST_LIMIT / 4), Ordering::Relaxed);
+            self.fits.store((limit / 2).max(FIRST_LIMIT / 4), Ordering::Relaxed);
         } else if events >= limit && elapsed.as_millis() < 100 {
-            self.0.store((limit * 2).min(LAST_LIMIT), Ordering::Relaxed);
+            self.fits.store((limit * 2).min(LAST_LIMIT), Ordering::Relaxed);
         }
     }
 }

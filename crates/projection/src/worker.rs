@@ -340,7 +340,7 @@ impl Worker {
             Ok(Some(what)) => return End::Restored(what),
             Err(error) => return End::Failed(error.to_string()),
         }
-        let size = PageSize::new();
+        let size = PageSize::of_at_most(self.work.limiter.at_once());
         let mut pages = Pages::read(
             Arc::clone(&shared.reader),
             self.partition,
@@ -363,6 +363,7 @@ impl Worker {
                 Some(Err(error)) => return End::Failed(error.to_string()),
                 None => return End::Again,
             };
+            size.be_at_most(self.work.limiter.at_once());
             let passes_at = self.work.limiter.pass_at(page.events.len(), Instant::now());
             tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,

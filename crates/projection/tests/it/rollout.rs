@@ -336,6 +336,23 @@ async fn a_newer_spec_replaces_a_candidate_that_is_still_built() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_is_no_faster_than_it_may_be_from_its_first_event_on() {
+    let log = Log::new(1);
+    let store = Sink::memory().open();
+    for n in 0..30 {
+        add(&log, &format!("s{n}"), 1).await;
+    }
+    let service = start(&log, store.clone(), times(1)).await;
+    active(&service, "1").await;
+    let began = std::time::Instant::now();
+    service.reconcile(desired(&manifest(2, "maxLag: 0, maxEventsPerSecond: 20", ""))).await.unwrap();
+    active(&service, "2").await;
+    // Twenty at once, and the others a second later.
+    assert!(began.elapsed() >= std::time::Duration::from_millis(900), "{:?}", began.elapsed());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn older_data_is_brought_up_to_date_before_rules_see_it() {
     let log = Log::new(2);
     let store = Sink::memory().open();
