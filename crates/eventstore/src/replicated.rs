@@ -65,8 +65,9 @@ impl ReplicatedWriter {
         if let Some(client) = clients.get(address) {
             return Ok(client.clone());
         }
+        // While event stores are given TLS one by one, the one before is soon replaced.
         let client = Client::with_credentials(address, &self.credentials).map_err(|error| {
-            Error::failed_precondition(format!(
+            Error::unavailable(format!(
                 "the event store that writes this partition says that it is reached at {address}, which does not do ({error}): correct its --advertise"
             ))
         })?;
