@@ -166,12 +166,18 @@ impl Namespace {
     /// `kubectl headwater` with these words: the plug-in is found as `kubectl` finds any.
     pub(crate) fn plugin(&self, words: &[&str]) -> Result<String> {
         let folder = tempfile::tempdir()?;
-        std::os::unix::fs::symlink(program("headwater")?, folder.path().join("kubectl-headwater"))?;
-        let mut path = vec![folder.path().to_owned()];
+        run(&mut self.plugin_command(folder.path(), words)?, "")
+    }
+
+    /// The same, to be run while `folder` is there, in which it is found.
+    pub(crate) fn plugin_command(&self, folder: &Path, words: &[&str]) -> Result<Command> {
+        std::os::unix::fs::symlink(program("headwater")?, folder.join("kubectl-headwater"))?;
+        let mut path = vec![folder.to_owned()];
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         let mut command = kubectl_command()?;
         command.env("PATH", std::env::join_paths(path)?).arg("headwater").args(words);
-        run(command.args(["--namespace", &self.name]), "")
+        command.args(["--namespace", &self.name]);
+        Ok(command)
     }
 
     /// Applies a manifest of the examples.

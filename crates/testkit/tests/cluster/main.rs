@@ -7,6 +7,7 @@
 mod banku;
 mod conditions;
 mod deletion;
+mod first_event;
 mod gitops;
 mod interrupted;
 mod kubectl;

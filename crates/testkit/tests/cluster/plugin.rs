@@ -1,6 +1,7 @@
 //! `kubectl headwater`, as its users have it: found by `kubectl`, with their kubeconfig.
 
 use anyhow::{Result, ensure};
+use headwater_testkit::process::Process;
 use serde_json::Value;
 
 use crate::orders::{Orders, append};
@@ -39,6 +40,14 @@ async fn what_runs_is_shown_and_administered_by_kubectl() -> Result<()> {
         said.lines().count() > 0 && said.lines().all(|it| it.starts_with("orders-projection-")),
         "{said}"
     );
+
+    // Whoever follows is told of what is said from then on.
+    let folder = tempfile::tempdir()?;
+    let follow = ["logs", "saga/place-order", "--follow", "--tail", "0"];
+    let mut following = Process::start(namespace.plugin_command(folder.path(), &follow)?.into())?;
+    namespace.caller()?.post(&format!("{store}/v1/streams/order-2/events"), &append("2")?).await?;
+    following.line("the second order", |line| line.contains(r#""instance":"2""#).then_some(())).await?;
+    following.kill().await?;
 
     for (words, part) in [
         (&["show", "bills"][..], "there is no Projection \"bills\" in namespace"),

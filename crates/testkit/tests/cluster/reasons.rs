@@ -63,7 +63,38 @@ async fn what_a_projection_meets_is_told_by_its_reason() -> Result<()> {
     namespace.condition("projection/orders", "Ready", "True", "Paused").await?;
     patch(namespace, "projection/orders", &json!({"state": "Running"}))?;
     namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
-    Ok(())
+
+    // What is built beside what answers, and where it cannot be.
+    patch(namespace, "projection/halts", &json!({"rebuildToken": "once more"}))?;
+    namespace.condition("projection/halts", "Rebuilding", "False", "Failed").await?;
+    for id in 2..100 {
+        append(&id.to_string()).await?;
+    }
+    let slowly =
+        json!({"rollout": {"promotion": "Automatic", "maxEventsPerSecond": 1}, "rebuildToken": "slowly"});
+    patch(namespace, "projection/orders", &slowly)?;
+    namespace.condition("projection/orders", "Rebuilding", "True", "Replaying").await?;
+    let message = namespace.condition("projection/orders", "CaughtUp", "False", "Lagging").await?;
+    ensure!(message.contains("is being built"), "{message}");
+    namespace.condition("projection/orders", "Ready", "True", "Available").await?;
+    patch(namespace, "projection/orders", &json!({"rollout": {"maxEventsPerSecond": 0}}))?;
+    namespace.condition("projection/orders", "CaughtUp", "True", "Current").await?;
+
+    // A read model to which a cluster that counted further has given its spec.
+    let newest = json!({"created_at": i64::from(u32::MAX), "number": 9});
+    let declared = json!({"generation": {"projection": newest, "event_stream": newest}, "digest": "another"});
+    orders.database.query(&format!(
+        "UPDATE hw_orders_view.hw_rollout SET version = version + 1, declared = '{declared}'"
+    ))?;
+    let message = namespace.condition("projection/orders", "NeedsAttention", "True", "Outdated").await?;
+    ensure!(message.contains("newer spec"), "{message}");
+    namespace.plugin(&["rebuild", "orders", "--wait"])?;
+    let is_well = || {
+        let conditions = namespace.get("projection/orders")?["status"]["conditions"].take();
+        let needs = conditions.as_array().into_iter().flatten().any(|it| it["type"] == "NeedsAttention");
+        Ok((!needs).then_some(()))
+    };
+    namespace.until("a projection that needs no attention", is_well).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
