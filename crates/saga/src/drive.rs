@@ -124,7 +124,6 @@ impl Workshop {
             )));
         };
         let plan = self.plan(&started.definition).await?;
-        self.table.is_of(name, &started.definition, first.recorded_at);
         let mut instance = Instance::new(&plan, started, first.recorded_at);
         for event in rest {
             instance.apply(&plan, &Entry::decode(event)?, event.recorded_at)?;

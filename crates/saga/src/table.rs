@@ -58,7 +58,7 @@ pub(crate) struct Census {
 struct Slot {
     state: State,
     at: At,
-    /// Its definition, and when it was started, once its history has been read.
+    /// Its definition, and when it was started, once that has been seen in the saga's log.
     origin: Option<(Arc<str>, Timestamp)>,
     /// Why it cannot be worked on, if that is so.
     stuck: Option<Box<str>>,
@@ -195,7 +195,7 @@ impl Table {
         }
     }
 
-    /// Its history says which definition it follows, and when it was started.
+    /// The saga's log says which definition it follows, and when it was started.
     pub(crate) fn is_of(&self, name: &str, definition: &str, started_at: Timestamp) {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -281,4 +281,43 @@ fn less(count: Option<&mut usize>) -> Option<usize> {
     let count = count?;
     *count -= 1;
     Some(*count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_that_of_those_that_have_not_ended() {
+        let table = Table::default();
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        for (name, definition, started) in
+            [("a", "one", 5), ("b", "two", 3), ("c", "two", 3), ("d", "one", 9)]
+        {
+            table.wake(name);
+            table.is_of(name, definition, at(started));
+            // Told again, it is counted once.
+            table.is_of(name, "other", at(1));
+        }
+        table.is_of("nobody", "one", at(0));
+        let known = |table: &Table| {
+            let census = table.census();
+            let definitions: Vec<String> =
+                census.definitions.iter().map(|(digest, count)| format!("{digest} {count}")).collect();
+            (definitions.join(", "), census.oldest.map(Timestamp::as_second))
+        };
+        assert_eq!(known(&table), ("one 2, two 2".to_owned(), Some(3)));
+        table.remove("b");
+        assert_eq!(known(&table), ("one 2, two 1".to_owned(), Some(3)));
+        table.remove("c");
+        assert_eq!(known(&table), ("one 2".to_owned(), Some(5)));
+        for name in ["a", "d", "d"] {
+            table.remove(name);
+        }
+        assert_eq!(known(&table), (String::new(), None));
+        // What is not known of is counted in its state alone.
+        table.wake("e");
+        assert_eq!(known(&table), (String::new(), None));
+        assert_eq!(table.census().states[&State::Running], 1);
+    }
 }

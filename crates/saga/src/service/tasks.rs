@@ -1,11 +1,13 @@
 //! The tasks of a saga that runs: each goes on until the saga is stopped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use headwater_core::{Error, EventType, Positions, Result};
+use headwater_core::{Error, EventType, Positions, RecordedEvent, Result};
 use headwater_log::{Backoff, Filter, LogReader, ReadAll, Subscription, read_all, say_failure};
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::{FOLLOWED, FOLLOWED_BYTES, SagaService};
 use crate::drive::{Rest, Workshop, until};
@@ -36,7 +38,7 @@ pub(super) async fn take_up(
     let event_types =
         [STARTED, COMPLETED, COMPENSATED].map(EventType::new).into_iter().collect::<Result<_>>()?;
     let filter = Filter { event_types, stream_id_prefix: Some(journal::instances().to_owned()) };
-    let mut open: HashSet<String> = HashSet::new();
+    let mut open: HashMap<String, Origin> = HashMap::new();
     let mut ended = Ended::default();
     let mut after = Positions::default();
     loop {
@@ -45,7 +47,7 @@ pub(super) async fn take_up(
         for event in page.events {
             let Some(name) = journal::instance_of(event.stream_id.as_str()) else { continue };
             if event.event_type.as_str() == STARTED {
-                open.insert(name.to_owned());
+                open.insert(name.to_owned(), Origin::of(&event));
             } else {
                 open.remove(name);
                 ended.count(event.event_type.as_str());
@@ -57,10 +59,32 @@ pub(super) async fn take_up(
         }
     }
     workshop.table.have_ended(ended);
-    for name in &open {
+    // The oldest first, whom others have waited for the longest.
+    let mut oldest: Vec<(&String, &Origin)> = open.iter().collect();
+    oldest.sort_unstable_by_key(|(_, origin)| origin.started_at);
+    for (name, origin) in oldest {
         workshop.table.wake(name);
+        workshop.table.is_of(name, &origin.definition, origin.started_at);
     }
-    Ok((open, after))
+    Ok((open.into_keys().collect(), after))
+}
+
+/// Where an instance comes from.
+struct Origin {
+    definition: String,
+    started_at: Timestamp,
+}
+
+impl Origin {
+    /// The instance that this event has started. What cannot be read shows when it is worked on.
+    fn of(event: &RecordedEvent) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Follows {
+            definition: String,
+        }
+        let Follows { definition } = serde_json::from_slice(&event.data).unwrap_or_default();
+        Self { definition, started_at: event.recorded_at }
+    }
 }
 
 impl Ended {
@@ -97,7 +121,12 @@ pub(super) async fn follow(service: SagaService, mut subscription: Subscription)
                         ended.count(event.event_type.as_str());
                         match event.event_type.as_str() {
                             COMPLETED | COMPENSATED => workshop.table.ended_elsewhere(name),
-                            STARTED | REPLY_SEEN | COMMANDED => workshop.table.wake(name),
+                            STARTED => {
+                                let origin = Origin::of(event);
+                                workshop.table.wake(name);
+                                workshop.table.is_of(name, &origin.definition, origin.started_at);
+                            }
+                            REPLY_SEEN | COMMANDED => workshop.table.wake(name),
                             _ if service.looks_on() => workshop.table.wake(name),
                             // Its own.
                             _ => {}

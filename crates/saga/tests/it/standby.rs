@@ -111,10 +111,12 @@ async fn it_is_told_which_definitions_instances_follow_and_how_old_the_oldest_is
     }
     let standby = world.standby(None).await;
     for service in [&first, &standby] {
-        let status = stands(service, |status| status.generations.len() == 2).await;
+        let are_known =
+            |status: &SagaStatus| status.generations.iter().map(|it| it.running).sum::<usize>() == 3;
+        let status = stands(service, are_known).await;
         let of = |digest: &str| status.generations.iter().find(|it| it.digest == digest).map(|it| it.running);
         assert_eq!((of(&before), of(&digest(&first.status()))), (Some(1), Some(2)), "{status:?}");
-        assert_eq!(status.oldest_running_seconds, Some(0));
+        assert!(status.oldest_running_seconds.is_some(), "{status:?}");
     }
     for service in [&first, &standby] {
         stands(service, |status| {
