@@ -364,10 +364,9 @@ impl Worker {
                 None => return End::Again,
             };
             size.be_at_most(self.work.limiter.at_once());
-            let passes_at = self.work.limiter.pass_at(page.events.len(), Instant::now());
             tokio::select! {
                 () = self.stop.cancelled() => return End::Stopped,
-                () = tokio::time::sleep_until(passes_at) => {}
+                () = self.work.limiter.pass(page.events.len()) => {}
             }
             // Whoever was stopped for longer than its lease finds that out here, or else by the checkpoint.
             if !shared.leases.holds(self.partition) {
