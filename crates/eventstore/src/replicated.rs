@@ -6,7 +6,7 @@
 //!                 └── again, when it has moved meanwhile
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct ReplicatedWriter {
     replica: Arc<Replica>,
     sequencer: Sequencer,
     clients: Mutex<HashMap<String, Client>>,
+    /// Addresses of others that cannot be spoken to, of which this has been said.
+    unfit: Mutex<HashSet<String>>,
     /// What this event store shows to the others: it asks in its own name, for a caller whom it has let through.
     credentials: Credentials,
     forwarded: Counter,
@@ -52,7 +54,14 @@ impl ReplicatedWriter {
             "Appends that another event store was asked to write, repetitions included",
             Counter::default(),
         );
-        Self { replica, sequencer, clients: Mutex::default(), credentials, forwarded }
+        Self {
+            replica,
+            sequencer,
+            clients: Mutex::default(),
+            unfit: Mutex::default(),
+            credentials,
+            forwarded,
+        }
     }
 
     /// For appends that another event store has forwarded: here or not at all.
@@ -65,11 +74,23 @@ impl ReplicatedWriter {
         if let Some(client) = clients.get(address) {
             return Ok(client.clone());
         }
+        let wrong = |error: &Error| {
+            format!(
+                "the event store that writes this partition says that it is reached at {address}, which does not do ({error}): correct its --advertise"
+            )
+        };
+        Client::new(address).map_err(|error| Error::failed_precondition(wrong(&error)))?;
         // While event stores are given TLS one by one, the one before is soon replaced.
         let client = Client::with_credentials(address, &self.credentials).map_err(|error| {
-            Error::unavailable(format!(
-                "the event store that writes this partition says that it is reached at {address}, which does not do ({error}): correct its --advertise"
-            ))
+            let why = wrong(&error);
+            let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+            if unfit.len() >= MAX_CLIENTS {
+                unfit.clear();
+            }
+            if unfit.insert(address.to_owned()) {
+                tracing::warn!(address, "{why}");
+            }
+            Error::unavailable(why)
         })?;
         let client = client.with_retry(ONCE).forwarding();
         if clients.len() >= MAX_CLIENTS {
