@@ -80,13 +80,33 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Outside a Tokio runtime.
     pub(crate) fn follow(source: impl Source<Value = T>, reloads: &Reloads) -> Result<Arc<Self>> {
         let files = settled(&source)?;
-        let value = Arc::new(Self(RwLock::new(Arc::new(source.parse(&files)?))));
+        let value = source.parse(&files)?;
+        Ok(Self::watched(source, value, digest(&files), reloads))
+    }
+
+    /// The same, where files that cannot be used to begin with give `instead` until they can.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub(crate) fn follow_or(source: impl Source<Value = T>, instead: T, reloads: &Reloads) -> Arc<Self> {
+        let read = settled(&source);
+        let seen = read.as_ref().map(digest).unwrap_or_default();
+        let value = read.and_then(|files| source.parse(&files)).unwrap_or_else(|error| {
+            reloads.count(source.what(), "failed");
+            tracing::error!(of = source.what(), %error, "files cannot be used, and are looked at until they can");
+            instead
+        });
+        Self::watched(source, value, seen, reloads)
+    }
+
+    fn watched(source: impl Source<Value = T>, value: T, seen: [u8; 32], reloads: &Reloads) -> Arc<Self> {
+        let value = Arc::new(Self(RwLock::new(Arc::new(value))));
         // They are shown from the start, so that an alert can be on their rise.
         for result in ["ok", "failed"] {
             drop(reloads.0.get_or_create(&vec![("of", source.what()), ("result", result)]));
         }
-        tokio::spawn(watch(Arc::new(source), digest(&files), Arc::downgrade(&value), reloads.clone()));
-        Ok(value)
+        tokio::spawn(watch(Arc::new(source), seen, Arc::downgrade(&value), reloads.clone()));
+        value
     }
 
     /// The value as it is now.

@@ -36,15 +36,15 @@ pub struct SecurityArguments {
 
     /// Accept JSON Web Tokens of this issuer, such as those of a cluster's service accounts. May be given again for other issuers, with its
     /// own --jwt-jwks and --jwt-audience in the same order: only the subjects of the first are service accounts.
-    #[arg(long, value_name = "ISSUER", requires = "jwt_jwks", env = "HEADWATER_JWT_ISSUER")]
+    #[arg(long, value_name = "ISSUER", env = "HEADWATER_JWT_ISSUER")]
     jwt_issuer: Vec<String>,
 
     /// For whom they must be; one of several, with commas between [default: headwater].
-    #[arg(long, value_name = "AUDIENCES", requires = "jwt_issuer", env = "HEADWATER_JWT_AUDIENCE")]
+    #[arg(long, value_name = "AUDIENCES", env = "HEADWATER_JWT_AUDIENCE")]
     jwt_audience: Vec<String>,
 
     /// The issuer's keys, a JSON Web Key Set. Read again when it changes.
-    #[arg(long, value_name = "FILE", requires = "jwt_issuer", env = "HEADWATER_JWT_JWKS")]
+    #[arg(long, value_name = "FILE", env = "HEADWATER_JWT_JWKS")]
     jwt_jwks: Vec<PathBuf>,
 
     /// Serve other machines, and send them the token, without TLS: something else encrypts it all.
@@ -70,14 +70,18 @@ impl SecurityArguments {
     /// # Panics
     /// Outside a Tokio runtime.
     pub(crate) fn protect(&self, listen: &Listen) -> Result<Security> {
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                client_ca: self.tls_client_ca.clone(),
-            }),
-            _ => None,
-        };
+        let tls = both(("tls-cert", &self.tls_cert), ("tls-key", &self.tls_key))?;
+        let tls = tls.map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            client_ca: self.tls_client_ca.clone(),
+        });
+        if tls.is_none() && self.tls_client_ca.is_some() {
+            return Err(Error::invalid(
+                "tls-client-ca",
+                "there are no client certificates without TLS: give --tls-cert and --tls-key, too",
+            ));
+        }
         let proofs = Proofs { bearer_tokens: self.bearer_tokens.clone(), jwt: self.issuers()? };
         let options = SecurityOptions { tls, proofs };
         if !listen.address.ip().is_loopback() {
@@ -133,6 +137,25 @@ impl SecurityArguments {
     }
 }
 
+/// Two files that are of use together alone. Flags require each other; what comes from elsewhere does not.
+fn both(
+    (one, first): (&str, &Option<PathBuf>),
+    (other, second): (&str, &Option<PathBuf>),
+) -> Result<Option<(PathBuf, PathBuf)>> {
+    let missing = |there: &str, missing: &str| {
+        Err(Error::invalid(
+            missing,
+            format!("it belongs to --{there}, and is not given: give both, or neither"),
+        ))
+    };
+    match (first, second) {
+        (Some(first), Some(second)) => Ok(Some((first.clone(), second.clone()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => missing(one, other),
+        (None, Some(_)) => missing(other, one),
+    }
+}
+
 /// What we prove to be to those whom we call, and whom we trust.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Whom it calls")]
@@ -176,7 +199,7 @@ impl ClientArguments {
         Credentials::new(CredentialFiles {
             token: self.token_file.clone(),
             ca: self.ca.clone(),
-            identity: self.cert.clone().zip(self.key.clone()),
+            identity: both(("cert", &self.cert), ("key", &self.key))?,
             server_name,
             plain_text,
         })
@@ -281,10 +304,31 @@ mod tests {
         assert_eq!(told(&words(&["a"], &["k"], &[])), ["a k headwater"]);
         assert_eq!(told(&words(&["a", "b"], &["k", "l"], &["x,y", "z"])), ["a k x+y", "b l z"]);
         for (arguments, part) in [
+            (words(&["a"], &[], &[]), "jwt-jwks: it is given 0 times and --jwt-issuer 1 times"),
+            (words(&[], &[], &["x"]), "jwt-audience: it is given 1 times and --jwt-issuer 0 times"),
             (words(&["a", "b"], &["k"], &[]), "jwt-jwks: it is given 1 times and --jwt-issuer 2 times"),
             (words(&["a", "b"], &["k", "l"], &["x"]), "jwt-audience: it is given 1 times"),
         ] {
             let error = arguments.issuers().unwrap_err().to_string();
+            assert!(error.starts_with(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_and_its_key_are_given_together() {
+        let (one, other) = (Some(PathBuf::from("a")), Some(PathBuf::from("b")));
+        for (cert, key, client_ca, part) in [
+            (&one, &None, &None, "tls-key: it belongs to --tls-cert"),
+            (&None, &one, &None, "tls-cert: it belongs to --tls-key"),
+            (&None, &None, &other, "tls-client-ca: there are no client certificates without TLS"),
+        ] {
+            let arguments = SecurityArguments {
+                tls_cert: cert.clone(),
+                tls_key: key.clone(),
+                tls_client_ca: client_ca.clone(),
+                ..SecurityArguments::default()
+            };
+            let error = arguments.protect(&listen("127.0.0.1:1")).unwrap_err().to_string();
             assert!(error.starts_with(part), "{error}");
         }
     }

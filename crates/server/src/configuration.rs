@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use headwater_resources::fault::Fault;
@@ -182,6 +183,8 @@ fn check(command: &Command, arg: &Arg, values: &[String]) -> Result<(), String> 
     let program = command.get_name().to_owned();
     match alone.try_get_matches_from(std::iter::once(program).chain(words)) {
         Ok(_) => Ok(()),
+        // What belongs to it may be in the file, too, or said elsewhere.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
         Err(error) => {
             let text = error.to_string();
             let said = text.split("\n\n").next().unwrap_or_default();

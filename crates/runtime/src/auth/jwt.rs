@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use headwater_core::{Error, Result};
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, get_current_timestamp};
@@ -15,6 +16,9 @@ use super::{Identity, signatures};
 use crate::reload::{self, Files, Source};
 
 const OPTION: &str = "jwt-jwks";
+
+/// Why the token of an issuer who is not trusted is refused.
+pub(super) const OTHER_ISSUER: &str = "it is of another issuer";
 
 /// Clocks may differ by this, in seconds.
 const LEEWAY: u64 = 30;
@@ -45,7 +49,7 @@ struct Claims {
 /// The keys of an issuer.
 pub(crate) struct Keys {
     issuer: String,
-    keys: Vec<Key>,
+    all: Vec<Key>,
     verified: Mutex<HashMap<[u8; 32], Claims>>,
 }
 
@@ -87,7 +91,7 @@ impl Source for JwtIssuer {
         if keys.is_empty() {
             return Err(invalid("it has no key for RS256 or ES256".to_owned()));
         }
-        Ok(Keys { issuer: self.issuer.clone(), keys, verified: Mutex::default() })
+        Ok(Keys { issuer: self.issuer.clone(), all: keys, verified: Mutex::default() })
     }
 }
 
@@ -117,9 +121,18 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
 }
 
 impl Keys {
-    /// Whose keys they are.
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuer
+    /// None, so that nobody is accepted.
+    pub(super) fn none(of: &JwtIssuer) -> Self {
+        Self { issuer: of.issuer.clone(), all: Vec::new(), verified: Mutex::default() }
+    }
+
+    /// Whether `token` says of itself that it is of this issuer, which anybody could write.
+    pub(super) fn is_said_by(&self, token: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Said {
+            iss: String,
+        }
+        insecure_decode_claims(token).is_ok_and(|said: Said| said.iss == self.issuer)
     }
 
     /// The subject of `token`.
@@ -152,7 +165,7 @@ impl Keys {
             return Err("its header asks for something that is not known here (crit)".to_owned());
         }
         let mut fault = "it is signed with a key that is not among the issuer's".to_owned();
-        for key in &self.keys {
+        for key in &self.all {
             // Without an id, any of them may be meant.
             if header.kid.is_some() && key.id != header.kid {
                 continue;
@@ -176,7 +189,7 @@ fn describe(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::ExpiredSignature => "it has expired; send a newer one".to_owned(),
         ErrorKind::ImmatureSignature => "it is not valid yet".to_owned(),
-        ErrorKind::InvalidIssuer => "it is of another issuer".to_owned(),
+        ErrorKind::InvalidIssuer => OTHER_ISSUER.to_owned(),
         ErrorKind::InvalidAudience => "it is for another audience".to_owned(),
         ErrorKind::InvalidSignature => "its signature is not by the issuer".to_owned(),
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
@@ -200,7 +213,7 @@ pub(super) fn identity(subject: &str) -> Identity {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Keys").field("keys", &self.all.len()).finish_non_exhaustive()
     }
 }
 

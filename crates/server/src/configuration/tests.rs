@@ -22,6 +22,10 @@ struct Arguments {
     // What every shell has: tests cannot set variables of their own.
     #[arg(long, env = "PATH")]
     path: Option<String>,
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     configuration: ConfigurationArguments,
 }
@@ -122,4 +126,10 @@ fn the_options_are_printed_with_where_they_are_from_and_can_be_read_again() {
     }
     assert!(!text.contains("hush"), "{text}");
     assert_eq!(run(&text, &[]).listen.port(), 3);
+}
+
+#[test]
+fn options_that_belong_together_are_taken_from_a_file() {
+    let arguments = run("manifests: [a]\ncert: c\nkey: k\n", &[]);
+    assert_eq!((arguments.cert, arguments.key), (Some("c".into()), Some("k".into())));
 }
