@@ -35,11 +35,13 @@ impl<K: Kept> Packed<K> {
     ///
     /// # Errors
     /// Why it cannot be read.
-    pub fn open(&self) -> Result<K, InvalidObject> {
+    pub fn open(&self) -> Result<K, Box<InvalidObject>> {
         let read = serde_json::from_slice(&self.json);
         // Where in the bytes it is tells nobody anything.
         let read = read.or_else(|_| serde_json::from_slice(&self.json).and_then(serde_json::from_value::<K>));
-        read.map_err(|error| InvalidObject { error: error.to_string(), metadata: self.meta.clone() })
+        read.map_err(|error| {
+            Box::new(InvalidObject { error: error.to_string(), metadata: self.meta.clone() })
+        })
     }
 
     /// Whether it can be read.

@@ -216,8 +216,9 @@ struct Status {
     running: u64,
     compensating: u64,
     needs_attention: u64,
-    completed: u64,
-    compensated: u64,
+    /// Not said by servers of before.
+    completed: Option<u64>,
+    compensated: Option<u64>,
     oldest_running_seconds: Option<u64>,
     message: Option<String>,
     coordinates: bool,
@@ -307,6 +308,10 @@ impl Named {
     }
 }
 
+fn count(number: Option<u64>) -> String {
+    number.map(|it| it.to_string()).unwrap_or_default()
+}
+
 fn age(seconds: u64) -> String {
     format!("{:#}", SignedDuration::from_secs(seconds.cast_signed()))
 }
@@ -328,8 +333,8 @@ async fn sagas(queries: &Queries, console: &Console) -> Result<()> {
             status.running.to_string(),
             status.compensating.to_string(),
             status.needs_attention.to_string(),
-            status.completed.to_string(),
-            status.compensated.to_string(),
+            count(status.completed),
+            count(status.compensated),
             status.oldest_running_seconds.map(age).unwrap_or_default(),
             match (status.coordinates, status.coordinated_by) {
                 (true, _) => "this process".to_owned(),
