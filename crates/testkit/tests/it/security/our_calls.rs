@@ -1,6 +1,7 @@
 //! What our own programs show to each other, and whom they trust.
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::join_all;
 use headwater_api::{Client, CredentialFiles, Credentials};
 use headwater_core::{Error, RetryPolicy};
 use headwater_testkit::event_store::{EventStore, QueryWorker};
@@ -10,7 +11,7 @@ use headwater_testkit::proofs::{Authority, Issuer};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::world::{ACCESS, ADA, ISSUER, SERVICE, World, bearer, curl, keeps, one, until};
+use super::world::{ACCESS, ADA, Answer, ISSUER, SERVICE, World, bearer, curl, keeps, one, until};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_follows_over_tls_by_a_service_account_and_is_administered_on_its_own_machine_alone()
 -> Result<()> {
@@ -85,14 +86,11 @@ async fn a_worker_follows_over_tls_by_a_service_account_and_is_administered_on_i
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_postgres_event_stores_forward_to_each_other_over_tls_in_their_own_name() -> Result<()> {
-    let world = World::new(ACCESS)?;
-    // Certificates have the Service's name alone; they are reached by address.
+/// A log of its own that several event stores write, whose certificates have the Service's name alone; they are reached by address. How each
+/// is told so.
+fn shared_log(world: &World) -> Result<Vec<String>> {
     world.authority.mount(&world.path("tls"), SERVICE, &[SERVICE])?;
     world.file("store-token", &world.issuer.account("shop", "orders")?)?;
-    let server = Postgres::shared()?;
-    let database = server.url();
     let schema = format!("hw_{}", uuid::Uuid::new_v4().simple());
     let manifest = world.path("manifests/eventstream.yaml");
     let text = std::fs::read_to_string(&manifest)?;
@@ -100,19 +98,59 @@ async fn over_postgres_event_stores_forward_to_each_other_over_tls_in_their_own_
     std::fs::write(&manifest, text)?;
     let mut words = [world.served(), world.calling("store-token")].concat();
     words.extend(["--peer-name".to_owned(), SERVICE.to_owned()]);
-    let manifests = world.path("manifests");
+    Ok(words)
+}
+
+/// Asks an event store by the Service's name.
+async fn ask(world: &World, store: &EventStore, path: &str, more: &[&str]) -> Result<Answer> {
+    let ca = world.text("tls/ca.crt");
+    let port = store.url().rsplit(':').next().context("a port")?;
+    let to = format!("{SERVICE}:{port}:127.0.0.1:{port}");
+    let url = format!("https://{SERVICE}:{port}{path}");
+    let to = ["--connect-to", &to, "--cacert", &ca, &url];
+    curl(&to.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_event_stores_that_are_given_tls_one_by_one_refuse_nobody() -> Result<()> {
+    let world = World::new(ACCESS)?;
+    let words = shared_log(&world)?;
+    let server = Postgres::shared()?;
+    let (manifests, database) = (world.path("manifests"), server.url());
+    let plain = ["--namespace", "shop"].map(str::to_owned);
+    let plain = EventStore::told(&manifests, &database, &plain).await?;
+    let secured = EventStore::told(&manifests, &database, &words).await?;
+    let body = json!({"expected": "any", "events": [{"type": "Added", "data": {"amount": 1}}]}).to_string();
+    let ada = bearer(ADA);
+    let more = ["--header", "content-type: application/json", "--data", &body, "--header", &ada];
+    let paths: Vec<String> = (0..20).map(|stream| format!("/v1/streams/counter-{stream}/events")).collect();
+    let appends = join_all(paths.iter().map(|path| ask(&world, &secured, path, &more)));
+    let ends = async {
+        // What the one in plain text writes cannot be sent to it.
+        let said = || secured.process().output().contains("spoken to in plain text");
+        until("an append that cannot be forwarded", async || Ok(said())).await?;
+        plain.into_process().terminate().await.map(drop)
+    };
+    let (appended, ended) = tokio::join!(appends, ends);
+    ended?;
+    for answer in appended {
+        answer?.is(201);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_postgres_event_stores_forward_to_each_other_over_tls_in_their_own_name() -> Result<()> {
+    let world = World::new(ACCESS)?;
+    let words = shared_log(&world)?;
+    let server = Postgres::shared()?;
+    let (manifests, database) = (world.path("manifests"), server.url());
     let stores = [
         EventStore::told(&manifests, &database, &words).await?,
         EventStore::told(&manifests, &database, &words).await?,
     ];
     let ca = world.text("tls/ca.crt");
-    let ask = async |store: &EventStore, path: &str, more: &[&str]| {
-        let port = store.url().rsplit(':').next().context("a port")?;
-        let to = format!("{SERVICE}:{port}:127.0.0.1:{port}");
-        let url = format!("https://{SERVICE}:{port}{path}");
-        let to = ["--connect-to", &to, "--cacert", &ca, &url];
-        curl(&to.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await
-    };
+    let ask = async |store: &EventStore, path: &str, more: &[&str]| ask(&world, store, path, more).await;
     let held = async |store: &EventStore| {
         let metrics = ask(store, "/metrics", &[]).await?.body;
         let line = metrics.lines().find_map(|line| line.strip_prefix("headwater_log_partitions_held "));
