@@ -70,9 +70,11 @@ async fn what_a_projection_meets_is_told_by_its_reason() -> Result<()> {
     for id in 2..100 {
         append(&id.to_string()).await?;
     }
-    let slowly =
-        json!({"rollout": {"promotion": "Automatic", "maxEventsPerSecond": 1}, "rebuildToken": "slowly"});
+    let slowly = json!({"rollout": {"promotion": "Automatic", "maxEventsPerSecond": 1}});
     patch(namespace, "projection/orders", &slowly)?;
+    // Pods of before build as fast as they were told.
+    namespace.until_rolled_out("orders-projection").await?;
+    patch(namespace, "projection/orders", &json!({"rebuildToken": "slowly"}))?;
     namespace.condition("projection/orders", "Rebuilding", "True", "Replaying").await?;
     let message = namespace.condition("projection/orders", "CaughtUp", "False", "Lagging").await?;
     ensure!(message.contains("is being built"), "{message}");
