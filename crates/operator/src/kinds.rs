@@ -133,9 +133,13 @@ impl Kept for EventStream {
 
     fn conclude(&self, answer: &Answer<Log>, facts: &mut Facts) {
         let last_words = facts.pods.as_ref().and_then(|pods| pods.last_words.clone());
+        let is_of_it =
+            |it: &String| it.contains("database") || BackendFault::of(it) != BackendFault::Unreachable;
+        let failed = last_words.filter(is_of_it).map(Backend::Failed);
         match answer {
             Answer::Said(log) => {
-                facts.database = Some(Backend::Connected);
+                // What an older make is connected by may be of no use to the newest.
+                facts.database = Some(failed.unwrap_or(Backend::Connected));
                 facts.bus = bus(&log.partitions);
                 let before = self.status.as_ref().and_then(|status| status.log_id.as_ref());
                 let is_its_own = |before: &&String| **before == log.log_id || adopts(self, &log.log_id);
@@ -150,12 +154,7 @@ impl Kept for EventStream {
             }
             // What cannot be read is read of the database.
             Answer::Refused(why) => facts.database = Some(Backend::Failed(why.clone())),
-            Answer::Silent => {
-                let is_of_it = |it: &String| {
-                    it.contains("database") || BackendFault::of(it) != BackendFault::Unreachable
-                };
-                facts.database = last_words.filter(is_of_it).map(Backend::Failed);
-            }
+            Answer::Silent => facts.database = failed,
         }
     }
 

@@ -18,7 +18,8 @@ pub fn pods(rollout: &Rollout, workers: &[Arc<Seen<Worker>>]) -> (Pods, Vec<IpAd
     if pods.there == 0 {
         return (pods, Vec::new());
     }
-    if pods.ready < pods.wanted || pods.updated < pods.wanted {
+    // One of a newer make that does not come up is one more than is wanted.
+    if pods.ready < pods.there.max(pods.wanted) || pods.updated < pods.wanted {
         pods.last_words = workers.iter().find_map(|it| it.of.last_words.clone()).or(pods.last_words);
     }
     let (ready, others): (Vec<_>, Vec<_>) = workers.iter().partition(|it| it.of.is_ready);
@@ -136,5 +137,32 @@ mod tests {
         let homeless =
             pod(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]}));
         assert_eq!(last_words(&homeless).unwrap(), "no node takes a pod: 0/1 nodes");
+    }
+
+    #[test]
+    fn what_a_newer_make_says_is_told_though_the_one_before_answers() {
+        let rollout = Rollout {
+            running: None,
+            count: crate::found::Count { replicas: 1, is_scaled: false },
+            pods: Pods { wanted: 1, there: 2, ready: 1, updated: 1, is_observed: true, ..Pods::default() },
+        };
+        let worker = |last_words: Option<&str>| {
+            let of = Worker {
+                address: None,
+                is_ready: last_words.is_none(),
+                last_words: last_words.map(str::to_owned),
+            };
+            let name = String::new();
+            Arc::new(Seen {
+                namespace: name.clone(),
+                uid: name.clone(),
+                version: name.clone(),
+                name,
+                owner: None,
+                of,
+            })
+        };
+        let (seen, _) = pods(&rollout, &[worker(None), worker(Some("password authentication failed"))]);
+        assert_eq!(seen.last_words.as_deref(), Some("password authentication failed"));
     }
 }

@@ -123,6 +123,15 @@ impl SecurityArguments {
                 ));
             }
         }
+        let is_empty = |given: &String| given.split(',').any(|audience| audience.trim().is_empty());
+        for (option, is_wrong) in [
+            ("jwt-issuer", self.jwt_issuer.iter().any(|issuer| issuer.trim().is_empty())),
+            ("jwt-audience", self.jwt_audience.iter().any(is_empty)),
+        ] {
+            if is_wrong {
+                return Err(Error::invalid(option, "it is empty, or a part of it is: write what tokens say"));
+            }
+        }
         let audiences = |number: usize| {
             let given = self.jwt_audience.get(number).map_or(AUDIENCE, String::as_str);
             given.split(',').map(str::to_owned).collect()
@@ -308,6 +317,8 @@ mod tests {
             (words(&[], &[], &["x"]), "jwt-audience: it is given 1 times and --jwt-issuer 0 times"),
             (words(&["a", "b"], &["k"], &[]), "jwt-jwks: it is given 1 times and --jwt-issuer 2 times"),
             (words(&["a", "b"], &["k", "l"], &["x"]), "jwt-audience: it is given 1 times"),
+            (words(&["a"], &["k"], &["x,"]), "jwt-audience: it is empty, or a part of it"),
+            (words(&[""], &["k"], &[]), "jwt-issuer: it is empty"),
         ] {
             let error = arguments.issuers().unwrap_err().to_string();
             assert!(error.starts_with(part), "{error}");

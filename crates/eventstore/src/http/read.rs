@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -9,7 +10,7 @@ use headwater_api::model::{
     StreamEventsBody, next_version,
 };
 use headwater_api::{Problem, convert};
-use headwater_core::{Positions, RecordedEvent, Result, Version};
+use headwater_core::{Error, Positions, RecordedEvent, Result, Version};
 use headwater_log::{Direction, ReadAll, StartFrom, read_all};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -146,11 +147,19 @@ pub(super) async fn head(State(store): State<Arc<Store>>, uri: Uri) -> Result<Re
     Ok(json(StatusCode::OK, &body)?)
 }
 
+/// How soon an event store that is asked how it is says that its database does not answer.
+const HEADS_WITHIN: Duration = Duration::from_millis(1_500);
+
 /// `GET /v1/partitions`
 pub(super) async fn partitions(State(store): State<Arc<Store>>, uri: Uri) -> Result<Response, Problem> {
     Parameters::of(&uri, &[])?;
     let descriptor = store.reader.descriptor();
-    let heads = store.reader.heads().await?;
+    // Whoever asks how it is waits for no database.
+    let heads = tokio::time::timeout(HEADS_WITHIN, store.reader.heads()).await.map_err(|_| {
+        Error::unavailable(format!(
+            "the log's database has not answered within {HEADS_WITHIN:?}: see whether it can be reached"
+        ))
+    })??;
     let relayed = |partition| {
         let relayed = store.relays.get()?.relayed(partition)?;
         let fault = relayed.fault.map(|fault| fault.to_string());

@@ -31,6 +31,14 @@ async fn a_database_and_a_bus_that_are_away_are_told_of_until_they_are_back() ->
     orders.database.resume()?;
     is("DatabaseReady", "True", "Connected").await?;
     is("Ready", "True", "Available").await?;
+
+    // A Secret that changes to what is of no use: the pods of before go on, and it is told all the same.
+    namespace.secret("orders-db", "uri", "postgres://nobody@db:5432/postgres")?;
+    let message = is("DatabaseReady", "False", "AuthenticationFailed").await?;
+    ensure!(message.contains("\"nobody\""), "{message}");
+    orders.give_secret()?;
+    is("DatabaseReady", "True", "Connected").await?;
+    is("Ready", "True", "Available").await?;
     Ok(())
 }
 
