@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::steps::{Clock, built_folder, cargo};
+use crate::steps::{Clock, build, built_folder, cargo};
 use crate::{e2e, go, kafka, postgres, redis};
 
 /// Beyond this a run on two cold cores would come near the limit of continuous integration.
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // End-to-end tests start the programs themselves, so these are built first: as `cargo run` builds the command, and all of them.
     clock.lap("the command", || cargo(&["build", "--release"]).run())?;
-    clock.lap("programs", || cargo(&["build", "--release", "--workspace", "--bins"]).run())?;
+    clock.lap("programs", build)?;
 
     let left_out = |name: &str| missing.iter().any(|(part, _)| part.name == name);
     let mut counts = Counts::default();
