@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLockReadGuard;
 use uuid::Uuid;
 
-use crate::kubectl::{Caller, LOOK, Namespace, PATIENCE, operator, run};
+use crate::kubectl::{Caller, LOOK, Namespace, PATIENCE, operator, run, url_for_pods};
 
 /// Accounts that are paid into side by side.
 const ACCOUNTS: usize = 4;
@@ -38,7 +38,7 @@ impl Banku {
         namespace.reach("kafka", 9092, port)?;
         namespace.reach("banku-db", 5432, database.port())?;
         namespace.reach("banku-redis", 6379, rows.port())?;
-        let url = database.url().replace(&format!("127.0.0.1:{}", database.port()), "banku-db:5432");
+        let url = url_for_pods(&database, "banku-db");
         namespace.secret("banku-db", "uri", &url)?;
         namespace.secret("banku-redis", "url", "redis://banku-redis:6379")?;
         namespace.apply_file("examples/banku")?;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use headwater_testkit::postgres::Postgres;
 use serde_json::json;
 
-use crate::kubectl::{Namespace, alone, apply};
+use crate::kubectl::{Namespace, alone, apply, url_for_pods};
 use crate::orders::append;
 
 /// With the image on the node.
@@ -21,7 +21,7 @@ async fn an_event_stream_takes_its_first_event_within_ten_seconds() -> Result<()
     for _ in 0..3 {
         let mut namespace = Namespace::new("first")?;
         namespace.reach("db", 5432, database.port())?;
-        let url = database.url().replace(&format!("127.0.0.1:{}", database.port()), "db:5432");
+        let url = url_for_pods(&database, "db");
         namespace.secret("orders-db", "uri", &url)?;
         let caller = namespace.caller()?;
         // Each has a schema of its own.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::kubectl::{Namespace, alone, apply, helm, install, kubectl, kubectl_command};
+use crate::kubectl::{Namespace, alone, apply, helm, install, kubectl, kubectl_command, url_for_pods};
 
 /// More than there are writes in what is tried.
 const MOST: usize = 40;
@@ -186,7 +186,7 @@ async fn interrupted() -> Result<()> {
     let database = Postgres::start()?;
     let mut namespace = Namespace::new("interrupted")?;
     namespace.reach("db", 5432, database.port())?;
-    let url = database.url().replace(&format!("127.0.0.1:{}", database.port()), "db:5432");
+    let url = url_for_pods(&database, "db");
     namespace.secret("db", "uri", &url)?;
     let mut command = tokio::process::Command::from(kubectl_command()?);
     command.args(["proxy", "--port=0"]);

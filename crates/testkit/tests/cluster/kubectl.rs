@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use headwater_testkit::postgres::Postgres;
 use headwater_testkit::process::program;
 use headwater_testkit::proxy::Proxy;
 use serde_json::{Value, json};
@@ -90,6 +91,11 @@ fn install_once() -> Result<()> {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| install().map_err(|error| format!("{error:#}")));
     installed.clone().map_err(|error| anyhow::anyhow!(error))
+}
+
+/// The URL of a database for pods, which reach it as `name`.
+pub(crate) fn url_for_pods(database: &Postgres, name: &str) -> String {
+    database.url().replace(&format!("127.0.0.1:{}", database.port()), &format!("{name}:5432"))
 }
 
 /// `helm` does this to the release of the tests.

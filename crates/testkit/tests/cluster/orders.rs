@@ -11,7 +11,7 @@ use tokio::sync::RwLockReadGuard;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::kubectl::{Namespace, kubectl, operator};
+use crate::kubectl::{Namespace, kubectl, operator, url_for_pods};
 
 const STORE: &str = "http://orders-eventstore:50051";
 
@@ -41,7 +41,7 @@ impl Orders {
     }
 
     fn url(&self) -> String {
-        self.database.url().replace(&format!("127.0.0.1:{}", self.database.port()), "db:5432")
+        url_for_pods(&self.database, "db")
     }
 
     /// The Secret of its database.
